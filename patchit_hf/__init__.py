@@ -1,0 +1,48 @@
+"""patchit_hf: self-supervised PatchTask pretraining of timm backbones on person crops.
+
+The public names are loaded when they are first used, so that ``import patchit_hf`` itself imports
+neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from patchit_hf.data.people import load_people as load_people
+    from patchit_hf.data.source import load_crops as load_crops
+    from patchit_hf.errors import InputError as InputError
+    from patchit_hf.modeling import PatchTaskModel as PatchTaskModel
+    from patchit_hf.modeling import build_backbone as build_backbone
+    from patchit_hf.patch_tasks import create_task as create_task
+    from patchit_hf.patch_tasks import list_tasks as list_tasks
+    from patchit_hf.trainer import PatchTaskTrainer as PatchTaskTrainer
+    from patchit_hf.training_args import TrainingArguments as TrainingArguments
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "InputError": "patchit_hf.errors",
+    "PatchTaskModel": "patchit_hf.modeling",
+    "PatchTaskTrainer": "patchit_hf.trainer",
+    "TrainingArguments": "patchit_hf.training_args",
+    "build_backbone": "patchit_hf.modeling",
+    "create_task": "patchit_hf.patch_tasks",
+    "list_tasks": "patchit_hf.patch_tasks",
+    "load_crops": "patchit_hf.data.source",
+    "load_people": "patchit_hf.data.people",
+}
+
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
