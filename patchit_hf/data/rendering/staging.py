@@ -1,0 +1,161 @@
+"""Stages one picture: places a posed person before a background and takes the photograph."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from patchit_hf.data.rendering.camera import Camera, sun_direction, take_picture
+from patchit_hf.data.rendering.figure import Figure
+from patchit_hf.data.rendering.scene import cast_shadow, paint_background
+from patchit_hf.data.rendering.skeleton import (
+    ANKLE,
+    HEAD_TOP,
+    HIP,
+    JOINTS,
+    KNEE,
+    NECK,
+    SHOULDER,
+    Skeleton,
+    pose,
+    view_rotation,
+)
+from patchit_hf.data.rendering.tubes import FAR, Array, Drawing, Floats, Light, draw_tubes
+from patchit_hf.data.rendering.wardrobe import Person, draw_person
+
+# Figures are drawn larger than a 200 x 100 crop, for smooth outlines; widths are even, so that
+# all sizes stay whole numbers.
+_ROWS, _COLUMNS, _FINE = 200, 100, 1.5
+
+
+class _Frame:
+    """Where a figure stands in the crop: scale, origin and the width before the squeeze."""
+
+    def __init__(self, skeleton: Skeleton, rotation: Array, rng: np.random.Generator) -> None:
+        points = np.concatenate([skeleton.joints, skeleton.toes, skeleton.tips]) @ rotation.T
+        low, high = points.min(axis=0), points.max(axis=0)
+        # A detection box; a raised hand belongs to it, its finger tips and the shoes do not.
+        tall, wide = float(high[1] - low[1]) + 0.03, float(high[0] - low[0]) + 0.09
+        stretch = rng.uniform(0.92, 1.06)
+        wanted = _ROWS * rng.uniform(0.88, 0.97) / tall
+        # Wide boxes are squeezed to the crop's shape, as person crops always are.
+        room = _COLUMNS * rng.uniform(0.9, 0.97)
+        self.squeeze = float(np.clip(room / (wanted * wide), 0.72, stretch))
+        self.scale = min(wanted, room / (self.squeeze * wide))
+        self.width = 2 * round(_COLUMNS / self.squeeze / 2)
+        spare = self.width - self.scale * wide, _ROWS - self.scale * tall
+        x = spare[0] / 2 + np.clip(rng.normal(0, 0.035), -0.07, 0.07) * self.width
+        x = float(np.clip(x, min(0, spare[0]), max(0, spare[0])))
+        y = spare[1] * rng.uniform(0.2, 0.8)
+        self.origin = np.array(
+            [x + self.scale * (0.045 - low[0]), y + self.scale * (0.005 - low[1]), 0.0]
+        )
+
+
+def _visible(figure: Figure, drawing: Drawing, scale: float) -> Floats:
+    """Whether each joint [14] lies close below the drawn surface."""
+    rows, columns = drawing.depth.shape
+    at = np.floor(figure.joints[:, :2]).astype(int)
+    x, y = np.clip(at[:, 0], 0, columns - 1), np.clip(at[:, 1], 0, rows - 1)
+    cover = drawing.depth[y, x] - figure.joints[:, 2]
+    limit = np.full(len(JOINTS), 0.062)
+    # Hips and shoulders lie deep in the trunk, knees in wide shorts and skirts, the head's top
+    # and the neck under hair and hats.
+    for joints in (KNEE, SHOULDER, HIP, (NECK, HEAD_TOP)):
+        limit[list(joints)] = 0.095
+    return np.asarray(cover < limit * scale, np.float32)
+
+
+def _passer_by(seed: int, frame: _Frame, rng: np.random.Generator) -> Figure:
+    """Another person further back, cut by the crop's edge."""
+    person = draw_person(seed, int(rng.integers(1 << 30)))
+    skeleton = pose(person.body, "walking" if rng.random() < 0.7 else "standing", [0], rng)
+    turn = view_rotation(rng.uniform(0, 2 * math.pi), 0.1)
+    scale = frame.scale * _FINE * rng.uniform(0.62, 0.95)
+    edge = rng.uniform(-0.06, 0.14) * frame.width
+    x = edge if rng.random() < 0.5 else frame.width - edge
+    y = frame.origin[1] - rng.uniform(0.02, 0.2) * frame.scale
+    origin = np.array([x * _FINE, y * _FINE, -8 * _ROWS * _FINE])
+    return Figure(person, skeleton, turn, scale, origin)
+
+
+def _crevices(drawing: Drawing, scale: float) -> Floats:
+    """Share of the light [rows, columns] that reaches folds between limbs and trunk."""
+    near = np.clip(drawing.depth * np.float32(240 / scale) + 128, 0, 255)
+    depth = Image.fromarray(near.astype(np.uint8))
+    around = np.asarray(depth.filter(ImageFilter.BoxBlur(0.022 * scale)), np.float32)
+    shade = np.clip((around - near) * np.float32(0.022), 0, 0.42)
+    return np.asarray(1 - shade)
+
+
+def _develop(drawing: Drawing, scale: float) -> Floats:
+    """Figures at the size of the scene: RGB times cover, and cover, as [rows, columns, 4]."""
+    rows, columns = drawing.depth.shape
+    layer = np.zeros((rows, columns, 4), np.uint8)
+    gain = (_crevices(drawing, scale) * np.float32(255))[..., None]
+    layer[..., :3] = np.minimum(drawing.colour * gain, 255)
+    layer[..., 3] = (drawing.depth > FAR) * np.uint8(255)
+    # As CMYK the four planes shrink independently, so colours stay multiplied by the cover.
+    planes = Image.frombuffer("CMYK", (columns, rows), layer.tobytes(), "raw", "CMYK", 0, 1)
+    small = planes.resize((round(columns / _FINE), round(rows / _FINE)), Image.Resampling.BOX)
+    return np.asarray(small, np.float32) * np.float32(1 / 255)
+
+
+def _light(camera: Camera, rng: np.random.Generator) -> tuple[Light, float]:
+    """Light of one picture and how diffuse it is, 0..1."""
+    soft = float(np.clip(camera.soft + rng.normal(0, 0.2), 0, 1))
+    sun = sun_direction(soft, rng)
+    return Light(sun, 0.5 + 0.2 * soft, 0.62 * (1 - 0.6 * soft), 0.1 + 0.06 * soft), soft
+
+
+def stage(
+    person: Person,
+    action: str,
+    yaw: float,
+    camera: Camera,
+    seed: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[Image.Image, Floats]:
+    """Take one picture of a person.
+
+    Args:
+        person: the identity.
+        action: one of `patchit_hf.data.rendering.skeleton.ACTIONS`.
+        yaw: heading in radians; 0 faces the camera, pi/2 the right picture edge.
+        camera: where and with what the picture is taken.
+        seed: seed of the data set, for the passers-by.
+        size: height and width of the crop in pixels.
+        rng: source of the variation.
+
+    Returns:
+        RGB crop and keypoints [14, 3] float32: x, y in pixels of the crop, 1 where visible.
+    """
+    pitch = math.radians(rng.uniform(*camera.pitch))
+    rotation = view_rotation(yaw, pitch)
+    skeleton = pose(person.body, action, person.free_hands(), rng)
+    frame = _Frame(skeleton, rotation, rng)
+    light, soft = _light(camera, rng)
+    corner = tuple(int(v) for v in rng.integers(0, (230, 340)))
+    rows, columns = int(_ROWS * _FINE), int(frame.width * _FINE)
+    scale = frame.scale * _FINE
+    figure = Figure(person, skeleton, rotation, scale, frame.origin * _FINE)
+    figures = [figure]
+    if rng.random() < 0.25:
+        figures.append(_passer_by(seed, frame, rng))
+    tubes = [tube for one in figures for tube in one.tubes]
+    drawing = draw_tubes(tubes, rows, columns, light, (corner[0], corner[1]))
+    feet = np.concatenate([one.joints[list(ANKLE), :2] for one in figures]) / _FINE
+    feet[:, 1] += 0.035 * frame.scale
+    horizon = float(np.clip(rng.uniform(0.3, 0.98) - 0.9 * pitch, 0.04, 0.95))
+    scene = paint_background(camera, frame.width, _ROWS, horizon, rng)
+    cast_shadow(scene, feet, light.direction, frame.scale, soft)
+    layer = _develop(drawing, scale)
+    scene = scene * (1 - layer[..., 3:]) + layer[..., :3]
+    image = take_picture(scene, camera, size[1], size[0], rng)
+    keypoints = np.empty((len(JOINTS), 3), np.float32)
+    keypoints[:, :2] = figure.joints[:, :2] / (columns, rows) * size[::-1]
+    keypoints[:, 2] = _visible(figure, drawing, scale)
+    return image, keypoints
