@@ -1,0 +1,134 @@
+"""Random numbers as a function: what the n-th sample of a run gets follows from (seed, n) alone.
+
+Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), a
+counter-based generator, on int64 tensors. There is no state to save: any process can compute the
+numbers of any sample, so one process or eight, fresh or resumed, see the same run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+
+
+def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Return Philox4x32-10 of a counter under a key.
+
+    Args:
+        counter: four int64 tensors of one shape (or that broadcast), each in [0, 2**32).
+        key: two integers in [0, 2**32).
+
+    Returns:
+        Four int64 tensors of that shape, each in [0, 2**32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # The product wraps in int64, but its low 64 bits are those of the unsigned product.
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+            p1 & _MASK,
+            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+            p0 & _MASK,
+        )
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+class Draws:
+    """The random numbers of a batch of samples.
+
+    Every use names a stream ("cell", "jitter", ...), so that a new option never changes what the
+    others draw. The arithmetic runs on the CPU (a few numbers a sample), the results are moved to
+    ``device``; they are the same bits everywhere.
+
+    Args:
+        seed: the run's seed, in [0, 2**64).
+        numbers: global sample numbers, int64 ``[B]``, not negative.
+        device: where the results go.
+    """
+
+    def __init__(
+        self, seed: int, numbers: Tensor, device: torch.device | str | None = None
+    ) -> None:
+        self.seed = seed
+        self.numbers = numbers.to("cpu", torch.int64)
+        self.device = torch.device(device or "cpu")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def _bits(self, stream: str, shape: tuple[int, ...]) -> Tensor:
+        """Return 32 random bits each, int64 ``[B, *shape]``, on the CPU."""
+        count = 1
+        for size in shape:
+            count *= size
+        blocks = (count + 3) // 4
+        numbers = self.numbers[:, None]
+        words = philox(
+            (
+                numbers & _MASK,
+                (numbers >> 32) & _MASK,
+                torch.tensor(zlib.crc32(stream.encode())),
+                torch.arange(blocks)[None],
+            ),
+            (self.seed & _MASK, (self.seed >> 32) & _MASK),
+        )
+        bits = torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(1)[:, :count]
+        return bits.reshape(len(self), *shape)
+
+    def integers(self, stream: str, high: int, shape: tuple[int, ...] = ()) -> Tensor:
+        """Return integers in [0, high), int64 ``[B, *shape]``; high is at most 2**31."""
+        return ((self._bits(stream, shape) * high) >> 32).to(self.device)
+
+    def uniform(self, stream: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Return numbers in [0, 1), float32 ``[B, *shape]``, multiples of 2**-24."""
+        return ((self._bits(stream, shape) >> 8).to(torch.float32) / 2**24).to(self.device)
+
+    def permutations(self, stream: str, length: int) -> Tensor:
+        """Return a random permutation of ``range(length)`` a sample, int64 ``[B, length]``."""
+        return self._bits(stream, (length,)).argsort(dim=1, stable=True).to(self.device)
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, num_crops: int) -> Tensor:
+    """Return the order in which an epoch visits the crops: a permutation, int64 ``[num_crops]``."""
+    words = philox(
+        (
+            torch.arange(num_crops),
+            torch.tensor(epoch),
+            torch.tensor(zlib.crc32(b"order")),
+            torch.tensor(0),
+        ),
+        (seed & _MASK, (seed >> 32) & _MASK),
+    )
+    return ((words[0] << 31) ^ words[1]).argsort(stable=True)
+
+
+def crop_rows(seed: int, numbers: Tensor, num_crops: int) -> Tensor:
+    """Return which crop each sample of the run is cut from.
+
+    Sample n belongs to epoch ``n // num_crops``; every epoch visits every crop once.
+
+    Args:
+        seed: the run's seed.
+        numbers: global sample numbers, int64 ``[B]``.
+        num_crops: size of the training set.
+
+    Returns:
+        Row numbers, int64 ``[B]``.
+    """
+    epochs = numbers // num_crops
+    rows = torch.empty_like(numbers)
+    for epoch in epochs.unique().tolist():
+        chosen = epochs == epoch
+        rows[chosen] = epoch_order(seed, epoch, num_crops)[numbers[chosen] % num_crops]
+    return rows

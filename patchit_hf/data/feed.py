@@ -1,0 +1,201 @@
+"""Which crops make up which step: from a data set of crops to a task's inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import torch
+from torch import Tensor
+
+from patchit_hf.data.draws import Draws, crop_rows, epoch_order
+from patchit_hf.data.source import find_image_column
+from patchit_hf.data.store import CropStore, LazyCrops, open_crops
+from patchit_hf.data.stream import StreamedCrops
+from patchit_hf.errors import InputError
+from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
+
+if TYPE_CHECKING:
+    from patchit_hf.training_args import TrainingArguments
+
+Source = CropStore | LazyCrops | StreamedCrops
+
+STATISTICS_CROPS = 2000
+EVAL_SEED = 0  # the held-out questions are the same in every run
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the samples of a step are shared out.
+
+    The global batch is cut into ``world * accumulation`` parts; part ``turn * world + rank`` is
+    this process's at an accumulation turn. One process with accumulation 2 and two processes thus
+    work on the same parts.
+
+    Attributes:
+        batch: samples per step over everything.
+        accumulation: turns a step.
+        rank: this process.
+        world: number of processes.
+    """
+
+    batch: int
+    accumulation: int
+    rank: int
+    world: int
+
+    @property
+    def part(self) -> int:
+        """Samples in one part."""
+        return self.batch // (self.accumulation * self.world)
+
+    def numbers(self, start_step: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield, turn by turn, the index of this process's part and its global sample numbers."""
+        step = start_step
+        while True:
+            for turn in range(self.accumulation):
+                index = turn * self.world + self.rank
+                first = step * self.batch + index * self.part
+                yield index, torch.arange(first, first + self.part)
+            step += 1
+
+
+class HeldOut:
+    """The held-out crops that an evaluation uses, in memory.
+
+    Args:
+        crops: uint8 ``[N, 3, H, W]``.
+    """
+
+    def __init__(self, crops: Tensor) -> None:
+        self.crops = crops
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def batches(
+        self, task: PatchTask, device: torch.device, rank: int, world: int, size: int = 32
+    ) -> Iterator[PatchBatch]:
+        """Yield every question of this process's crops; no crop is asked twice anywhere."""
+        mine = torch.arange(rank, len(self), world)
+        for rows in mine.split(size):
+            yield task.sample_all(self.crops[rows].to(device), Draws(EVAL_SEED, rows, device))
+
+
+def open_training(
+    dataset: Any, args: TrainingArguments, task: PatchTask, name: str, rank: int, world: int
+) -> Source:
+    """Open a training set as decoded crops: cached, on the fly, or streamed.
+
+    Raises:
+        InputError: if it is empty, its image column is not clear, or an image is damaged.
+    """
+    column = find_image_column(dataset, args.image_column, name)
+    workers = args.dataloader_num_workers
+    if isinstance(dataset, datasets.IterableDataset):
+        return StreamedCrops(
+            dataset, column, task.canvas, args.fit, workers, args.seed, rank, world
+        )
+    if len(dataset) < 2:
+        raise InputError(f"{name}: {len(dataset)} crops to train on; at least 2 are needed")
+    return open_crops(
+        dataset,
+        column,
+        task.canvas,
+        args.fit,
+        cache_gb=args.crop_cache_gb,
+        workers=workers,
+        main=rank == 0,
+        name=name,
+    )
+
+
+def open_held_out(dataset: Any, args: TrainingArguments, task: PatchTask, name: str) -> HeldOut:
+    """Bring at most ``args.max_eval_crops`` held-out crops into memory, the same ones every time.
+
+    Raises:
+        InputError: if there are none, or an image is damaged.
+    """
+    if isinstance(dataset, datasets.IterableDataset):
+        rows = list(dataset.take(args.max_eval_crops))
+        dataset = datasets.Dataset.from_list(rows, features=dataset.features)
+    if len(dataset) == 0:
+        raise InputError(f"{name}: it is empty")
+    column = find_image_column(dataset, args.image_column, name)
+    chosen = epoch_order(EVAL_SEED, 0, len(dataset))[: args.max_eval_crops].sort().values
+    store = open_crops(
+        dataset.select(chosen.tolist()),
+        column,
+        task.canvas,
+        args.fit,
+        cache_gb=math.inf,
+        on_disk=False,
+        workers=args.dataloader_num_workers,
+        main=False,
+        name=name,
+    )
+    return HeldOut(torch.cat(list(store.batches(torch.arange(len(store)).split(64)))))
+
+
+def training_parts(
+    source: Source,
+    task: PatchTask,
+    share: Share,
+    seed: int,
+    start_step: int,
+    device: torch.device,
+) -> Iterator[tuple[int, PatchBatch]]:
+    """Yield this process's parts from a step on, for ever.
+
+    Args:
+        source: the training crops.
+        task: cuts them.
+        share: who gets what.
+        seed: the run's seed.
+        start_step: the first step.
+        device: where patches are cut.
+
+    Yields:
+        The part's index in the global batch, and inputs and targets on ``device``.
+    """
+    if isinstance(source, StreamedCrops):
+        crops = source.stream(share.part, start_step * share.accumulation)
+    else:
+        size = len(source)
+        crops = source.batches(
+            crop_rows(seed, numbers, size) for _, numbers in share.numbers(start_step)
+        )
+    for (index, numbers), batch in zip(share.numbers(start_step), crops, strict=False):
+        on_device = batch.to(device, non_blocking=True)
+        yield index, task.sample(on_device, Draws(seed, numbers, device))
+
+
+def statistics(
+    source: Source, covered: tuple[int, int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return per-channel mean and deviation in [0, 1] of the area that patches are cut from.
+
+    Args:
+        source: the training crops; at most ``STATISTICS_CROPS`` of them are looked at.
+        covered: height and width of the area in the canvas' centre, in pixels.
+    """
+    if isinstance(source, StreamedCrops):
+        stream = source.stream(50, 0)
+        batches: Iterator[Tensor] = (next(stream) for _ in range(20))
+    else:
+        rows = epoch_order(EVAL_SEED, 0, len(source))[:STATISTICS_CROPS].sort().values
+        batches = source.batches(rows.split(100))
+    total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
+    for crops in batches:
+        top = (crops.shape[2] - covered[0]) // 2
+        left = (crops.shape[3] - covered[1]) // 2
+        area = crops[:, :, top : top + covered[0], left : left + covered[1]].float() / 255
+        total += area.sum((0, 2, 3), dtype=torch.float64)
+        squares += area.square().sum((0, 2, 3), dtype=torch.float64)
+        count += area[:, 0].numel()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(1e-4).sqrt()
+    return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())

@@ -1,0 +1,89 @@
+"""Patch tasks. A file here is a task; its name is the task's name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from patchit_hf.errors import InputError
+
+if TYPE_CHECKING:
+    from patchit_hf.patch_tasks.base import PatchTask
+
+_SHARED = {"base", "grid", "heads", "transform"}  # what tasks are made of
+
+
+def list_tasks() -> list[str]:
+    """Return the names that ``--task`` takes: the task files and their presets."""
+    names = []
+    for module in pkgutil.iter_modules(__path__):
+        if module.name not in _SHARED:
+            names.append(module.name)
+            names += _presets(module.name)
+    return names
+
+
+def create_task(name: str, canvas: tuple[int, int] = (200, 100), **kwargs: Any) -> PatchTask:
+    """Build a task by name.
+
+    Args:
+        name: a task's file name (``position``), or one of its presets (``pt18``, ``pt8``).
+        canvas: height and width of the crops, in pixels.
+        **kwargs: the task's options; they override a preset's.
+
+    Raises:
+        InputError: for an unknown task or option, or a value out of range.
+    """
+    module_name, preset = _resolve(name)
+    task_class = import_module(f"{__name__}.{module_name}").Task
+    merged = {**preset, **kwargs}
+    allowed = _option_names(task_class)
+    for key in merged:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(
+                f"--task-kwargs: task {name!r} has no option {key!r}{hint} (options: "
+                f"{', '.join(allowed)})"
+            )
+    task: PatchTask = task_class(canvas, **merged)
+    return task
+
+
+def canonical_name(name: str) -> str:
+    """Return the file name behind a task's name or preset.
+
+    Raises:
+        InputError: for an unknown task.
+    """
+    return _resolve(name)[0]
+
+
+def _resolve(name: str) -> tuple[str, dict[str, Any]]:
+    for module in pkgutil.iter_modules(__path__):
+        if module.name in _SHARED:
+            continue
+        if module.name == name:
+            return name, {}
+        presets = _presets(module.name)
+        if name in presets:
+            return module.name, presets[name]
+    raise InputError(f"--task {name!r}: unknown task (known: {', '.join(list_tasks())})")
+
+
+def _presets(module_name: str) -> dict[str, dict[str, Any]]:
+    presets: dict[str, dict[str, Any]] = getattr(
+        import_module(f"{__name__}.{module_name}"), "PRESETS", {}
+    )
+    return presets
+
+
+def _option_names(task_class: Any) -> list[str]:
+    from patchit_hf.patch_tasks.transform import PatchTransform
+
+    parameters = inspect.signature(task_class).parameters.values()
+    own = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return own + PatchTransform.option_names()

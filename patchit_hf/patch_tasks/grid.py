@@ -1,0 +1,122 @@
+"""Where the cells of a crop lie, and how patches are cut from a whole batch at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from patchit_hf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of square cells, centred on the canvas.
+
+    PT-18 on a 200x100 canvas is 6 rows x 3 columns of 32 px: y = 4, 36, ..., 164, x = 2, 34, 66.
+    The jitter of an axis is the smaller of the asked one and the slack of the outermost cell, alike
+    for every cell: nothing is ever clamped, so no cell gives itself away by its offsets.
+
+    Attributes:
+        rows: number of rows of cells.
+        cols: number of columns of cells.
+        patch_size: side of a cell and of the patch cut from it, in pixels.
+        jitter: largest random offset asked for, in pixels.
+        margin: gap between neighbouring cells, in pixels.
+        canvas: height and width of the crops, in pixels.
+
+    Raises:
+        InputError: for a value out of range, or a grid that the canvas cannot hold.
+    """
+
+    rows: int
+    cols: int
+    patch_size: int
+    jitter: int
+    margin: int
+    canvas: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name, low in (("rows", 1), ("cols", 1), ("patch_size", 4), ("jitter", 0)):
+            _check_int(name, getattr(self, name), low)
+        _check_int("margin", self.margin, 0)
+        for value, name, limit in zip(self.canvas, ("height", "width"), self.covered, strict=True):
+            if self.patch_size > value:
+                raise InputError(
+                    f"patch_size={self.patch_size} is larger than the canvas {_size(self.canvas)} "
+                    f"(height x width); take a patch of at most {min(self.canvas)} px"
+                )
+            if limit > value:
+                raise InputError(
+                    f"{self.rows} rows x {self.cols} cols of {self.patch_size} px with "
+                    f"margin={self.margin} need {_size(self.covered)} px, more than the canvas "
+                    f"{_size(self.canvas)} in {name}; take fewer or smaller cells, or a larger "
+                    "--canvas"
+                )
+
+    @property
+    def num_cells(self) -> int:
+        """Number of cells; cell = row * cols + col."""
+        return self.rows * self.cols
+
+    @property
+    def pitch(self) -> int:
+        """Distance between neighbouring cells' corners, in pixels."""
+        return self.patch_size + self.margin
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        """Height and width of the area that the cells cover, in pixels."""
+        return (
+            self.rows * self.pitch - self.margin,
+            self.cols * self.pitch - self.margin,
+        )
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Top and left of the first cell, in pixels."""
+        return (
+            (self.canvas[0] - self.covered[0]) // 2,
+            (self.canvas[1] - self.covered[1]) // 2,
+        )
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Largest offset really drawn in y and x, in pixels."""
+        return min(self.jitter, self.origin[0]), min(self.jitter, self.origin[1])
+
+    def corners(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Return top and left of cells, in pixels, without jitter; shapes as ``cells``."""
+        rows = torch.div(cells, self.cols, rounding_mode="floor")
+        return self.origin[0] + rows * self.pitch, self.origin[1] + (cells % self.cols) * self.pitch
+
+
+def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Cut square patches from a batch of crops with one gather.
+
+    Args:
+        crops: ``[B, C, H, W]``, any dtype and device.
+        top: first row of each patch in pixels, int64 ``[B]`` or ``[B, K]``.
+        left: first column of each patch, like ``top``.
+        size: side of the patches, in pixels.
+
+    Returns:
+        ``[B, C, size, size]`` or ``[B, K, C, size, size]``, in channels-last memory.
+    """
+    span = torch.arange(size, device=crops.device)
+    y = (top[..., None] + span)[..., :, None]
+    x = (left[..., None] + span)[..., None, :]
+    batch = torch.arange(len(crops), device=crops.device).view(-1, *[1] * (y.ndim - 1))
+    return crops.permute(0, 2, 3, 1)[batch, y, x].movedim(-1, -3)
+
+
+def _check_int(name: str, value: object, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InputError(
+            f"{name}={value!r} in --task-kwargs: must be a whole number of at least {low}"
+        )
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

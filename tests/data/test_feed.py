@@ -1,0 +1,78 @@
+from itertools import islice
+
+import pytest
+import torch
+
+from patchit_hf.data.feed import HeldOut, Share, statistics, training_parts
+from patchit_hf.data.store import open_crops
+from patchit_hf.patch_tasks import create_task
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def store(crops):
+    return open_crops(crops, "image", (50, 25), "squash")
+
+
+def _steps(store, task, world, accumulation, start, count):
+    """Return, per step, inputs and targets of the whole global batch in the order of its parts."""
+    steps = []
+    streams = [
+        training_parts(store, task, Share(12, accumulation, rank, world), 5, start, CPU)
+        for rank in range(world)
+    ]
+    for _ in range(count):
+        parts = [part for s in streams for part in islice(s, accumulation)]
+        parts.sort(key=lambda part: part[0])
+        assert [number for number, _ in parts] == list(range(world * accumulation))
+        steps.append([torch.cat(x) for x in zip(*(batch for _, batch in parts), strict=True)])
+    return steps
+
+
+@pytest.mark.parametrize(("world", "accumulation"), [(1, 2), (2, 1), (3, 2), (4, 3)])
+def test_any_number_of_processes_sees_what_one_sees(store, small, world, accumulation):
+    task = create_task("position", (50, 25), grayscale=0.5, channel_drop=0.5, **small)
+    alone = _steps(store, task, 1, 1, 0, 8)
+    shared = _steps(store, task, world, accumulation, 0, 8)
+    for one, many in zip(alone, shared, strict=True):
+        assert torch.equal(one[0], many[0])
+        assert torch.equal(one[1], many[1])
+
+
+def test_a_later_start_sees_what_the_whole_run_sees(store, small):
+    task = create_task("position", (50, 25), **small)
+    whole, rest = _steps(store, task, 1, 1, 0, 9), _steps(store, task, 1, 1, 6, 3)
+    for a, b in zip(whole[6:], rest, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+
+
+def test_an_epoch_is_one_patch_of_every_crop(store, small):
+    task = create_task("position", (50, 25), **{**small, "jitter": 0})
+    steps = _steps(store, task, 1, 1, 0, 10)
+    cells = torch.cat([targets for _, targets in steps])
+    assert len(cells) == 120
+    assert set(cells.tolist()) == set(range(6))
+
+
+def test_held_out_asks_every_cell_of_every_crop_once(store, small):
+    task = create_task("position", (50, 25), **small)
+    held = HeldOut(store[torch.arange(11)])
+    alone = list(held.batches(task, CPU, 0, 1, size=4))
+    targets = torch.cat([b.targets for b in alone])
+    assert torch.equal(targets.bincount(), torch.full((6,), 11))
+    shared = [b for rank in range(3) for b in held.batches(task, CPU, rank, 3, size=4)]
+
+    def patches(batches):
+        return sorted(p.numpy().tobytes() for b in batches for p in b.inputs)
+
+    assert patches(alone) == patches(shared)
+
+
+def test_statistics_are_those_of_the_covered_area(store):
+    mean, std = statistics(store, (40, 20))
+    area = store[torch.arange(40)][:, :, 5:45, 2:22].double() / 255
+    assert torch.allclose(torch.tensor(mean).double(), area.mean((0, 2, 3)), atol=1e-5)
+    expected = area.transpose(0, 1).flatten(1).std(1)
+    assert torch.allclose(torch.tensor(std).double(), expected, atol=1e-4)
