@@ -1,0 +1,49 @@
+"""The `hub` fixture. `tests/conftest.py` imports it for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .server import Hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A running loopback Hub, without repositories.
+
+    While it runs, this process has the environment of `hub.env()`, and a `huggingface_hub` that
+    was imported before behaves as if it had been imported in it: its address, its token, its
+    caches (under `tmp_path`), no Xet. Other libraries that read `HF_ENDPOINT` or `HF_HOME` on
+    import (transformers, datasets) want a process of their own: `hub.run`.
+    """
+    constants = pytest.importorskip("huggingface_hub.constants")
+    session = pytest.importorskip("huggingface_hub.utils")
+    client = pytest.importorskip("huggingface_hub.hf_api")
+    server = Hub(tmp_path / "client").start()
+    env = server.env()
+    for name in os.environ.keys() - env.keys():
+        monkeypatch.delenv(name)
+    for name in env.keys() - {"PYTEST_CURRENT_TEST"}:
+        monkeypatch.setenv(name, env[name])
+    home = Path(env["HF_HOME"])
+    template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": server.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_OFFLINE": False,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(client.api, "endpoint", server.endpoint)
+    session.close_session()
+    yield server
+    session.close_session()
+    server.stop()
