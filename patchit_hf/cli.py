@@ -1,0 +1,183 @@
+"""Dataclasses to a command line, and YAML to the same fields; no defaults of its own."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from patchit_hf.errors import InputError
+
+T = TypeVar("T")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise InputError(message.removeprefix("argument "))
+
+
+def parse(
+    description: str, argv: list[str] | None, *classes: type[Any], prog: str
+) -> tuple[Any, ...]:
+    """Read the command line into one object of each dataclass.
+
+    Dashes are shown and underscores accepted. ``--config FILE.yaml`` sets the same fields, by flag
+    or field name; what stands on the command line wins.
+
+    Args:
+        description: first lines of ``--help``.
+        argv: the words after the program's name, or None for the process's own.
+        *classes: dataclasses whose fields are made by ``training_args.arg``.
+        prog: how the program is called.
+
+    Raises:
+        InputError: for an unknown flag or key, or a value of the wrong kind.
+    """
+    parser = _Parser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags")
+    groups: dict[str, Any] = {}
+    fields = {}
+    for cls in classes:
+        hints = typing.get_type_hints(cls)
+        for item in dataclasses.fields(cls):
+            fields[item.name] = (item, hints[item.name])
+            group = item.metadata["group"]
+            groups.setdefault(group, parser.add_argument_group(group))
+            _add(groups[group], item, hints[item.name])
+    given = vars(parser.parse_args(_dashed(argv)))
+    config = given.pop("config", None)
+    values = {**_read_config(config, fields), **given} if config else given
+    return tuple(
+        cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
+        for cls in classes
+    )
+
+
+def identity(*objects: Any) -> dict[str, Any]:
+    """Return the fields that decide what a run computes, by name."""
+    return {
+        item.name: getattr(obj, item.name)
+        for obj in objects
+        for item in dataclasses.fields(obj)
+        if item.metadata["identity"]
+    }
+
+
+def flag_of(name: str, *classes: type[Any]) -> str:
+    """Return the flag of a field, or its name where no class has it."""
+    for cls in classes:
+        for item in dataclasses.fields(cls):
+            if item.name == name:
+                return str(item.metadata["flag"])
+    return name
+
+
+def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
+    meta = item.metadata
+    default = _default(item)
+    shown = "" if default in (None, {}, False) else f" (default: {default})"
+    options: dict[str, Any] = {
+        "dest": item.name,
+        "default": argparse.SUPPRESS,
+        "help": (meta["help"] + shown).replace("%", "%%"),
+    }
+    kind = _kind(hint)
+    if kind is bool:
+        options["action"] = argparse.BooleanOptionalAction
+    elif kind is dict:
+        options |= {"nargs": "*", "metavar": "KEY=VALUE", "action": _KeyValues}
+    else:
+        options |= {"type": _reader(kind), "metavar": kind.__name__.upper()}
+        if meta["choices"]:
+            options |= {"metavar": "{" + ",".join(meta["choices"]) + "}"}
+    group.add_argument(meta["flag"], **options)
+
+
+class _KeyValues(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        result = dict(getattr(namespace, self.dest, {}))
+        for word in values:
+            key, equals, text = word.partition("=")
+            if not equals or not key:
+                raise InputError(f"{option} {word!r}: give KEY=VALUE")
+            result[key] = yaml.safe_load(text) if text else text
+        setattr(namespace, self.dest, result)
+
+
+def _reader(kind: type[Any]) -> Any:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError as error:
+            wanted = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r}: must be {wanted}") from error
+
+    return read
+
+
+def _kind(hint: Any) -> type[Any]:
+    """Return the type behind ``X | None`` and ``dict[...]``."""
+    if isinstance(hint, types.UnionType):
+        hint = next(a for a in typing.get_args(hint) if a is not type(None))
+    kind: type[Any] = typing.get_origin(hint) or hint
+    return kind
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return None if item.default is dataclasses.MISSING else item.default
+
+
+def _dashed(argv: list[str] | None) -> list[str]:
+    import sys
+
+    words = sys.argv[1:] if argv is None else argv
+    dashed = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        dashed.append(name.replace("_", "-") + equals + value if word.startswith("--") else word)
+    return dashed
+
+
+def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"--config {path!r}: no such file")
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path!r}: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"--config {path!r}: must hold KEY: VALUE lines")
+    by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}
+    values = {}
+    for key, value in loaded.items():
+        name = by_flag.get(str(key).replace("_", "-"), str(key))
+        if name not in fields:
+            near = difflib.get_close_matches(str(key), [*by_flag, *fields], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"--config {path!r}: unknown key {key!r}{hint}")
+        values[name] = _config_value(path, key, value, _kind(fields[name][1]))
+    return values
+
+
+def _config_value(path: str, key: str, value: Any, kind: type[Any]) -> Any:
+    if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as a text
+        except ValueError:
+            pass
+    if value is None or (isinstance(value, kind) and not (kind is int and value is True)):
+        return value
+    raise InputError(f"--config {path!r}: {key}: {value!r} must be of type {kind.__name__}")

@@ -1,0 +1,50 @@
+"""The machine: its cores, its name, and the versions on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+from accelerate import Accelerator
+
+PACKAGES = (
+    "patchit_hf",
+    "torch",
+    "timm",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "safetensors",
+)
+
+
+def use_all_cores(accelerator: Accelerator) -> None:
+    """On the CPU, share the cores among this machine's processes.
+
+    ``accelerate launch`` sets ``OMP_NUM_THREADS=1`` unless told otherwise, which leaves the other
+    cores idle. Any other number is somebody's choice and stays, and so is 1 without the launcher.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # which the launcher sets
+    if accelerator.device.type != "cpu" or not launched:
+        return
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        return
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // max(1, local)))
+
+
+def hardware(accelerator: Accelerator) -> str:
+    """Return what a run's record says about where it ran."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads a process"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a run."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

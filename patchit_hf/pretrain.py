@@ -1,0 +1,126 @@
+"""Pretrain a timm backbone on person crops: ``python -m patchit_hf.pretrain``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from patchit_hf import cli
+from patchit_hf.errors import InputError
+from patchit_hf.training_args import TrainingArguments, arg
+
+DESCRIPTION = """\
+Pretrain a timm backbone on unlabelled person crops by a patch task.
+
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
+
+A run that was interrupted is continued by the same command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainArguments:
+    """What is trained, on what, and by which task."""
+
+    backbone: str = arg("resnet18", "--backbone", "model", "any model of timm's, without a tag")
+    backbone_kwargs: dict[str, Any] = arg(
+        {}, "--backbone-kwargs", "model", "its options, such as drop_path_rate=0.1"
+    )
+    dataset: str | None = arg(
+        None,
+        "--dataset",
+        "data",
+        "Hub id, folder of images, parquet or arrow, or save_to_disk folder; rendered people "
+        "if left out",
+    )
+    split: str | None = arg(None, "--split", "data", "training split; train, or the only one")
+    streaming: bool = arg(False, "--streaming", "data", "read as it comes, without preparing")
+    canvas: str = arg("200x100", "--canvas", "data", "size that crops are brought to, H x W")
+    task: str = arg("position", "--task", "task", "patch task, or a preset of one (pt18, pt8)")
+    task_kwargs: dict[str, Any] = arg(
+        {}, "--task-kwargs", "task", "its options, such as rows=6 cols=3 patch_size=32 jitter=4"
+    )
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Pretrain as the words say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    what, args = cli.parse(
+        DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.pretrain"
+    )
+    from patchit_hf.data.canvas import parse_canvas
+    from patchit_hf.modeling import build_model
+    from patchit_hf.patch_tasks import create_task
+    from patchit_hf.runs import RunFolder, default_output_dir, run_config
+
+    task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
+    model = build_model(what.backbone, task, args.seed, what.backbone_kwargs)
+    info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
+    folder = args.output_dir or default_output_dir(what.backbone, task, info["name"])
+    run_folder = RunFolder(folder, run_config(model.spec, task, args, info))
+    args = dataclasses.replace(args, output_dir=folder)
+    if run_folder.finished:
+        _say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
+        return 0
+
+    from patchit_hf.data.source import load_crops
+    from patchit_hf.trainer import PatchTaskTrainer
+
+    crops = load_crops(
+        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+    )
+    info |= {"split": crops.split, "held_out_from": crops.held_out_from, **crops.meta}
+    trainer = PatchTaskTrainer(
+        model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
+    )
+    results = trainer.train()
+    trainer.accelerator.end_training()
+    if "eval_accuracy" in results:
+        _say(
+            f"{folder}: held-out accuracy {results['eval_accuracy']:.1%}, "
+            f"{results['eval_accuracy'] / results['chance']:.1f} times chance "
+            f"({results['chance']:.1%})"
+        )
+    _say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "datasets", "huggingface_hub", "accelerate"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return run(argv)
+    except InputError as error:
+        _say(f"error: {error}")
+        return 2
+    except FloatingPointError as error:
+        _say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted; the same command continues from the newest checkpoint")
+        return 130
+
+
+def _say(line: str) -> None:
+    """Write a line on stderr: the main process's, and errors of any."""
+    rank = os.environ.get("RANK", "0")
+    if rank == "0":
+        sys.stderr.write(f"{line}\n")
+    elif line.startswith("error:"):
+        sys.stderr.write(f"process {rank}: {line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

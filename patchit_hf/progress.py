@@ -1,0 +1,73 @@
+"""What a user sees while a run trains: one bar, and a line per evaluation."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm.auto import tqdm
+
+
+class Progress:
+    """A progress bar on stderr: accuracy against chance, patches a second, time left.
+
+    Args:
+        max_steps: steps of the run.
+        start: steps done before.
+        batch: samples a step.
+        chance: accuracy of guessing.
+        shown: whether this process shows it.
+    """
+
+    def __init__(self, max_steps: int, start: int, batch: int, chance: float, shown: bool) -> None:
+        self.batch, self.chance, self.done = batch, chance, start
+        self.shown = shown
+        self.bar = tqdm(
+            total=max_steps * batch,
+            initial=start * batch,
+            unit=" patches",
+            unit_scale=True,
+            desc="training",
+            disable=not shown,
+            smoothing=0.1,
+            mininterval=0.5 if sys.stderr.isatty() else 20,
+            dynamic_ncols=sys.stderr.isatty(),
+        )
+
+    def update(self, done: int, values: dict[str, float]) -> None:
+        """Advance to ``done`` steps."""
+        if "accuracy" in values:
+            self.bar.set_postfix_str(
+                f"accuracy {values['accuracy']:.1%} (chance {self.chance:.1%})", refresh=False
+            )
+        self.bar.update((done - self.done) * self.batch)
+        self.done = done
+
+    def evaluated(self, entry: dict[str, float]) -> None:
+        """Write the line of an evaluation."""
+        if "eval_accuracy" in entry:
+            self.say(
+                f"step {entry['step']}: held-out accuracy {entry['eval_accuracy']:.1%} "
+                f"({entry['eval_accuracy'] / self.chance:.1f} x chance), loss "
+                f"{entry['eval_loss']:.3f}"
+            )
+
+    def say(self, line: str) -> None:
+        """Write a line above the bar."""
+        if self.shown:
+            self.bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()
+
+
+def gradient_line(gradient: dict[str, Any], input_size: tuple[int, int]) -> str:
+    """Say which share of the weights learns, and what would raise it."""
+    line = (
+        f"the task's gradient reached {gradient['share']:.1%} of the backbone's "
+        f"{gradient['weights'] / 1e6:.1f} M weights at {input_size[0]}x{input_size[1]} px"
+    )
+    if gradient["share"] < 0.9:
+        line += "; the others stay as initialised (--task-kwargs input_scale=2 reaches more)"
+    return line

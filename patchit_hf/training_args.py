@@ -1,0 +1,216 @@
+"""How a model is trained: flat, frozen, checked where it is made.
+
+Field names are those of Hugging Face's ``TrainingArguments`` wherever it has one; ``flag`` is the
+spelling on the command line. ``identity`` is false for what does not change the trained weights: a
+run may be continued with another value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from patchit_hf.errors import InputError
+
+_REPORTERS = ("none", "tensorboard", "wandb", "trackio")
+_SCHEDULES = ("cosine", "linear", "constant", "step")
+_STEP_OPTIONS = ("step_epochs", "step_factor")
+_FITS = ("squash", "cover")
+
+
+def arg(
+    default: Any,
+    flag: str,
+    group: str,
+    help: str,
+    *,
+    identity: bool = True,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Return a dataclass field that carries its flag."""
+    metadata = {
+        "flag": flag,
+        "group": group,
+        "help": help,
+        "identity": identity,
+        "choices": choices,
+    }
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments:
+    """Arguments of training; see each field's help.
+
+    Raises:
+        InputError: for a value that is out of range, named by its flag.
+    """
+
+    output_dir: str | None = arg(
+        None,
+        "--output-dir",
+        "output",
+        "folder of the run; runs/<backbone>-<task>-<data> by default",
+        identity=False,
+    )
+    num_train_epochs: float = arg(
+        20.0, "--epochs", "training", "epochs; an epoch is one sample per crop"
+    )
+    max_steps: int = arg(
+        -1, "--max-steps", "training", "optimiser steps; overrides --epochs unless -1"
+    )
+    train_batch_size: int = arg(
+        128,
+        "--batch-size",
+        "training",
+        "inputs of the trunk per optimiser step, over all processes and accumulation steps",
+    )
+    gradient_accumulation_steps: int = arg(
+        1, "--gradient-accumulation-steps", "training", "parts that a process cuts its batch into"
+    )
+    learning_rate: float = arg(1e-3, "--learning-rate", "training", "peak learning rate")
+    lr_scheduler_type: str = arg(
+        "cosine", "--schedule", "training", "learning-rate schedule", choices=_SCHEDULES
+    )
+    lr_scheduler_kwargs: dict[str, Any] = arg(
+        {}, "--schedule-kwargs", "training", "for step: step_epochs=5 step_factor=0.5"
+    )
+    warmup_steps: float = arg(
+        0.05, "--warmup", "training", "warm-up in steps, or as a share of the run below 1"
+    )
+    weight_decay: float = arg(0.05, "--weight-decay", "training", "decay of weights, not of biases")
+    optim: str = arg("adamw", "--optimizer", "training", "an optimiser of timm's")
+    optim_args: dict[str, Any] = arg(
+        {}, "--optimizer-args", "training", "its options, such as momentum=0.9"
+    )
+    max_grad_norm: float = arg(
+        1.0, "--max-grad-norm", "training", "gradients are clipped to this norm; 0 for never"
+    )
+    mixed_precision: str | None = arg(
+        None,
+        "--mixed-precision",
+        "training",
+        "as Accelerate is configured, unless given",
+        choices=("no", "bf16", "fp16"),
+    )
+    seed: int = arg(42, "--seed", "training", "seed of weights, order, cells and jitter")
+    image_column: str | None = arg(
+        None, "--image-column", "data", "image column; found by itself where there is one"
+    )
+    fit: str = arg(
+        "squash",
+        "--fit",
+        "data",
+        "how a crop gets to the canvas: stretched, or covering it with its aspect kept",
+        choices=_FITS,
+    )
+    crop_cache_gb: float = arg(
+        8.0,
+        "--crop-cache-gb",
+        "data",
+        "decoded crops kept on disk up to this size; 0 decodes every time",
+        identity=False,
+    )
+    dataloader_num_workers: int = arg(
+        2, "--workers", "data", "threads or processes that decode", identity=False
+    )
+    max_eval_crops: int = arg(
+        300, "--max-eval-crops", "evaluation", "held-out crops used, every question of each"
+    )
+    eval_steps: float = arg(
+        0.2,
+        "--eval-every",
+        "evaluation",
+        "steps between evaluations, or a share of the run below 1; 0 for the end alone",
+        identity=False,
+    )
+    logging_steps: int = arg(
+        20, "--log-every", "output", "steps between progress updates", identity=False
+    )
+    save_steps: float = arg(
+        500,
+        "--save-every",
+        "output",
+        "steps between checkpoints, or a share of the run below 1; 0 for none",
+        identity=False,
+    )
+    save_total_limit: int = arg(
+        2, "--save-limit", "output", "newest checkpoints kept while training", identity=False
+    )
+    resume_from_checkpoint: str | None = arg(
+        None,
+        "--resume",
+        "output",
+        "a checkpoint folder to go on from; a run in --output-dir is continued by itself",
+        identity=False,
+    )
+    report_to: str = arg(
+        "none", "--report-to", "output", "tracker", identity=False, choices=_REPORTERS
+    )
+    push_to_hub: bool = arg(
+        False, "--push-to-hub", "hub", "upload the export at the end", identity=False
+    )
+    hub_model_id: str | None = arg(
+        None, "--hub-model-id", "hub", "repository to push to, such as org/name", identity=False
+    )
+    hub_private_repo: bool = arg(
+        False, "--hub-private", "hub", "create the repository as private", identity=False
+    )
+    hub_revision: str | None = arg(
+        None, "--hub-revision", "hub", "branch to push to", identity=False
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("train_batch_size", "gradient_accumulation_steps", "logging_steps"):
+            self._check_whole(name, 1)
+        for name in ("max_eval_crops", "save_total_limit"):
+            self._check_whole(name, 1)
+        for name in ("dataloader_num_workers", "seed"):
+            self._check_whole(name, 0)
+        for name in ("warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps"):
+            self._check_number(name, positive=False)
+        self._check_number("learning_rate", positive=True)
+        self._check_number("crop_cache_gb", positive=False)
+        if self.max_steps != -1:
+            self._check_whole("max_steps", 1)
+        else:
+            self._check_number("num_train_epochs", positive=True)
+        for item in dataclasses.fields(self):
+            choices = item.metadata["choices"]
+            value = getattr(self, item.name)
+            if choices and value is not None and value not in choices:
+                raise self._error(item.name, f"one of {', '.join(choices)}")
+        for key in self.lr_scheduler_kwargs:
+            if key not in _STEP_OPTIONS or self.lr_scheduler_type != "step":
+                raise InputError(
+                    f"--schedule-kwargs {key!r}: only --schedule step has options "
+                    f"({', '.join(_STEP_OPTIONS)})"
+                )
+        if self.push_to_hub and not self.hub_model_id:
+            raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
+
+    def _check_whole(self, name: str, low: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise self._error(name, f"a whole number of at least {low}")
+
+    def _check_number(self, name: str, *, positive: bool) -> None:
+        value = getattr(self, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
+            raise self._error(name, "a finite number " + ("above 0" if positive else "from 0"))
+
+    def _error(self, name: str, allowed: str) -> InputError:
+        flag = next(f.metadata["flag"] for f in dataclasses.fields(self) if f.name == name)
+        return InputError(f"{flag} {getattr(self, name)!r}: must be {allowed} ({name})")
+
+
+def in_steps(value: float, max_steps: int) -> int:
+    """Return a number of steps; a value below 1 is a share of the run (at least one step)."""
+    if 0 < value < 1:
+        return max(1, math.ceil(value * max_steps))
+    return int(value)

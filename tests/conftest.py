@@ -1,0 +1,68 @@
+"""Fixtures for all tests: small crops, small backbones, no network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets gain nothing from more threads
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from .hub.fixtures import hub  # noqa: F401
+
+datasets.disable_progress_bars()
+
+
+def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> list[Image.Image]:
+    """Pictures whose colour follows the place, so that positions can be learnt in seconds."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    base = np.stack([y / height, x / width, 1 - y / height], axis=-1) * 200
+    noise = rng.integers(0, 56, (count, height, width, 3))
+    return [Image.fromarray((base + n).astype(np.uint8)) for n in noise]
+
+
+@pytest.fixture
+def crops() -> datasets.Dataset:
+    """Forty small crops of ten persons, in memory."""
+    return datasets.Dataset.from_dict(
+        {"image": make_crops(40), "person_id": [i // 4 for i in range(40)]}
+    ).cast_column("image", datasets.Image())
+
+
+@pytest.fixture
+def crop_folder(tmp_path: Path, crops: datasets.Dataset) -> str:
+    """The same as a folder of one parquet file."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    crops.to_parquet(str(folder / "train-00000-of-00001.parquet"))
+    return str(folder)
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Options of a task whose patches are 8 px on a 50x25 canvas: 3 x 2 cells."""
+    return {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Forget Accelerate's state of the process, which fixes the precision of later tests."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep data set caches of a test inside its folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-datasets")

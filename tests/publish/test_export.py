@@ -1,0 +1,188 @@
+"""What is exported is what was trained: equal outputs through timm and transformers."""
+
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from patchit_hf import create_task
+from patchit_hf.modeling import GradientShare, build_model, feature_map
+from patchit_hf.publish.export import export_run, export_size
+
+RECORD = {
+    "command": "python -m patchit_hf.pretrain",
+    "config": {"seed": 0},
+    "data": {
+        "name": "../some/Crops-1", "fingerprint": "f", "train_crops": 10, "eval_crops": 2,
+        "held_out_from": "validation split", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25],
+    },
+    "training": {
+        "patches": 10, "steps": 1, "seconds": 1.0, "hardware": "CPU", "processes": 1,
+        "mixed_precision": "no", "gradient": None, "batch_norm_statistics": "patches",
+    },
+    "results": {"eval_accuracy": 0.5, "chance": 1 / 18, "steps": 1},
+}  # fmt: skip
+
+NETS = [
+    "resnet10t", "resnet18", "mobilenetv3_small_100", "convnext_atto", "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224", "efficientnet_b0", "regnetx_002", "mixer_s32_224",
+    "test_resnet", "test_vit", "test_efficientnet", "test_convnext",
+]  # fmt: skip
+
+
+def _trained(name, task, steps=1):
+    """Return the model after real optimiser steps."""
+    model = build_model(name, task, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    model.train()
+    for _ in range(steps):
+        targets = torch.arange(4) % task.num_classes
+        task.loss(model(torch.randn(4, 3, *task.input_size)), targets)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", [*NETS, pytest.param("vgg16", marks=pytest.mark.slow)])
+def test_reloaded_features_are_the_trained_ones(name, tmp_path):
+    torch.manual_seed(0)
+    task = create_task("pt18")
+    model = _trained(name, task, steps=2)
+    folder = str(export_run(tmp_path, model, task, RECORD))
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    fixed = loaded.pretrained_cfg["fixed_input_size"]
+    exported = tuple(loaded.pretrained_cfg["input_size"][1:])
+    assert exported == (task.input_size if fixed else (192, 96))
+    for size in {task.input_size, exported}:
+        inputs = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            trained, again = (feature_map(net, inputs) for net in (model.backbone, loaded))
+            assert trained.shape[1] == loaded.num_features
+            torch.testing.assert_close(again, trained, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(loaded(inputs), model.backbone(inputs), rtol=1e-4, atol=1e-5)
+    classifier = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7).eval()
+    with torch.no_grad():
+        assert classifier(torch.randn(2, 3, *exported)).shape == (2, 7)
+        torch.testing.assert_close(
+            feature_map(classifier, inputs), feature_map(loaded, inputs), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_the_head_comes_back(tmp_path):
+    task = create_task("pt18", input_scale=2)
+    model = _trained("test_resnet", task)
+    export_run(tmp_path, model, task, RECORD)
+    record = json.loads((tmp_path / "patchit.json").read_text())
+    again = create_task(
+        record["task"]["name"], tuple(record["task"]["canvas"]), **record["task"]["kwargs"]
+    )
+    rebuilt = build_model(record["backbone"]["name"], again, 1, record["backbone"]["args"])
+    rebuilt.backbone.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    rebuilt.head.load_state_dict(load_file(tmp_path / "head.safetensors"))
+    inputs = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(rebuilt.eval()(inputs), model(inputs))
+
+
+def test_transformers_reads_it(tmp_path):
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+    task = create_task("pt18")
+    model = _trained("test_vit", task)
+    export_run(tmp_path, model, task, RECORD)
+    assert AutoConfig.from_pretrained(tmp_path).architecture == "test_vit"
+    assert tuple(AutoImageProcessor.from_pretrained(tmp_path).data_config["mean"]) == (0.4, 0.5, 0.6)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    inputs = torch.randn(2, 3, 192, 96)
+    with torch.no_grad():
+        output = loaded(inputs).pooler_output
+        torch.testing.assert_close(output, model.backbone(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_no_claim_of_timms_default_weights_is_left(tmp_path):
+    task = create_task("pt18")
+    export_run(tmp_path, _trained("mobilenetv3_small_100", task), task, RECORD)
+    text = (tmp_path / "config.json").read_text()
+    config = json.loads(text)
+    cfg = config["pretrained_cfg"]
+    assert cfg["tag"] == "patchit_crops_1"
+    assert cfg["mean"] == [0.4, 0.5, 0.6]
+    assert cfg["input_size"] == [3, 192, 96]
+    assert (cfg["crop_pct"], cfg["crop_mode"]) == (0.96, "squash")
+    assert (config["num_classes"], cfg["num_classes"]) == (0, 0)
+    assert cfg["first_conv"] == "conv_stem"
+    assert cfg["classifier"] == "classifier"
+    for word in ("imagenet", "lamb", "http", "hf_hub_id", "paper", "origin", 'num_classes": 1'):
+        assert word not in text.lower(), word
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "size", "crop_pct"),
+    [
+        ({}, (192, 96), 0.96),
+        ({"rows": 4, "cols": 2}, (128, 64), 0.64),
+        ({"input_scale": 2}, (384, 192), 0.96),
+        ({"patch_size": 24, "rows": 8, "cols": 4}, (192, 96), 0.96),
+        ({"patch_size": 20, "rows": 1, "cols": 1}, (32, 32), 0.2),
+    ],
+)
+def test_export_size(kwargs, size, crop_pct):
+    assert export_size(create_task("position", **kwargs)) == (size, crop_pct)
+
+
+def test_the_card_is_valid_and_says_what_happened(tmp_path):
+    from huggingface_hub import ModelCard
+
+    task = create_task("pt18")
+    export_run(tmp_path, _trained("test_resnet", task), task, RECORD)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.library_name == "timm"
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    assert "50.0 %" in card.text
+    assert "5.6 %" in card.text
+    assert "python -m patchit_hf.pretrain" in card.text
+    assert "{{" not in card.text
+
+
+def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):
+    task = create_task("pt18")
+    record = {**RECORD, "results": {"chance": 1 / 18, "steps": 1}}
+    export_run(tmp_path, _trained("test_resnet", task), task, record)
+    assert "Nothing was held out" in (tmp_path / "README.md").read_text()
+
+
+def test_the_share_of_weights_that_learn():
+    """At 32 px the last stage of a stride-32 net sees 1x1 maps: of 3x3 kernels, only the middle."""
+    shares = {}
+    for scale in (1, 2):
+        task = create_task("pt18", input_scale=scale)
+        model = build_model("resnet18", task, seed=0)
+        watch = GradientShare(model.backbone, steps=3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for _ in range(3):
+            inputs = torch.randn(32, 3, *task.input_size)
+            task.loss(model(inputs), torch.arange(32) % 18)["loss"].backward()
+            watch.update()
+            optimizer.step()
+            optimizer.zero_grad()
+        mask = watch.reached["layer4.1.conv2.weight"]
+        shares[scale] = watch.result()["share"]
+        if scale == 1:
+            assert mask[:, :, 1, 1].float().mean() > 0.9
+            mask[:, :, 1, 1] = False
+            assert not mask.any()
+        else:
+            assert mask.float().mean() > 0.9
+    assert shares[1] < 0.5
+    assert shares[2] > 0.9
+
+
+def test_layers_behind_the_feature_map_are_left_alone():
+    from patchit_hf.modeling import freeze_unreached
+
+    task = create_task("pt18")
+    model = build_model("mobilenetv3_small_100", task, seed=0)
+    freeze_unreached(model, task.input_size)
+    frozen = [name for name, p in model.backbone.named_parameters() if not p.requires_grad]
+    assert frozen == ["conv_head.weight", "conv_head.bias"]

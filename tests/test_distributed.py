@@ -1,0 +1,60 @@
+"""Two processes on the CPU against one: the same samples, the same weights."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+COMMON = [
+    "--canvas", "50x25", "--batch-size", "16", "--max-steps", "5", "--optimizer", "sgd",
+    "--learning-rate", "0.05", "--workers", "1", "--save-every", "0",
+    "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "input_scale=4",
+]  # fmt: skip
+
+
+def _pretrain(tmp_path, name, crop_folder, processes, *argv):
+    env = {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "1",
+        "OMP_NUM_THREADS": "1",
+        "HF_HOME": str(tmp_path / "hf"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    if processes > 1:
+        launch += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    done = subprocess.run(
+        [*launch, "-m", "patchit_hf.pretrain", *COMMON, *argv, "--dataset", crop_folder,
+         "--output-dir", str(tmp_path / name)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    weights = load_file(tmp_path / name / "model.safetensors")
+    head = load_file(tmp_path / name / "head.safetensors")
+    return weights | {f"head.{key}": value for key, value in head.items()}, done.stderr
+
+
+def _learned(weights):
+    return {k: v for k, v in weights.items() if "running_" not in k and "num_batches" not in k}
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_convnext"])
+def test_nets_without_batch_statistics_end_with_the_same_weights(tmp_path, crop_folder, backbone):
+    one, _ = _pretrain(tmp_path, "one", crop_folder, 1, "--backbone", backbone)
+    two, text = _pretrain(tmp_path, "two", crop_folder, 2, "--backbone", backbone)
+    assert text.count("step 5: held-out accuracy") == 1  # said by the main process alone
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_batch_norm_nets_equal_one_process_with_accumulation(tmp_path, crop_folder):
+    one, _ = _pretrain(
+        tmp_path, "one", crop_folder, 1, "--backbone", "test_resnet",
+        "--gradient-accumulation-steps", "2",
+    )  # fmt: skip
+    two, _ = _pretrain(tmp_path, "two", crop_folder, 2, "--backbone", "test_resnet")
+    for name, value in _learned(one).items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)

@@ -1,0 +1,65 @@
+import dataclasses
+import math
+
+import pytest
+from transformers import TrainingArguments as HFTrainingArguments
+
+from patchit_hf.errors import InputError
+from patchit_hf.training_args import TrainingArguments, in_steps
+
+OURS_ALONE = {  # what Hugging Face has no field of that meaning for
+    "train_batch_size",  # theirs is per device
+    "mixed_precision",  # theirs is bf16 and fp16; this is Accelerate's
+    "optim_args",
+    "image_column",
+    "fit",
+    "crop_cache_gb",
+    "max_eval_crops",
+}
+
+
+def test_field_names_are_hugging_faces():
+    ours = {f.name for f in dataclasses.fields(TrainingArguments)}
+    theirs = {f.name for f in dataclasses.fields(HFTrainingArguments)}
+    assert ours - theirs <= OURS_ALONE
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingArguments().seed = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", math.nan, "--learning-rate nan: must be a finite number above 0"),
+        ("learning_rate", 0, "--learning-rate 0"),
+        ("learning_rate", math.inf, "--learning-rate inf"),
+        ("train_batch_size", 0, "--batch-size 0: must be a whole number of at least 1"),
+        ("train_batch_size", 2.5, "--batch-size 2.5"),
+        ("gradient_accumulation_steps", 0, "--gradient-accumulation-steps 0"),
+        ("num_train_epochs", -1.0, "--epochs -1.0"),
+        ("max_steps", 0, "--max-steps 0"),
+        ("weight_decay", -0.1, "--weight-decay -0.1"),
+        ("warmup_steps", -5, "--warmup -5"),
+        ("max_eval_crops", 0, "--max-eval-crops 0"),
+        ("seed", -1, "--seed -1"),
+        ("fit", "pad", "--fit 'pad': must be one of squash, cover"),
+        ("mixed_precision", "fp8", "--mixed-precision 'fp8'"),
+        ("report_to", "mlflow", "--report-to 'mlflow'"),
+        ("lr_scheduler_type", "cyclic", "--schedule 'cyclic'"),
+        ("save_total_limit", 0, "--save-limit 0"),
+        ("push_to_hub", True, "--push-to-hub needs --hub-model-id"),
+    ],
+)
+def test_nonsense_is_refused(name, value, message):
+    with pytest.raises(InputError) as error:
+        TrainingArguments(**{name: value})
+    assert message in str(error.value)
+
+
+def test_shares_of_a_run():
+    assert in_steps(0.2, 1000) == 200
+    assert in_steps(0.001, 10) == 1
+    assert in_steps(500, 1000) == 500
+    assert in_steps(0, 1000) == 0
