@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -48,3 +51,12 @@ def hardware(accelerator: Accelerator) -> str:
 def versions() -> dict[str, str]:
     """Return the versions of what decides a run."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def command() -> str:
+    """Return how this process was called, as somebody else could type it."""
+    program = Path(sys.argv[0])
+    words = [program.name]
+    if program.parent == Path(__file__).parent:
+        words = ["python", "-m", f"{__package__}.{program.stem}"]
+    return shlex.join([*words, *sys.argv[1:]])

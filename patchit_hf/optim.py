@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,8 +12,10 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
 from patchit_hf.errors import InputError
+from patchit_hf.training_args import TrainingArguments, in_steps
 
-SCHEDULES = ("cosine", "linear", "constant", "step")
+
+FUSED = ("adam", "adamw", "sgd", "momentum")  # torch's own, one pass over the weights
 
 
 def lr_at(
@@ -55,6 +59,21 @@ def lr_at(
     return learning_rate
 
 
+def schedule(
+    args: TrainingArguments, max_steps: int, steps_per_epoch: float
+) -> Callable[[int], float]:
+    """Return ``lr_at`` of a run: from a step's number to its learning rate."""
+    return functools.partial(
+        lr_at,
+        max_steps=max_steps,
+        learning_rate=args.learning_rate,
+        warmup_steps=in_steps(args.warmup_steps, max_steps),
+        schedule=args.lr_scheduler_type,
+        steps_per_epoch=steps_per_epoch,
+        **args.lr_scheduler_kwargs,
+    )
+
+
 def create_optimizer(
     model: nn.Module, name: str, learning_rate: float, weight_decay: float, **kwargs: Any
 ) -> torch.optim.Optimizer:
@@ -77,6 +96,8 @@ def create_optimizer(
             f"--optimizer {name!r}: timm has no such optimiser (among others: adamw, sgd, lamb, "
             "lion, adafactor, muon)"
         )
+    if name.lower() in FUSED:
+        kwargs = {"fused": True, **kwargs}
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             model, opt=name, lr=learning_rate, weight_decay=weight_decay, **kwargs

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +18,14 @@ from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
 from patchit_hf.data.feed import (
     HeldOut,
-    Share,
     open_held_out,
     open_training,
+    share_out,
     statistics,
     training_parts,
 )
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.environment import hardware, use_all_cores
+from patchit_hf.environment import command, hardware, use_all_cores
 from patchit_hf.errors import InputError
 from patchit_hf.modeling import (
     GradientShare,
@@ -36,7 +34,7 @@ from patchit_hf.modeling import (
     freeze_unreached,
     has_batch_norm,
 )
-from patchit_hf.optim import create_optimizer, lr_at
+from patchit_hf.optim import create_optimizer, schedule
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.progress import Progress, gradient_line
 from patchit_hf.publish.export import export_run
@@ -97,11 +95,12 @@ class PatchTaskTrainer:
         )
         use_all_cores(self.accelerator)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.share = self._share()
+        self.share = share_out(args, task, self.model, self.rank, self.world)
         self.held_out: HeldOut | None = None
         self._open_data(train_dataset, eval_dataset)
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.history: History | None = None
+        self.lr_at = schedule(args, self.max_steps, self._steps_per_epoch())
         freeze_unreached(self.model, task.input_size)
         self.model.to(memory_format=torch.channels_last)
         optimizer = create_optimizer(
@@ -219,7 +218,7 @@ class PatchTaskTrainer:
         """Return what ``patchit.json`` says beside the versions."""
         streaming = isinstance(self.source, StreamedCrops)
         return {
-            "command": _command(),
+            "command": command(),
             "config": self.run.config,
             "data": {
                 **self.data_info,
@@ -242,40 +241,10 @@ class PatchTaskTrainer:
             "results": self.results(),
         }
 
-    def lr_at(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return lr_at(
-            step,
-            max_steps=self.max_steps,
-            learning_rate=self.args.learning_rate,
-            warmup_steps=in_steps(self.args.warmup_steps, self.max_steps),
-            schedule=self.args.lr_scheduler_type,
-            steps_per_epoch=self._steps_per_epoch(),
-            **self.args.lr_scheduler_kwargs,
-        )
-
     def _open_run(self) -> RunFolder:
         spec, name = self.model.spec, str(self.data_info["name"])
         folder = self.args.output_dir or default_output_dir(spec.name, self.task, name)
         return RunFolder(folder, run_config(spec, self.task, self.args, self.data_info))
-
-    def _share(self) -> Share:
-        turns = self.args.gradient_accumulation_steps
-        samples, rest = divmod(self.args.train_batch_size, self.task.inputs_per_sample)
-        if rest or samples % (self.world * turns):
-            raise InputError(
-                f"--batch-size {self.args.train_batch_size}: must be a multiple of "
-                f"{self.task.inputs_per_sample * self.world * turns} (inputs a sample x processes "
-                "x gradient accumulation steps)"
-            )
-        share = Share(samples, turns, self.rank, self.world)
-        if share.part * self.task.inputs_per_sample < 2 and has_batch_norm(self.model):
-            raise InputError(
-                f"--batch-size {self.args.train_batch_size}: leaves one input per process and "
-                f"accumulation step, and {self.model.spec.name} has batch normalisation, which "
-                "needs at least 2"
-            )
-        return share
 
     def _open_data(self, train_dataset: Any, eval_dataset: Any) -> None:
         name, split = self.data_info["name"], self.data_info.get("split") or "train"
@@ -395,12 +364,3 @@ class PatchTaskTrainer:
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
-
-
-def _command() -> str:
-    """Return how this process was called, as somebody else could type it."""
-    program = Path(sys.argv[0])
-    words = [program.name]
-    if program.parent == Path(__file__).parent:
-        words = ["python", "-m", f"{__package__}.{program.stem}"]
-    return shlex.join([*words, *sys.argv[1:]])

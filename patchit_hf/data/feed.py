@@ -16,6 +16,7 @@ from patchit_hf.data.source import find_image_column
 from patchit_hf.data.store import CropStore, LazyCrops, open_crops
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.errors import InputError
+from patchit_hf.modeling import PatchTaskModel, has_batch_norm
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
 
 if TYPE_CHECKING:
@@ -61,6 +62,30 @@ class Share:
                 first = step * self.batch + index * self.part
                 yield index, torch.arange(first, first + self.part)
             step += 1
+
+
+def share_out(
+    args: TrainingArguments, task: PatchTask, model: PatchTaskModel, rank: int, world: int
+) -> Share:
+    """Cut ``--batch-size`` into equal parts.
+
+    Raises:
+        InputError: if that cannot be, or leaves too little for batch normalisation.
+    """
+    turns, inputs = args.gradient_accumulation_steps, task.inputs_per_sample
+    unit = inputs * world * turns
+    if args.train_batch_size % unit:
+        raise InputError(
+            f"--batch-size {args.train_batch_size}: must be a multiple of {unit} (inputs a sample "
+            "x processes x gradient accumulation steps)"
+        )
+    share = Share(args.train_batch_size // inputs, turns, rank, world)
+    if share.part * inputs < 2 and has_batch_norm(model):
+        raise InputError(
+            f"--batch-size {args.train_batch_size}: leaves one input per process and accumulation "
+            f"step, and {model.spec.name} has batch normalisation, which needs at least 2"
+        )
+    return share
 
 
 class HeldOut:
@@ -182,14 +207,8 @@ def statistics(
         source: the training crops; at most ``STATISTICS_CROPS`` of them are looked at.
         covered: height and width of the area in the canvas' centre, in pixels.
     """
-    if isinstance(source, StreamedCrops):
-        stream = source.stream(50, 0)
-        batches: Iterator[Tensor] = (next(stream) for _ in range(20))
-    else:
-        rows = epoch_order(EVAL_SEED, 0, len(source))[:STATISTICS_CROPS].sort().values
-        batches = source.batches(rows.split(100))
     total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
-    for crops in batches:
+    for crops in source.sample(STATISTICS_CROPS):
         top = (crops.shape[2] - covered[0]) // 2
         left = (crops.shape[3] - covered[1]) // 2
         area = crops[:, :, top : top + covered[0], left : left + covered[1]].float() / 255

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from patchit_hf.data.canvas import load_canvas
+from patchit_hf.data.draws import epoch_order
 from patchit_hf.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,10 @@ class CropStore:
     def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the crops of each planned batch of row numbers."""
         return (self[rows] for rows in plan)
+
+    def sample(self, count: int) -> Iterator[Tensor]:
+        """Yield batches of at most ``count`` crops, the same ones every time."""
+        return self.batches(sampled_rows(len(self), count))
 
 
 class LazyCrops:
@@ -96,6 +101,10 @@ class LazyCrops:
             collate_fn=_same,  # type: ignore[arg-type]
         )
         return one_line_errors(loader)
+
+    def sample(self, count: int) -> Iterator[Tensor]:
+        """Yield batches of at most ``count`` crops, the same ones every time."""
+        return self.batches(sampled_rows(len(self), count))
 
 
 def open_crops(
@@ -155,6 +164,12 @@ def open_crops(
 def undecoded(dataset: Any, column: str) -> Any:
     """Return the data set with its image column alone, as bytes or paths."""
     return dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+
+def sampled_rows(size: int, count: int, batch: int = 100) -> tuple[Tensor, ...]:
+    """Return batches of at most ``count`` of ``size`` row numbers, the same ones every time."""
+    rows = epoch_order(0, 0, size)[:count].sort().values
+    return tuple(rows.split(batch))
 
 
 def original_row(dataset: Any, row: int) -> int:

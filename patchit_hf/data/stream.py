@@ -16,6 +16,8 @@ from patchit_hf.data.canvas import load_canvas
 from patchit_hf.data.store import one_line_errors, undecoded
 from patchit_hf.errors import InputError
 
+Row = tuple[str, Any]  # where it is, and its undecoded image
+
 
 class StreamedCrops:
     """Crops of a streaming data set, in its own order through a shuffle buffer.
@@ -60,36 +62,43 @@ class StreamedCrops:
         )
         return (crops for crops in one_line_errors(loader) if len(crops))
 
+    def sample(self, count: int, batch: int = 50) -> Iterator[Tensor]:
+        """Yield batches of the first crops of the stream, at most ``count`` crops."""
+        rows = itertools.islice(self.rows(0), count)
+        while chunk := list(itertools.islice(rows, batch)):
+            yield self.decode(chunk)
+
+    def rows(self, epoch: int) -> Iterator[Row]:
+        """Yield an epoch's rows, not decoded.
+
+        Raises:
+            InputError: if there is none for this process and worker.
+        """
+        self.dataset.set_epoch(epoch)
+        row = -1
+        for row, example in enumerate(self.dataset):
+            yield f"epoch {epoch}, row {row} of the stream", example[self.column]
+        if row < 0:
+            raise InputError(
+                "--streaming: a process or worker has no crop to read; take fewer of them or a "
+                "data set of more files"
+            )
+
+    def decode(self, rows: list[Row]) -> Tensor:
+        """Return crops, uint8 ``[B, 3, H, W]``."""
+        canvases = [load_canvas(value, self.canvas, self.fit, where) for where, value in rows]
+        return torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
+
 
 class _Stream(IterableDataset[Tensor]):
     def __init__(self, source: StreamedCrops, batch: int, skip: int) -> None:
         self.source, self.batch, self.skip = source, batch, skip
 
     def __iter__(self) -> Iterator[Tensor]:
-        source = self.source
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        rows = self._rows()
+        rows = itertools.chain.from_iterable(map(self.source.rows, itertools.count()))
         for turn in itertools.count():
-            values = list(itertools.islice(rows, self.batch))
-            if turn * workers + worker < self.skip:  # this loader's batches come in turns
-                yield torch.empty(0)
-                continue
-            canvases = [
-                load_canvas(value, source.canvas, source.fit, f"epoch {epoch}, row {row} of stream")
-                for epoch, row, value in values
-            ]
-            yield torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
-
-    def _rows(self) -> Iterator[tuple[int, int, Any]]:
-        for epoch in itertools.count():
-            self.source.dataset.set_epoch(epoch)
-            empty = True
-            for row, example in enumerate(self.source.dataset):
-                empty = False
-                yield epoch, row, example[self.source.column]
-            if empty:
-                raise InputError(
-                    "--streaming: a process or worker has no crop to read; take fewer of them or a "
-                    "data set of more files"
-                )
+            chunk = list(itertools.islice(rows, self.batch))
+            skipped = turn * workers + worker < self.skip  # a loader's batches come in turns
+            yield torch.empty(0) if skipped else self.source.decode(chunk)

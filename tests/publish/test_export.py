@@ -92,7 +92,11 @@ def test_transformers_reads_it(tmp_path):
     model = _trained("test_vit", task)
     export_run(tmp_path, model, task, RECORD)
     assert AutoConfig.from_pretrained(tmp_path).architecture == "test_vit"
-    assert tuple(AutoImageProcessor.from_pretrained(tmp_path).data_config["mean"]) == (0.4, 0.5, 0.6)
+    assert tuple(AutoImageProcessor.from_pretrained(tmp_path).data_config["mean"]) == (
+        0.4,
+        0.5,
+        0.6,
+    )
     loaded = AutoModel.from_pretrained(tmp_path).eval()
     inputs = torch.randn(2, 3, 192, 96)
     with torch.no_grad():
