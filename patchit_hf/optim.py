@@ -14,7 +14,6 @@ from torch import nn
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import TrainingArguments, in_steps
 
-
 FUSED = ("adam", "adamw", "sgd", "momentum")  # torch's own, one pass over the weights
 
 
