@@ -14,7 +14,14 @@ from torch import nn
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import TrainingArguments, in_steps
 
-FUSED = ("adam", "adamw", "sgd", "momentum")  # torch's own, one pass over the weights
+_FUSED = {"fused": True}  # torch's own: one pass over the weights
+OPTIONS: dict[str, dict[str, Any]] = {  # ours where timm's default is another
+    "adam": _FUSED,
+    "adamw": _FUSED,
+    "momentum": _FUSED,
+    "muon": {"nesterov": True},
+    "sgd": _FUSED,
+}
 
 
 def lr_at(
@@ -95,8 +102,7 @@ def create_optimizer(
             f"--optimizer {name!r}: timm has no such optimiser (among others: adamw, sgd, lamb, "
             "lion, adafactor, muon)"
         )
-    if name.lower() in FUSED:
-        kwargs = {"fused": True, **kwargs}
+    kwargs = {**OPTIONS.get(name.lower(), {}), **kwargs}
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             model, opt=name, lr=learning_rate, weight_decay=weight_decay, **kwargs

@@ -88,11 +88,7 @@ class PatchTaskTrainer:
         }
         self.model = build_model(model, task, args.seed) if isinstance(model, str) else model
         self.run = run or self._open_run()
-        self.accelerator = Accelerator(
-            mixed_precision=args.mixed_precision,
-            log_with=None if args.report_to == "none" else args.report_to,
-            project_dir=str(self.run.path),
-        )
+        self.accelerator = self._accelerator()
         use_all_cores(self.accelerator)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.share = share_out(args, task, self.model, self.rank, self.world)
@@ -240,6 +236,16 @@ class PatchTaskTrainer:
             },
             "results": self.results(),
         }
+
+    def _accelerator(self) -> Accelerator:
+        try:
+            return Accelerator(
+                mixed_precision=self.args.mixed_precision,
+                log_with=None if self.args.report_to == "none" else self.args.report_to,
+                project_dir=str(self.run.path),
+            )
+        except ValueError as error:  # such as fp16 on a CPU
+            raise InputError(f"--mixed-precision {self.args.mixed_precision!r}: {error}") from error
 
     def _open_run(self) -> RunFolder:
         spec, name = self.model.spec, str(self.data_info["name"])

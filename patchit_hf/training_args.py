@@ -8,6 +8,7 @@ run may be continued with another value.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ class TrainingArguments:
         -1, "--max-steps", "training", "optimiser steps; overrides --epochs unless -1"
     )
     train_batch_size: int = arg(
-        128,
+        256,
         "--batch-size",
         "training",
         "inputs of the trunk per optimiser step, over all processes and accumulation steps",
@@ -72,7 +73,7 @@ class TrainingArguments:
     gradient_accumulation_steps: int = arg(
         1, "--gradient-accumulation-steps", "training", "parts that a process cuts its batch into"
     )
-    learning_rate: float = arg(1e-3, "--learning-rate", "training", "peak learning rate")
+    learning_rate: float = arg(4e-3, "--learning-rate", "training", "peak learning rate")
     lr_scheduler_type: str = arg(
         "cosine", "--schedule", "training", "learning-rate schedule", choices=_SCHEDULES
     )
@@ -83,7 +84,7 @@ class TrainingArguments:
         0.05, "--warmup", "training", "warm-up in steps, or as a share of the run below 1"
     )
     weight_decay: float = arg(0.05, "--weight-decay", "training", "decay of weights, not of biases")
-    optim: str = arg("adamw", "--optimizer", "training", "an optimiser of timm's")
+    optim: str = arg("muon", "--optimizer", "training", "an optimiser of timm's")
     optim_args: dict[str, Any] = arg(
         {}, "--optimizer-args", "training", "its options, such as momentum=0.9"
     )
@@ -190,6 +191,10 @@ class TrainingArguments:
                     f"--schedule-kwargs {key!r}: only --schedule step has options "
                     f"({', '.join(_STEP_OPTIONS)})"
                 )
+        if self.report_to != "none" and importlib.util.find_spec(self.report_to) is None:
+            raise InputError(
+                f"--report-to {self.report_to!r}: is not installed; pip install {self.report_to}"
+            )
         if self.push_to_hub and not self.hub_model_id:
             raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
 

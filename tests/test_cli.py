@@ -79,7 +79,7 @@ def test_help_is_grouped_and_shows_defaults(capsys):
     for group in ("model:", "data:", "task:", "training:", "evaluation:", "output:", "hub:"):
         assert f"\n{group}\n" in text
     assert "--batch-size" in text
-    assert "(default: 128)" in text
+    assert "(default: 256)" in text
     for flag in (
         "--backbone --dataset --split --image-column --streaming --canvas --fit --task "
         "--task-kwargs --epochs --max-steps --batch-size --learning-rate --weight-decay "

@@ -59,7 +59,7 @@ def test_another_configuration_is_refused(tmp_path, crop_folder, capsys):
         "--learning-rate", "0.5",
     )  # fmt: skip
     assert code == 2
-    assert "these differ: learning_rate (0.001 there, 0.5 here), seed (42 there, 1 here)" in text
+    assert "these differ: learning_rate (0.004 there, 0.5 here), seed (42 there, 1 here)" in text
     assert sorted((p.name, p.stat().st_mtime_ns) for p in out.iterdir()) == before
 
 
@@ -137,6 +137,7 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path, crops, capsys):
         (["--task", "positon"], "--task 'positon': unknown task"),
         (["--canvas", "wide"], "--canvas 'wide': give HEIGHTxWIDTH"),
         (["--optimizer", "adamm"], "--optimizer 'adamm': timm has no such optimiser"),
+        (["--report-to", "trackio"], "--report-to 'trackio': is not installed"),
         (["--resume", "none"], "--resume 'none': is no checkpoint"),
         (["--streaming", "--max-steps", "-1"], "give --max-steps"),
         (["--schedule-kwargs", "gamma=1"], "--schedule-kwargs"),
