@@ -120,7 +120,11 @@ class TrainingArguments:
         2, "--workers", "data", "threads or processes that decode", identity=False
     )
     max_eval_crops: int = arg(
-        300, "--max-eval-crops", "evaluation", "held-out crops used, every question of each"
+        300,
+        "--max-eval-crops",
+        "evaluation",
+        "held-out crops used, every question of each",
+        identity=False,
     )
     eval_steps: float = arg(
         0.2,

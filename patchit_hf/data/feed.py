@@ -146,6 +146,8 @@ def open_held_out(dataset: Any, args: TrainingArguments, task: PatchTask, name: 
     """
     if isinstance(dataset, datasets.IterableDataset):
         rows = list(dataset.take(args.max_eval_crops))
+        if not rows:
+            raise InputError(f"{name}: no crop of the stream; give the data set a validation split")
         dataset = datasets.Dataset.from_list(rows, features=dataset.features)
     if len(dataset) == 0:
         raise InputError(f"{name}: it is empty")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def load_crops(
         held_out, words = splits["validation"], "validation split"
         find_image_column(held_out, column, name)
     else:
-        train, held_out, words = hold_out(train, name)
+        split_off = hold_out_stream if streaming else hold_out
+        train, held_out, words = split_off(train, column if streaming else name)
     return Crops(train, held_out, column, name, split, words, _meta(train))
 
 
@@ -110,8 +112,6 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     The choice is a hash of the group's (or row's) key, so it is the same in every run and process.
     A missing or negative key stands for an unknown person: such a row is its own group.
     """
-    if isinstance(train, datasets.IterableDataset):
-        return train, None, "the first crops of the stream"
     if len(train) < 2:
         raise InputError(f"data set {name!r} has {len(train)} crop; at least 2 are needed")
     column = next((c for c in GROUP_COLUMNS if c in train.column_names), None)
@@ -136,6 +136,29 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
         train.select(sorted(held)),
         words,
     )
+
+
+def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
+    """Split about 10 % off a stream, by the hash of person or source, else of the picture itself.
+
+    A row's side does not depend on who reads the stream, or in which order.
+    """
+    column = next((c for c in GROUP_COLUMNS if c in (train.features or {})), None)
+    columns = [image_column] if column is None else [image_column, column]
+    raw = train.cast_column(image_column, datasets.Image(decode=False))
+    sides = [
+        raw.filter(partial(_on_side, held_out=side), input_columns=columns)
+        for side in (False, True)
+    ]
+    words = "about 10 % of the stream, by " + (column or "the picture's hash")
+    return sides[0], sides[1], words
+
+
+def _on_side(image: dict[str, Any], group: Any = None, *, held_out: bool) -> bool:
+    unknown = group is None or (isinstance(group, int) and group < 0)
+    picture = image["bytes"] or str(image["path"]).encode()
+    key = picture if unknown else str(group).encode()
+    return (hashlib.blake2b(key).digest()[0] < round(256 * HELD_OUT)) == held_out
 
 
 def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:

@@ -133,3 +133,26 @@ def test_streaming(crop_folder):
     crops = load_crops(crop_folder, streaming=True)
     assert isinstance(crops.train, datasets.IterableDataset)
     assert crops.image_column == "image"
+
+
+@pytest.mark.parametrize("column", ["person_id", None])
+def test_a_stream_is_split_by_hash(tmp_path, column):
+    many = datasets.Dataset.from_dict(
+        {
+            "image": [Image.fromarray(np.full((4, 4, 3), i % 256, np.uint8)) for i in range(200)],
+            "person_id": [i // 2 for i in range(200)],
+        }
+    ).cast_column("image", datasets.Image())
+    if column is None:
+        many = many.remove_columns("person_id")
+    (tmp_path / "many").mkdir()
+    many.to_parquet(str(tmp_path / "many" / "train.parquet"))
+    crops = load_crops(str(tmp_path / "many"), streaming=True)
+    train, held = list(crops.train), list(crops.held_out)
+    assert len(train) + len(held) == 200
+    assert 8 <= len(held) <= 40
+    assert crops.held_out_from.startswith("about 10 % of the stream, by ")
+    if column:
+        assert not {r["person_id"] for r in train} & {r["person_id"] for r in held}
+    else:
+        assert not {r["image"]["bytes"] for r in train} & {r["image"]["bytes"] for r in held}
