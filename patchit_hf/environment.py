@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from patchit_hf.errors import InputError
+from patchit_hf.training_args import TrainingArguments
+
 PACKAGES = (
     "patchit_hf",
     "torch",
@@ -22,6 +25,22 @@ PACKAGES = (
     "huggingface_hub",
     "safetensors",
 )
+
+
+def create_accelerator(args: TrainingArguments, folder: Path) -> Accelerator:
+    """Return Accelerate's view of the processes, with the tracker that was asked for.
+
+    Raises:
+        InputError: for a precision that the machine cannot do.
+    """
+    try:
+        return Accelerator(
+            mixed_precision=args.mixed_precision,
+            log_with=None if args.report_to == "none" else args.report_to,
+            project_dir=str(folder),
+        )
+    except ValueError as error:
+        raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
 
 
 def use_all_cores(accelerator: Accelerator) -> None:

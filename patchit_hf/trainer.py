@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
 from patchit_hf.data.feed import (
-    HeldOut,
+    count_steps,
     open_held_out,
     open_training,
     share_out,
     statistics,
+    steps_per_epoch,
     training_parts,
 )
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.environment import command, hardware, use_all_cores
+from patchit_hf.environment import command, create_accelerator, hardware, use_all_cores
 from patchit_hf.errors import InputError
 from patchit_hf.modeling import (
     GradientShare,
@@ -88,15 +88,21 @@ class PatchTaskTrainer:
         }
         self.model = build_model(model, task, args.seed) if isinstance(model, str) else model
         self.run = run or self._open_run()
-        self.accelerator = self._accelerator()
+        self.accelerator = create_accelerator(args, self.run.path)
         use_all_cores(self.accelerator)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.share = share_out(args, task, self.model, self.rank, self.world)
-        self.held_out: HeldOut | None = None
-        self._open_data(train_dataset, eval_dataset)
+        with self.accelerator.local_main_process_first():
+            self.source = open_training(
+                train_dataset, args, task, self.data_info, self.rank, self.world
+            )
+        self.max_steps = count_steps(args, self.source, self.share)
+        self.held_out = open_held_out(eval_dataset, args, task, self.data_info)
+        found = [statistics(self.source, task.covered) if self.is_main else None]
+        task.transform.mean, task.transform.std = broadcast_object_list(found)[0]
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.history: History | None = None
-        self.lr_at = schedule(args, self.max_steps, self._steps_per_epoch())
+        self.lr_at = schedule(args, self.max_steps, steps_per_epoch(self.source, self.share))
         freeze_unreached(self.model, task.input_size)
         self.model.to(memory_format=torch.channels_last)
         optimizer = create_optimizer(
@@ -237,44 +243,10 @@ class PatchTaskTrainer:
             "results": self.results(),
         }
 
-    def _accelerator(self) -> Accelerator:
-        try:
-            return Accelerator(
-                mixed_precision=self.args.mixed_precision,
-                log_with=None if self.args.report_to == "none" else self.args.report_to,
-                project_dir=str(self.run.path),
-            )
-        except ValueError as error:  # such as fp16 on a CPU
-            raise InputError(f"--mixed-precision {self.args.mixed_precision!r}: {error}") from error
-
     def _open_run(self) -> RunFolder:
         spec, name = self.model.spec, str(self.data_info["name"])
         folder = self.args.output_dir or default_output_dir(spec.name, self.task, name)
         return RunFolder(folder, run_config(spec, self.task, self.args, self.data_info))
-
-    def _open_data(self, train_dataset: Any, eval_dataset: Any) -> None:
-        name, split = self.data_info["name"], self.data_info.get("split") or "train"
-        with self.accelerator.local_main_process_first():
-            self.source = open_training(
-                train_dataset, self.args, self.task, f"{name} ({split})", self.rank, self.world
-            )
-        self.max_steps = self._count_steps()
-        if eval_dataset is not None:
-            self.held_out = open_held_out(eval_dataset, self.args, self.task, f"{name} (held out)")
-        found = [statistics(self.source, self.task.covered) if self.is_main else None]
-        self.task.transform.mean, self.task.transform.std = broadcast_object_list(found)[0]
-
-    def _count_steps(self) -> int:
-        if self.args.max_steps != -1:
-            return self.args.max_steps
-        if isinstance(self.source, StreamedCrops):
-            raise InputError("--streaming: the stream's length is not known; give --max-steps")
-        return max(1, math.ceil(self.args.num_train_epochs * self._steps_per_epoch()))
-
-    def _steps_per_epoch(self) -> float:
-        if isinstance(self.source, StreamedCrops):
-            return 0.0
-        return len(self.source) / self.share.batch
 
     def _config_with_data(self) -> dict[str, Any]:
         config = {**self.run.config, "data_fingerprint": self.source.fingerprint}

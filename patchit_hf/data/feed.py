@@ -111,13 +111,19 @@ class HeldOut:
 
 
 def open_training(
-    dataset: Any, args: TrainingArguments, task: PatchTask, name: str, rank: int, world: int
+    dataset: Any,
+    args: TrainingArguments,
+    task: PatchTask,
+    info: dict[str, Any],
+    rank: int,
+    world: int,
 ) -> Source:
     """Open a training set as decoded crops: cached, on the fly, or streamed.
 
     Raises:
         InputError: if it is empty, its image column is not clear, or an image is damaged.
     """
+    name = f"{info['name']} ({info.get('split') or 'train'})"
     column = find_image_column(dataset, args.image_column, name)
     workers = args.dataloader_num_workers
     if isinstance(dataset, datasets.IterableDataset):
@@ -138,12 +144,17 @@ def open_training(
     )
 
 
-def open_held_out(dataset: Any, args: TrainingArguments, task: PatchTask, name: str) -> HeldOut:
+def open_held_out(
+    dataset: Any, args: TrainingArguments, task: PatchTask, info: dict[str, Any]
+) -> HeldOut | None:
     """Bring at most ``args.max_eval_crops`` held-out crops into memory, the same ones every time.
 
     Raises:
         InputError: if there are none, or an image is damaged.
     """
+    if dataset is None:
+        return None
+    name = f"{info['name']} (held out)"
     if isinstance(dataset, datasets.IterableDataset):
         rows = list(dataset.take(args.max_eval_crops))
         if not rows:
@@ -165,6 +176,24 @@ def open_held_out(dataset: Any, args: TrainingArguments, task: PatchTask, name: 
         name=name,
     )
     return HeldOut(torch.cat(list(store.batches(torch.arange(len(store)).split(64)))))
+
+
+def steps_per_epoch(source: Source, share: Share) -> float:
+    """Return the steps of an epoch, one sample per crop; 0 for a stream, which has no length."""
+    return 0.0 if isinstance(source, StreamedCrops) else len(source) / share.batch
+
+
+def count_steps(args: TrainingArguments, source: Source, share: Share) -> int:
+    """Return the optimiser steps of the run; the last batch of the last epoch is a whole one.
+
+    Raises:
+        InputError: for a stream without ``--max-steps``.
+    """
+    if args.max_steps != -1:
+        return args.max_steps
+    if isinstance(source, StreamedCrops):
+        raise InputError("--streaming: the stream's length is not known; give --max-steps")
+    return max(1, math.ceil(args.num_train_epochs * steps_per_epoch(source, share)))
 
 
 def training_parts(
