@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -123,13 +122,6 @@ def export_size(task: PatchTask) -> tuple[tuple[int, int], float]:
     scale = task.transform.input_scale
     height, width = (max(1, round(side * scale / DIVISOR)) * DIVISOR for side in task.covered)
     return (height, width), round(share, 4)
-
-
-def remove_export(folder: Path) -> None:
-    """Take an export back, leaving the run."""
-    for name in (DONE_FILE, BACKBONE_FILE, HEAD_FILE, CONFIG_FILE, CARD_FILE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "figures", ignore_errors=True)
 
 
 def _pool_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
