@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 # Part of the cache key; raise it whenever a picture or a label changes.
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 VIEWS = ("front", "back", "left", "right")
 
 # Pictures of four consecutive people; a fixed pattern keeps index -> person a closed form.

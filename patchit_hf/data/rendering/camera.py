@@ -117,19 +117,20 @@ def take_picture(picture: Floats, camera: Camera, width: int, height: int, rng: 
     """
     image = Image.fromarray((np.minimum(picture, 1) * np.float32(255)).astype(np.uint8))
     detail = rng.uniform(camera.detail, 1.0)
-    small = (max(8, int(100 * detail)), max(16, int(200 * detail)))
-    image = image.resize(small, Image.Resampling.BOX if detail < 0.7 else Image.Resampling.BICUBIC)
+    rows = int(200 * detail)
+    if rows < picture.shape[0]:
+        image = image.resize((int(100 * detail), rows), Image.Resampling.BILINEAR)
     blur = rng.uniform(0, camera.blur) ** 2 * detail
     if blur > 0.1:
         image = image.filter(ImageFilter.BoxBlur(1.3 * blur))
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
     gain = np.array(camera.tint) * rng.normal(1, 0.025, 3) * rng.uniform(0.84, 1.06)
     contrast, middle = rng.uniform(0.85, 1.15), rng.uniform(0.42, 0.5)
     base = 255 * (middle * (1 - contrast) + rng.normal(0, 0.015)) + 0.5
-    values = np.asarray(image, np.float32) * (gain * contrast).astype(np.float32)
+    levels = np.arange(256) * (gain * contrast)[:, None] + base
+    image = image.point(np.clip(levels, 0, 255).astype(int).ravel().tolist())
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
     # The same grain in all colours: cameras smooth away the coloured part.
     grain = rng.standard_normal((height, width, 1), dtype=np.float32)
     grain *= np.float32(255 * camera.noise * math.exp(rng.normal(-0.2, 0.4)))
-    values += grain
-    values += np.float32(base)
-    return Image.fromarray(np.minimum(np.maximum(values, 0), 255).astype(np.uint8))
+    values = np.asarray(image, np.int16) + np.rint(grain).astype(np.int16)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -169,6 +170,12 @@ def _ground(draw: Draw, size: tuple[int, int], floor: float, colour: RGB, rng: R
         draw.line(line, _scaled(_shift(colour, rng, 8), rng.uniform(0.7, 1.3)), thick)
 
 
+@functools.cache
+def _grime() -> Floats:
+    """Unevenness [640, 640] of what stands behind people, from fine to coarse."""
+    return np.tensordot(np.array([0.02, 0.011, 0.025], np.float32), noise_bank()[:3], 1)
+
+
 def paint_background(camera: Camera, width: int, height: int, horizon: float, rng: Rng) -> Floats:
     """Paint what is behind the person.
 
@@ -193,13 +200,13 @@ def paint_background(camera: Camera, width: int, height: int, horizon: float, rn
         _THINGS[thing](draw, (width, height), floor, wall, rng)
     image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 1.8)))
     row, column = (int(v) for v in rng.integers(0, 640 - 200, 2))
-    bank = noise_bank()[:3, row : row + height, column : column + width]
-    weights = rng.uniform((0.0, 0.0, 0.0), (0.04, 0.022, 0.05)).astype(np.float32)
-    light = 1 + np.tensordot(weights, bank, 1)
+    grime = _grime()[row : row + height, column : column + width]
     slope = rng.normal(0, 0.16, 2)
-    ys, xs = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
-    light += (slope[0] * ys + slope[1] * xs).astype(np.float32)
-    return np.asarray(image, np.float32) * (light / np.float32(255))[..., None]
+    ys = np.linspace(-slope[0], slope[0], height, dtype=np.float32)[:, None]
+    xs = np.linspace(1 - slope[1], 1 + slope[1], width, dtype=np.float32)[None, :]
+    light = np.float32(rng.uniform(0.0, 2.0)) * grime + (ys + xs)
+    light *= np.float32(1 / 255)
+    return np.asarray(image, np.float32) * light[..., None]
 
 
 def cast_shadow(picture: Floats, feet: Array, sun: Array, scale: float, soft: float) -> None:
@@ -213,13 +220,17 @@ def cast_shadow(picture: Floats, feet: Array, sun: Array, scale: float, soft: fl
         soft: how diffuse the light is, 0..1.
     """
     height, width = picture.shape[:2]
-    mask = Image.new("L", (width, height))
+    # Shadows are soft: half the resolution shows all of them.
+    mask = Image.new("L", (width // 2, height // 2))
     draw = ImageDraw.Draw(mask)
+    scale = scale / 2
     wide, tall = 0.085 * scale, 0.028 * scale
-    for x, y in feet:
-        reach = np.array([-sun[0], -0.35 * sun[2]]) * 0.5 * scale
+    reach = np.array([-sun[0], -0.35 * sun[2]]) * 0.5 * scale
+    for x, y in feet / 2:
         if soft < 0.5:
             draw.line((x, y, x + reach[0], y + reach[1]), int(150 * (1 - soft)), int(0.07 * scale))
         draw.ellipse((x - wide, y - tall, x + wide, y + tall), 170)
-    mask = mask.filter(ImageFilter.GaussianBlur(2 + 4 * soft))
-    picture *= (1 - np.asarray(mask, np.float32) * np.float32(0.62 / 255))[..., None]
+    mask = mask.filter(ImageFilter.GaussianBlur(1 + 2 * soft))
+    mask = mask.resize((width, height), Image.Resampling.BILINEAR)
+    gain = np.asarray(mask, np.float32)
+    picture *= (1 - gain * np.float32(0.62 / 255))[..., None]

@@ -25,10 +25,9 @@ from patchit_hf.data.rendering.skeleton import (
 from patchit_hf.data.rendering.tubes import FAR, Array, Drawing, Floats, Light, draw_tubes
 from patchit_hf.data.rendering.wardrobe import Person, draw_person
 
-# Figures may be drawn larger than a 200 x 100 crop, for smoother outlines: 1.5 costs a third more
-# time than 1. Widths are even, so that
-# all sizes stay whole numbers.
-_ROWS, _COLUMNS, _FINE = 200, 100, 1.0
+# Everything is drawn in a scene of this many rows, so that it is ready in time; the cameras see
+# less than a 200 x 100 crop could show anyway. The scene's width depends on the person.
+_ROWS, _COLUMNS = 168, 84
 
 
 class _Frame:
@@ -74,11 +73,11 @@ def _passer_by(seed: int, frame: _Frame, rng: np.random.Generator) -> Figure:
     person = draw_person(seed, int(rng.integers(1 << 30)))
     skeleton = pose(person.body, "walking" if rng.random() < 0.7 else "standing", [0], rng)
     turn = view_rotation(rng.uniform(0, 2 * math.pi), 0.1)
-    scale = frame.scale * _FINE * rng.uniform(0.62, 0.95)
+    scale = frame.scale * rng.uniform(0.62, 0.95)
     edge = rng.uniform(-0.06, 0.14) * frame.width
     x = edge if rng.random() < 0.5 else frame.width - edge
     y = frame.origin[1] - rng.uniform(0.02, 0.2) * frame.scale
-    origin = np.array([x * _FINE, y * _FINE, -8 * _ROWS * _FINE])
+    origin = np.array([x, y, -8 * _ROWS])
     return Figure(person, skeleton, turn, scale, origin)
 
 
@@ -91,17 +90,10 @@ def _crevices(drawing: Drawing, scale: float) -> Floats:
     return np.asarray(1 - shade)
 
 
-def _develop(drawing: Drawing, scale: float) -> Floats:
-    """Figures at the size of the scene: RGB times cover, and cover, as [rows, columns, 4]."""
-    rows, columns = drawing.depth.shape
-    layer = np.zeros((rows, columns, 4), np.uint8)
-    gain = (_crevices(drawing, scale) * np.float32(255))[..., None]
-    layer[..., :3] = np.minimum(drawing.colour * gain, 255)
-    layer[..., 3] = (drawing.depth > FAR) * np.uint8(255)
-    # As CMYK the four planes shrink independently, so colours stay multiplied by the cover.
-    planes = Image.frombuffer("CMYK", (columns, rows), layer.tobytes(), "raw", "CMYK", 0, 1)
-    small = planes.resize((round(columns / _FINE), round(rows / _FINE)), Image.Resampling.BOX)
-    return np.asarray(small, np.float32) * np.float32(1 / 255)
+def _compose(scene: Floats, drawing: Drawing, scale: float) -> Floats:
+    """The scene [rows, columns, 3] with the figures in front of it."""
+    figures = drawing.colour * _crevices(drawing, scale)[..., None]
+    return np.where((drawing.depth > FAR)[..., None], figures, scene)
 
 
 def _light(camera: Camera, rng: np.random.Generator) -> tuple[Light, float]:
@@ -140,23 +132,21 @@ def stage(
     frame = _Frame(skeleton, rotation, rng)
     light, soft = _light(camera, rng)
     corner = tuple(int(v) for v in rng.integers(0, (230, 340)))
-    rows, columns = int(_ROWS * _FINE), int(frame.width * _FINE)
-    scale = frame.scale * _FINE
-    figure = Figure(person, skeleton, rotation, scale, frame.origin * _FINE)
+    rows, columns = _ROWS, frame.width
+    figure = Figure(person, skeleton, rotation, frame.scale, frame.origin)
     figures = [figure]
     if rng.random() < 0.25:
         figures.append(_passer_by(seed, frame, rng))
     tubes = [tube for one in figures for tube in one.tubes]
     drawing = draw_tubes(tubes, rows, columns, light, (corner[0], corner[1]))
-    feet = np.concatenate([one.joints[list(ANKLE), :2] for one in figures]) / _FINE
+    feet = np.concatenate([one.joints[list(ANKLE), :2] for one in figures])
     feet[:, 1] += 0.035 * frame.scale
     horizon = float(np.clip(rng.uniform(0.3, 0.98) - 0.9 * pitch, 0.04, 0.95))
-    scene = paint_background(camera, frame.width, _ROWS, horizon, rng)
+    scene = paint_background(camera, columns, rows, horizon, rng)
     cast_shadow(scene, feet, light.direction, frame.scale, soft)
-    layer = _develop(drawing, scale)
-    scene = scene * (1 - layer[..., 3:]) + layer[..., :3]
+    scene = _compose(scene, drawing, frame.scale)
     image = take_picture(scene, camera, size[1], size[0], rng)
     keypoints = np.empty((len(JOINTS), 3), np.float32)
     keypoints[:, :2] = figure.joints[:, :2] / (columns, rows) * size[::-1]
-    keypoints[:, 2] = _visible(figure, drawing, scale)
+    keypoints[:, 2] = _visible(figure, drawing, frame.scale)
     return image, keypoints
