@@ -15,7 +15,13 @@ from patchit_hf.patch_tasks.transform import PatchTransform
 
 
 class PatchBatch(NamedTuple):
-    """Inputs and targets of a batch, on the crops' device."""
+    """A batch on the crops' device.
+
+    Attributes:
+        inputs: what the trunk sees, float32 ``[B, 3, S, S]``, or ``[B, K, 3, S, S]`` where a
+            sample is K pictures.
+        targets: what ``loss`` needs to know, its first dimension ``B``.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -28,8 +34,12 @@ class PatchTask(Protocol):
         canvas: height and width of the crops that the task takes, in pixels.
         num_classes: number of answers that its head chooses from.
         chance: accuracy of guessing.
-        inputs_per_sample: how many inputs of the trunk one sample is.
+        inputs_per_sample: how many inputs of the trunk one training sample is (K).
         transform: from uint8 patches to the network's input; carries mean and deviation.
+        progress: share of the training that is done; the trainer keeps it, and it is 1 in
+            evaluations. For what changes while training.
+        boxes: where the places lie that the classes name, xyxy in pixels of the canvas, int64
+            ``[num_classes, 4]``; None where a class is no place.
     """
 
     canvas: tuple[int, int]
@@ -37,6 +47,12 @@ class PatchTask(Protocol):
     chance: float
     inputs_per_sample: int
     transform: PatchTransform
+    progress: float
+
+    @property
+    def boxes(self) -> Tensor | None:
+        """See the class."""
+        ...
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -58,13 +74,27 @@ class PatchTask(Protocol):
         ...
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Ask every question of every crop, for evaluation: ``[B * questions, ...]``."""
+        """Ask a fixed set of questions of every crop, for evaluation: ``[B * n, ...]``.
+
+        Without the random options of the transform, and every class about equally often.
+        """
         ...
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the head: from unpooled features ``[B, C, H, W]`` to ``loss``'s output."""
+        """Return the head: from unpooled features ``[B * K, C, H, W]`` to ``loss``'s output."""
         ...
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return ``loss`` and metrics such as ``accuracy``, each a scalar mean over the batch."""
+        """Return ``loss``, ``accuracy`` and other metrics, each a scalar mean over the batch."""
+        ...
+
+    def answers(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the classes answered and the true ones, int64 ``[N]`` each: N questions."""
+        ...
+
+    def examples(self, batch: PatchBatch) -> Tensor:
+        """Return the pictures that each of the N questions of ``answers`` is about.
+
+        In their order, ``[N, K, 3, S, S]``: all that somebody without a network has to go by.
+        """
         ...

@@ -86,6 +86,12 @@ class Grid:
         """Largest offset really drawn in y and x, in pixels."""
         return min(self.jitter, self.origin[0]), min(self.jitter, self.origin[1])
 
+    @property
+    def boxes(self) -> Tensor:
+        """Where the cells lie without jitter, xyxy in pixels, int64 ``[cells, 4]``."""
+        top, left = self.corners(torch.arange(self.num_cells))
+        return torch.stack([left, top, left + self.patch_size, top + self.patch_size], dim=1)
+
     def corners(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Return top and left of cells, in pixels, without jitter; shapes as ``cells``."""
         rows = torch.div(cells, self.cols, rounding_mode="floor")

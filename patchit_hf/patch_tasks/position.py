@@ -73,6 +73,12 @@ class Task:
         self.transform = PatchTransform(**options)
         self.num_classes = self.grid.num_cells
         self.chance = 1 / self.num_classes
+        self.progress = 1.0
+
+    @property
+    def boxes(self) -> Tensor:
+        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
+        return self.grid.boxes
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -133,6 +139,14 @@ class Task:
             "loss": F.cross_entropy(output, targets),
             "accuracy": (output.argmax(1) == targets).to(torch.float32).mean(),
         }
+
+    def answers(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cells answered and the true ones, ``[B]`` each."""
+        return output.argmax(1), targets
+
+    def examples(self, batch: PatchBatch) -> Tensor:
+        """Return the patches, ``[B, 1, 3, S, S]``."""
+        return batch.inputs[:, None]
 
     def _cut(self, crops: Tensor, cells: Tensor, draws: Draws) -> Tensor:
         top, left = self.grid.corners(cells)
