@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
 
-LossFn = Callable[[Tensor, Tensor], dict[str, Tensor]]
+LossFn = Callable[[Any, Tensor], dict[str, Tensor]]
 
 
 class Part(NamedTuple):

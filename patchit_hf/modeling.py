@@ -51,10 +51,12 @@ class PatchTaskModel(nn.Module):
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
         return feature_map(self.backbone, inputs)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the head's output."""
-        output: Tensor = self.head(self.features(inputs))
-        return output
+    def forward(self, inputs: Tensor) -> Any:
+        """Return the head's output for ``[B, 3, H, W]``, or ``[B, K, 3, H, W]`` for K pictures.
+
+        The trunk sees the pictures of all samples as one batch.
+        """
+        return self.head(self.features(inputs.flatten(0, -4)))
 
 
 def build_backbone(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -81,9 +80,8 @@ def _presets(module_name: str) -> dict[str, dict[str, Any]]:
     return presets
 
 
-def _option_names(task_class: Any) -> list[str]:
+def _option_names(task_class: type[PatchTask]) -> list[str]:
+    from patchit_hf.patch_tasks.base import own_options
     from patchit_hf.patch_tasks.transform import PatchTransform
 
-    parameters = inspect.signature(task_class).parameters.values()
-    own = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    return own + PatchTransform.option_names()
+    return own_options(task_class) + PatchTransform.option_names()

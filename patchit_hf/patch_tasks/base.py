@@ -1,4 +1,4 @@
-"""What every patch task offers; a task is one file beside this one, and its name is the file's.
+"""What every patch task is; a task is one file beside this one, and its name is the file's.
 
 A task turns a batch of crops into inputs and free labels. It never sees a file, Accelerate or the
 Hub, and its labels come from geometry alone.
@@ -6,11 +6,15 @@ Hub, and its labels come from geometry alone.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+import inspect
+from typing import Any, NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
+from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.transform import PatchTransform
 
 
@@ -27,74 +31,114 @@ class PatchBatch(NamedTuple):
     targets: Tensor
 
 
-class PatchTask(Protocol):
-    """A patch task.
+class PatchTask:
+    """A patch task on a grid of cells.
+
+    A task defines ``sample``, ``sample_all`` and ``head``. The rest is that of a classification
+    with one question a sample; a task overrides what differs. Its keyword arguments are its
+    options, and it keeps each as an attribute of the same name (or its grid does).
+
+    Args:
+        canvas: height and width of the crops, in pixels.
+        grid: where patches are cut.
+        num_classes: number of answers that its head chooses from; guessing is right once in as
+            many times.
+        options: see ``PatchTransform``.
 
     Attributes:
-        canvas: height and width of the crops that the task takes, in pixels.
-        num_classes: number of answers that its head chooses from.
-        chance: accuracy of guessing.
         inputs_per_sample: how many inputs of the trunk one training sample is (K).
-        transform: from uint8 patches to the network's input; carries mean and deviation.
         progress: share of the training that is done; the trainer keeps it, and it is 1 in
             evaluations. For what changes while training.
-        boxes: where the places lie that the classes name, xyxy in pixels of the canvas, int64
-            ``[num_classes, 4]``; None where a class is no place.
+        transform: from uint8 patches to the network's input; carries mean and deviation.
     """
 
-    canvas: tuple[int, int]
-    num_classes: int
-    chance: float
-    inputs_per_sample: int
-    transform: PatchTransform
-    progress: float
+    inputs_per_sample: int = 1
+    progress: float = 1.0
 
-    @property
-    def boxes(self) -> Tensor | None:
-        """See the class."""
-        ...
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of what the trunk sees, in pixels."""
-        ...
-
-    @property
-    def covered(self) -> tuple[int, int]:
-        """Height and width of the centre of the canvas that patches are cut from, in pixels."""
-        ...
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Every option with its value; ``create_task(name, canvas, **kwargs)`` rebuilds it."""
-        ...
+    def __init__(
+        self, canvas: tuple[int, int], grid: Grid, num_classes: int, options: dict[str, Any]
+    ) -> None:
+        self.canvas, self.grid, self.num_classes = canvas, grid, num_classes
+        self.transform = PatchTransform(**options)
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut one random sample from every crop, uint8 ``[B, 3, H, W]``, for training."""
-        ...
+        raise NotImplementedError
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Ask a fixed set of questions of every crop, for evaluation: ``[B * n, ...]``.
 
         Without the random options of the transform, and every class about equally often.
         """
-        ...
+        raise NotImplementedError
 
     def head(self, num_features: int) -> nn.Module:
         """Return the head: from unpooled features ``[B * K, C, H, W]`` to ``loss``'s output."""
-        ...
+        raise NotImplementedError
 
-    def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return ``loss``, ``accuracy`` and other metrics, each a scalar mean over the batch."""
-        ...
+    def loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
+        """Return ``loss``, ``accuracy`` and other metrics, each a scalar mean over the batch.
 
-    def answers(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the classes answered and the true ones, int64 ``[N]`` each: N questions."""
-        ...
+        Here: cross-entropy of logits ``[B, num_classes]`` and targets ``[B]``.
+        """
+        return {"loss": F.cross_entropy(output, targets), "accuracy": accuracy(output, targets)}
+
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return the right answers to the N questions of a batch, int64 ``[N]``."""
+        return targets
+
+    def answers(self, output: Any) -> Tensor:
+        """Return the classes answered, int64 ``[N]``, in the order of ``truth``."""
+        answered: Tensor = output.argmax(1)
+        return answered
 
     def examples(self, batch: PatchBatch) -> Tensor:
-        """Return the pictures that each of the N questions of ``answers`` is about.
+        """Return the pictures that each of the N questions is about, ``[N, K, 3, S, S]``.
 
-        In their order, ``[N, K, 3, S, S]``: all that somebody without a network has to go by.
+        They are all that somebody without a network has to go by.
         """
-        ...
+        inputs = batch.inputs
+        return inputs if inputs.ndim == 5 else inputs[:, None]
+
+    @property
+    def boxes(self) -> Tensor | None:
+        """Where the places lie that the classes name, xyxy in pixels of the canvas.
+
+        int64 ``[num_classes, 4]``; None where a class is no place.
+        """
+        return None
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing."""
+        return 1 / self.num_classes
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the trunk sees, in pixels."""
+        side = round(self.grid.patch_size * self.transform.input_scale)
+        return side, side
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        """Height and width of the centre of the canvas that patches are cut from, in pixels."""
+        return self.grid.covered
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Every option with its value; ``create_task(name, canvas, **kwargs)`` rebuilds it."""
+        own = {name: getattr(self, name, None) for name in own_options(type(self))}
+        for name, value in own.items():
+            own[name] = getattr(self.grid, name) if value is None else value
+        return {**own, **self.transform.options}
+
+
+def own_options(task_class: type[PatchTask]) -> list[str]:
+    """Return the names of a task's own options: its keyword-only parameters."""
+    parameters = inspect.signature(task_class).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def accuracy(output: Tensor, targets: Tensor) -> Tensor:
+    """Return the share of right answers of logits ``[B, classes, ...]``, a scalar."""
+    return (output.argmax(1) == targets).to(torch.float32).mean()

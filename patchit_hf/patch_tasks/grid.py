@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from patchit_hf.data.draws import Draws
 from patchit_hf.errors import InputError
 
 
@@ -96,6 +97,28 @@ class Grid:
         """Return top and left of cells, in pixels, without jitter; shapes as ``cells``."""
         rows = torch.div(cells, self.cols, rounding_mode="floor")
         return self.origin[0] + rows * self.pitch, self.origin[1] + (cells % self.cols) * self.pitch
+
+    def all_cells(self, crops: Tensor) -> Tensor:
+        """Return every cell for every crop, int64 ``[B, cells]``, on the crops' device."""
+        return torch.arange(self.num_cells, device=crops.device).expand(len(crops), -1)
+
+    def cut(self, crops: Tensor, cells: Tensor, draws: Draws) -> Tensor:
+        """Cut patches at cells, each with its own jitter.
+
+        Args:
+            crops: uint8 ``[B, 3, H, W]``.
+            cells: int64 ``[B]`` or ``[B, K]``.
+            draws: the batch's random numbers; uses ``jitter_y`` and ``jitter_x``.
+
+        Returns:
+            Patches as of ``cut_patches``.
+        """
+        top, left = self.corners(cells)
+        shape = tuple(cells.shape[1:])
+        reach_y, reach_x = self.reach
+        top = top + draws.integers("jitter_y", 2 * reach_y + 1, shape) - reach_y
+        left = left + draws.integers("jitter_x", 2 * reach_x + 1, shape) - reach_x
+        return cut_patches(crops, top, left, self.patch_size)
 
 
 def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:

@@ -9,7 +9,9 @@ from torch import nn
 from patchit_hf.errors import InputError
 
 
-def mlp_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
+def mlp_head(
+    num_features: int, hidden: int, num_classes: int, *, pictures: int = 1, each: int = 0
+) -> nn.Sequential:
     """Return global average pooling, FC + ReLU, and a linear layer that starts at zero.
 
     The authors' pretext head is FC 256 + ReLU and a softmax whose layer is initialised to zero, so
@@ -19,23 +21,83 @@ def mlp_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
         num_features: channels C of the unpooled features ``[B, C, H, W]``.
         hidden: width of the hidden layer, 0 for none.
         num_classes: number of outputs.
+        pictures: pictures a sample; their features are joined, in order, before the hidden layer.
+        each: width of a layer FC + ReLU that every picture passes before they are joined, 0 for
+            none.
+
+    Returns:
+        Module from ``[B * pictures, C, H, W]`` to ``[B, num_classes]``.
 
     Raises:
         InputError: if ``hidden`` is negative.
     """
-    if not isinstance(hidden, int) or hidden < 0:
-        raise InputError(f"head_hidden={hidden!r} in --task-kwargs: a whole number, 0 for none")
+    check_hidden(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(1)
     )
+    width = num_features
+    if each:
+        layers["each"] = _linear(width, each)
+        layers["each_act"] = nn.ReLU()
+        width = each
+    if pictures > 1:
+        layers["samples"] = nn.Unflatten(0, (-1, pictures))
+        layers["join"] = nn.Flatten(1)
+        width *= pictures
     if hidden:
-        first = nn.Linear(num_features, hidden)
+        layers["hidden"] = _linear(width, hidden)
+        layers["act"] = nn.ReLU()
+        width = hidden
+    layers["classifier"] = zero_(nn.Linear(width, num_classes))
+    return nn.Sequential(layers)
+
+
+def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
+    """Return the same for every location: 1x1 convolutions, the last starting at zero.
+
+    Args:
+        num_features: channels C of the features ``[B, C, H, W]``.
+        hidden: width of the hidden layer, 0 for none.
+        num_classes: number of outputs.
+
+    Returns:
+        Module from ``[B, C, H, W]`` to ``[B, num_classes, H, W]``.
+
+    Raises:
+        InputError: if ``hidden`` is negative.
+    """
+    check_hidden(hidden)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if hidden:
+        first = nn.Conv2d(num_features, hidden, 1)
         nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
-        nn.init.zeros_(first.bias)
+        nn.init.zeros_(first.bias)  # type: ignore[arg-type]
         layers["hidden"] = first
         layers["act"] = nn.ReLU()
-    last = nn.Linear(hidden or num_features, num_classes)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    layers["classifier"] = last
+    layers["classifier"] = zero_(nn.Conv2d(hidden or num_features, num_classes, 1))
     return nn.Sequential(layers)
+
+
+def check_hidden(hidden: object) -> None:
+    """Refuse a width that is none.
+
+    Raises:
+        InputError: if it is negative or no whole number.
+    """
+    if not isinstance(hidden, int) or hidden < 0:
+        raise InputError(f"head_hidden={hidden!r} in --task-kwargs: a whole number, 0 for none")
+
+
+def zero_(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """Set a layer's weights and biases to zero and return it."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _linear(width: int, out: int) -> nn.Linear:
+    layer = nn.Linear(width, out)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
-from patchit_hf.patch_tasks.base import PatchBatch
-from patchit_hf.patch_tasks.grid import Grid, cut_patches
+from patchit_hf.errors import InputError
+from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
+from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.heads import mlp_head
-from patchit_hf.patch_tasks.transform import PatchTransform
 
 PRESETS: dict[str, dict[str, int]] = {
     "pt18": {"rows": 6, "cols": 3},
@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-class Task:
+class Task(PatchTask):
     """The position task.
 
     Args:
@@ -47,13 +47,13 @@ class Task:
         jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
         margin: gap between cells, in pixels.
         head_hidden: width of the head's hidden layer.
+        smooth: the targets are a Gaussian over the cells around the true one, whose deviation is
+            this many cells at first and falls to zero over the training; 0 for the cell alone.
         **options: see ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
     """
-
-    inputs_per_sample = 1
 
     def __init__(
         self,
@@ -65,45 +65,19 @@ class Task:
         jitter: int = 4,
         margin: int = 0,
         head_hidden: int = 256,
+        smooth: float = 0.0,
         **options: Any,
     ) -> None:
-        self.canvas = canvas
-        self.grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        self.head_hidden = head_hidden
-        self.transform = PatchTransform(**options)
-        self.num_classes = self.grid.num_cells
-        self.chance = 1 / self.num_classes
-        self.progress = 1.0
+        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        super().__init__(canvas, grid, grid.num_cells, options)
+        if not isinstance(smooth, int | float) or not 0 <= smooth <= 10:
+            raise InputError(f"smooth={smooth!r} in --task-kwargs: cells from 0 to 10")
+        self.head_hidden, self.smooth = head_hidden, smooth
 
     @property
     def boxes(self) -> Tensor:
         """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
         return self.grid.boxes
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the network's input, in pixels."""
-        side = round(self.grid.patch_size * self.transform.input_scale)
-        return side, side
-
-    @property
-    def covered(self) -> tuple[int, int]:
-        """Height and width of the area that the cells cover, in pixels."""
-        return self.grid.covered
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Every option with its value."""
-        grid = self.grid
-        return {
-            "rows": grid.rows,
-            "cols": grid.cols,
-            "patch_size": grid.patch_size,
-            "jitter": grid.jitter,
-            "margin": grid.margin,
-            "head_hidden": self.head_hidden,
-            **self.transform.options,
-        }
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut one patch from every crop, at a random cell with jitter.
@@ -116,8 +90,7 @@ class Task:
             Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``.
         """
         cells = draws.integers("cell", self.num_classes)
-        patches = self._cut(crops, cells, draws)
-        return PatchBatch(self.transform(patches, draws), cells)
+        return PatchBatch(self.transform(self.grid.cut(crops, cells, draws), draws), cells)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut every cell of every crop, with jitter but without the random options.
@@ -125,8 +98,8 @@ class Task:
         Returns:
             Inputs float32 ``[B * cells, 3, S, S]`` and targets int64 ``[B * cells]``.
         """
-        cells = torch.arange(self.num_classes, device=crops.device).expand(len(crops), -1)
-        patches = self._cut(crops, cells, draws)
+        cells = self.grid.all_cells(crops)
+        patches = self.grid.cut(crops, cells, draws)
         return PatchBatch(self.transform(patches.flatten(0, 1), None), cells.flatten())
 
     def head(self, num_features: int) -> nn.Module:
@@ -135,23 +108,23 @@ class Task:
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return cross-entropy and accuracy of logits ``[B, cells]``."""
+        expected = self.smoothed(targets) if self.smooth and self.progress < 1 else targets
         return {
-            "loss": F.cross_entropy(output, targets),
-            "accuracy": (output.argmax(1) == targets).to(torch.float32).mean(),
+            "loss": F.cross_entropy(output, expected),
+            "accuracy": accuracy(output, targets),
         }
 
-    def answers(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cells answered and the true ones, ``[B]`` each."""
-        return output.argmax(1), targets
+    def smoothed(self, targets: Tensor) -> Tensor:
+        """Return the share of each cell in the targets at this point of the training.
 
-    def examples(self, batch: PatchBatch) -> Tensor:
-        """Return the patches, ``[B, 1, 3, S, S]``."""
-        return batch.inputs[:, None]
+        Args:
+            targets: cells ``[B]``.
 
-    def _cut(self, crops: Tensor, cells: Tensor, draws: Draws) -> Tensor:
-        top, left = self.grid.corners(cells)
-        shape = tuple(cells.shape[1:])
-        reach_y, reach_x = self.grid.reach
-        top = top + draws.integers("jitter_y", 2 * reach_y + 1, shape) - reach_y
-        left = left + draws.integers("jitter_x", 2 * reach_x + 1, shape) - reach_x
-        return cut_patches(crops, top, left, self.grid.patch_size)
+        Returns:
+            Probabilities float32 ``[B, cells]``.
+        """
+        cells = torch.arange(self.num_classes, device=targets.device)
+        place = torch.stack([cells // self.grid.cols, cells % self.grid.cols], dim=1).float()
+        distance = (place[targets][:, None] - place).square().sum(2)
+        deviation = max(self.smooth * (1 - self.progress), 1e-3)
+        return torch.softmax(-distance / (2 * deviation**2), dim=1)

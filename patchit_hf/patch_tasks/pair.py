@@ -1,0 +1,106 @@
+"""Pair: from which two cells of the crop were these two patches cut?
+
+Source: Sudowe & Leibe, "PatchIt", BMVC 2016 (pairs of patches). Two distinct cells of one crop,
+in an order, through one trunk::
+
+    +-----------------+
+    |     | [1] |     |     first patch: cell 1
+    |     |     |     |     second patch: cell 9
+    |     |     |     |     class = 1 * 17 + (9 - 1), as 9 lies behind 1
+    | [9] |     |     |
+    |     |     |     |
+    |     |     |     |
+    +-----------------+
+
+Inputs ``[B, 2, 3, S, S]``, targets ``[B]`` in [0, n * (n - 1)) for n cells (PT-18: 306):
+class = first * (n - 1) + second - (1 if second > first).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from patchit_hf.data.draws import Draws
+from patchit_hf.errors import InputError
+from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
+from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.heads import mlp_head
+
+
+class Task(PatchTask):
+    """The pair task.
+
+    Args:
+        canvas: height and width of the crops, in pixels.
+        rows: rows of cells.
+        cols: columns of cells.
+        patch_size: side of a patch, in pixels.
+        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
+        margin: gap between cells, in pixels.
+        head_hidden: width of the head's hidden layer.
+        **options: see ``PatchTransform``.
+
+    Raises:
+        InputError: for a value out of range, or a grid that the canvas cannot hold.
+    """
+
+    inputs_per_sample = 2
+
+    def __init__(
+        self,
+        canvas: tuple[int, int] = (200, 100),
+        *,
+        rows: int = 6,
+        cols: int = 3,
+        patch_size: int = 32,
+        jitter: int = 4,
+        margin: int = 0,
+        head_hidden: int = 512,
+        **options: Any,
+    ) -> None:
+        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        cells = grid.num_cells
+        if cells < 2:
+            raise InputError(
+                f"rows={rows} cols={cols} in --task-kwargs: pairs need at least 2 cells"
+            )
+        super().__init__(canvas, grid, cells * (cells - 1), options)
+        self.head_hidden = head_hidden
+
+    def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
+        """Cut two patches from every crop, at two random cells.
+
+        Returns:
+            Inputs float32 ``[B, 2, 3, S, S]`` and targets int64 ``[B]``.
+        """
+        first = draws.integers("cell", self.grid.num_cells)[:, None]
+        step = draws.integers("second", self.grid.num_cells - 1)[:, None]
+        cells, targets = self._pairs(first, step)
+        patches = self.grid.cut(crops, cells.flatten(1), draws)
+        return PatchBatch(self.transform(patches, draws), targets.flatten())
+
+    def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
+        """Ask for a pair from every cell, to another that is drawn.
+
+        Returns:
+            Inputs float32 ``[B * cells, 2, 3, S, S]`` and targets int64 ``[B * cells]``.
+        """
+        count = self.grid.num_cells
+        step = draws.integers("second", count - 1, (count,))
+        cells, targets = self._pairs(self.grid.all_cells(crops), step)
+        patches = self.grid.cut(crops, cells.flatten(1), draws).unflatten(1, (count, 2))
+        return PatchBatch(self.transform(patches.flatten(0, 1), None), targets.flatten())
+
+    def head(self, num_features: int) -> nn.Module:
+        """Return the classifier over pairs of cells."""
+        return mlp_head(num_features, self.head_hidden, self.num_classes, pictures=2)
+
+    def _pairs(self, first: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cells ``[B, n, 2]`` and classes ``[B, n]``; the second lies ``step`` further."""
+        count = self.grid.num_cells
+        second = (first + 1 + step) % count
+        targets = first * (count - 1) + second - (second > first).to(torch.int64)
+        return torch.stack([first, second], dim=2), targets

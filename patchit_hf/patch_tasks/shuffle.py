@@ -1,0 +1,132 @@
+"""Shuffle: the tiles of this crop were laid out in a random order; which cell is each from?
+
+The dense form of the position task. All tiles of a crop, cut with jitter, are laid out again in a
+random order as one picture, and every location of the network's output says which cell the tile
+under it came from::
+
+    the crop            what the network sees       what it answers, at every location
+    +-----------+       +-----------+               13  2 17
+    | 0 | 1 | 2 |       |13 | 2 |17 |                4  8  0
+    | 3 | 4 | 5 |       | 4 | 8 | 0 |                ...
+    |    ...    |       |    ...    |
+    +-----------+       +-----------+
+
+One pass over a picture of the canvas' size gives rows * cols answers, trains every tap of the deep
+stages, and its batch statistics are nearly those of whole crops. Inputs
+``[B, 3, rows * S, cols * S]``, targets ``[B, rows, cols]``: the cell of the tile at each place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from patchit_hf.data.draws import Draws
+from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
+from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.heads import dense_head
+
+
+class Task(PatchTask):
+    """The shuffle task.
+
+    Args:
+        canvas: height and width of the crops, in pixels.
+        rows: rows of cells.
+        cols: columns of cells.
+        patch_size: side of a tile, in pixels.
+        jitter: largest random offset of a tile from its cell, in pixels; see ``Grid``.
+        margin: gap between the cells that tiles are cut from, in pixels; there is none between
+            the tiles of the new picture.
+        head_hidden: width of the head's hidden layer.
+        **options: see ``PatchTransform``; applied to each tile on its own.
+
+    Raises:
+        InputError: for a value out of range, or a grid that the canvas cannot hold.
+    """
+
+    def __init__(
+        self,
+        canvas: tuple[int, int] = (200, 100),
+        *,
+        rows: int = 6,
+        cols: int = 3,
+        patch_size: int = 32,
+        jitter: int = 4,
+        margin: int = 0,
+        head_hidden: int = 256,
+        **options: Any,
+    ) -> None:
+        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        super().__init__(canvas, grid, grid.num_cells, options)
+        self.head_hidden = head_hidden
+
+    @property
+    def boxes(self) -> Tensor:
+        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
+        return self.grid.boxes
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the picture of all tiles, in pixels."""
+        side = round(self.grid.patch_size * self.transform.input_scale)
+        return self.grid.rows * side, self.grid.cols * side
+
+    def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
+        """Shuffle the tiles of every crop.
+
+        Returns:
+            Inputs float32 ``[B, 3, rows * S, cols * S]`` and targets int64 ``[B, rows, cols]``.
+        """
+        return self._shuffle(crops, draws, draws)
+
+    def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
+        """Shuffle the tiles of every crop once, without the random options.
+
+        Returns:
+            As ``sample``.
+        """
+        return self._shuffle(crops, draws, None)
+
+    def head(self, num_features: int) -> nn.Module:
+        """Return the classifier over cells, for every location."""
+        return dense_head(num_features, self.head_hidden, self.num_classes)
+
+    def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return cross-entropy and accuracy over all locations.
+
+        Args:
+            output: logits ``[B, cells, H', W']``; a location answers for the tile at its middle.
+            targets: ``[B, rows, cols]``.
+        """
+        for axis, size in enumerate(output.shape[2:], start=1):
+            tiles = targets.shape[axis]
+            middle = (torch.arange(size, device=targets.device) * 2 + 1) * tiles // (2 * size)
+            targets = targets.index_select(axis, middle)
+        return {"loss": F.cross_entropy(output, targets), "accuracy": accuracy(output, targets)}
+
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return the cells of all tiles, ``[B * rows * cols]``."""
+        return targets.flatten()
+
+    def answers(self, output: Tensor) -> Tensor:
+        """Return what the locations of each tile answer together, ``[B * rows * cols]``."""
+        tiles = F.adaptive_avg_pool2d(output.float(), (self.grid.rows, self.grid.cols))
+        return tiles.argmax(1).flatten()
+
+    def examples(self, batch: PatchBatch) -> Tensor:
+        """Return the tiles, ``[B * rows * cols, 1, 3, S, S]``."""
+        side = self.input_size[0] // self.grid.rows
+        tiles = batch.inputs.unfold(2, side, side).unfold(3, side, side)
+        return tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)[:, None]
+
+    def _shuffle(self, crops: Tensor, draws: Draws, options: Draws | None) -> PatchBatch:
+        grid = self.grid
+        order = draws.permutations("order", self.num_classes)
+        tiles = self.transform(grid.cut(crops, order, draws), options)
+        rows = tiles.unflatten(1, (grid.rows, grid.cols)).permute(0, 3, 1, 4, 2, 5)
+        picture = rows.flatten(4, 5).flatten(2, 3)
+        return PatchBatch(picture, order.view(-1, grid.rows, grid.cols))

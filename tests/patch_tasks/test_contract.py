@@ -1,0 +1,151 @@
+"""What holds for every task. A new task file joins by a line in conftest.OPTIONS."""
+
+import math
+
+import datasets
+import pytest
+import torch
+
+from patchit_hf import PatchTaskTrainer, TrainingArguments
+from patchit_hf.data.draws import Draws
+from patchit_hf.modeling import build_model
+from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
+
+from ..conftest import make_crops
+from .conftest import CANVAS, OPTIONS, small_task
+
+
+def _random_crops(count=6):
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, *CANVAS), dtype=torch.uint8, generator=rng)
+
+
+def test_every_task_is_here():
+    assert {canonical_name(name) for name in list_tasks()} == set(OPTIONS)
+
+
+def test_options_rebuild_the_task(name):
+    task = small_task(name, grayscale=0.25)
+    again = create_task(name, CANVAS, **task.kwargs)
+    assert again.kwargs == task.kwargs
+    assert again.kwargs["grayscale"] == 0.25
+    assert {**task.kwargs, **OPTIONS[name]} == task.kwargs
+
+
+def test_a_sample_depends_on_its_number_alone(name):
+    task = small_task(name, grayscale=0.5, channel_drop=0.5)
+    crops = _random_crops()
+    numbers = torch.tensor([5, 900, 3, 77, 12, 13])
+    whole = task.sample(crops, Draws(4, numbers))
+    for i in range(6):
+        one = task.sample(crops[i : i + 1], Draws(4, numbers[i : i + 1]))
+        assert torch.equal(one.inputs[0], whole.inputs[i])
+        assert torch.equal(one.targets[0], whole.targets[i])
+    other = task.sample(crops, Draws(5, numbers))
+    assert not torch.equal(other.targets, whole.targets)
+
+
+def test_evaluation_asks_alike_whoever_asks(name):
+    task = small_task(name, grayscale=1.0)  # which evaluation leaves out
+    crops = _random_crops()
+    whole = task.sample_all(crops, Draws(0, torch.arange(6)))
+    parts = [
+        task.sample_all(crops[i : i + 3], Draws(0, torch.arange(i, i + 3))) for i in range(0, 6, 3)
+    ]
+    assert torch.equal(torch.cat([p.inputs for p in parts]), whole.inputs)
+    assert torch.equal(torch.cat([p.targets for p in parts]), whole.targets)
+    assert (whole.inputs.flatten(0, -4)[:, 0] != whole.inputs.flatten(0, -4)[:, 1]).any()
+
+
+def test_shapes_and_chance(name):
+    task = small_task(name)
+    model = build_model("test_resnet", task, 0).eval()
+    height, width = task.input_size
+    for batch in (
+        task.sample(_random_crops(), Draws(1, torch.arange(6))),
+        task.sample_all(_random_crops(), Draws(1, torch.arange(6))),
+    ):
+        assert batch.inputs.dtype == torch.float32
+        assert batch.inputs.shape[-3:] == (3, height, width)
+        output = model(batch.inputs)
+        values = task.loss(output, batch.targets)
+        assert all(value.ndim == 0 and value.isfinite() for value in values.values())
+        truth, answers = task.truth(batch.targets), task.answers(output)
+        examples = task.examples(batch)
+        assert truth.shape == answers.shape == (len(examples),)
+        assert truth.min() >= 0
+        assert truth.max() < task.num_classes
+        assert examples.ndim == 5
+        if name != "people":  # whose second loss has no chance level
+            assert values["loss"].item() == pytest.approx(math.log(task.num_classes), rel=1e-4)
+    sample = task.sample(_random_crops(), Draws(1, torch.arange(6)))
+    assert sample.inputs.flatten(0, -4).shape[0] == 6 * task.inputs_per_sample
+    assert task.chance == pytest.approx(1 / task.num_classes)
+
+
+def test_every_class_is_asked_equally_often(name):
+    task = small_task(name)
+    crops = torch.zeros(1, 3, *CANVAS, dtype=torch.uint8).expand(3000, -1, -1, -1)
+    batch = task.sample(crops, Draws(1, torch.arange(3000)))
+    counts = task.truth(batch.targets).bincount(minlength=task.num_classes).double()
+    expected = counts.sum() / task.num_classes
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    assert chi2 < task.num_classes + 6 * (2 * task.num_classes) ** 0.5
+
+
+def test_boxes_are_where_patches_come_from(name, coordinates, plain):
+    task = plain(small_task(name))
+    if task.boxes is None:
+        pytest.skip("the classes of this task are no places")
+    batch = task.sample(coordinates(200), Draws(1, torch.arange(200)))
+    pixels = task.examples(batch)[:, 0] * 255
+    boxes = task.boxes[task.truth(batch.targets)].float()
+    middle = torch.stack([pixels[:, 1].mean((1, 2)), pixels[:, 0].mean((1, 2))], dim=1) + 0.5
+    expected = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert (middle - expected).abs().max() < 2.6  # jitter, and the rounding of resized patches
+
+
+def test_nothing_comes_from_outside_of_the_crop(name, coordinates, plain):
+    """The third channel is 0 everywhere, y and x are those of the canvas: no padding."""
+    task = plain(small_task(name, jitter=1 if name == "context" else 9))
+    crops = coordinates(300).clone()
+    crops[:, 2] = 200
+    pixels = task.examples(task.sample(crops, Draws(1, torch.arange(300)))) * 255
+    assert (pixels[:, :, 2] - 200).abs().max() < 0.01
+    assert pixels[:, :, 0].max() < CANVAS[0]
+    assert pixels[:, :, 1].max() < CANVAS[1]
+
+
+def _trainer(folder, name, crops, **kwargs):
+    options = {"max_steps": 12, "train_batch_size": 48, "save_steps": 5, "learning_rate": 1e-2}
+    args = TrainingArguments(output_dir=str(folder), **{**options, **kwargs})
+    task = small_task(name, **({"input_scale": 4} if name == "shuffle" else {}))
+    return PatchTaskTrainer("test_resnet", args, task, crops, crops)
+
+
+def test_a_tiny_net_overfits_64_crops(tmp_path, name):
+    crops = datasets.Dataset.from_dict({"image": make_crops(64)})
+    crops = crops.cast_column("image", datasets.Image())
+    steps = {"context": 160, "jigsaw": 120, "pair": 250, "scale": 160}.get(name, 80)
+    trainer = _trainer(tmp_path / "run", name, crops, max_steps=steps, save_steps=0)
+    assert trainer.train()["eval_accuracy"] > 0.95
+
+
+def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, name, crops):
+    whole = _trainer(tmp_path / "whole", name, crops)
+    whole.train()
+    killed = _trainer(tmp_path / "killed", name, crops)
+    after_step = killed._after_step
+
+    def kill(step, means):
+        after_step(step, means)
+        if step == 7:
+            raise KeyboardInterrupt
+
+    killed._after_step = kill
+    with pytest.raises(KeyboardInterrupt):
+        killed.train()
+    resumed = _trainer(tmp_path / "killed", name, crops)
+    resumed.train()
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[key], value), key
