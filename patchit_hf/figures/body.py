@@ -1,0 +1,223 @@
+"""What the network confuses, and how often it is right, drawn on the mean crop."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from patchit_hf.figures.cells import coverage, layers, rows
+from patchit_hf.figures.page import (
+    FAINT,
+    HEAT,
+    INK,
+    LUMA,
+    MARGIN,
+    SMALL,
+    TEXT,
+    TITLE,
+    WIDTH,
+    Array,
+    Page,
+    Panel,
+    halo,
+    ink_on,
+    with_look,
+)
+
+SCALE = 3  # pixels of a drawn body per pixel of the canvas, before it is fitted to its place
+SHADES = 24  # of the grey body: steps too small to see, and files a third as large
+PANELS_A_LINE, TALLEST = 8, 420  # bodies beside each other, and pixels of a body's height
+GAP, BREAK = 10, 26  # between the panels of a row of cells, and between rows, in pixels
+NAME = 24  # room for a panel's name above it, in pixels
+WORTH_A_NUMBER, READABLE = 0.05, 20  # share of the patches, and width of a cell in pixels
+
+
+def mean_crop(crops: Tensor) -> Tensor:
+    """Return the mean of uint8 crops ``[N, 3, H, W]``: float32 ``[H, W, 3]`` in [0, 1]."""
+    total = torch.zeros(crops.shape[1:], dtype=torch.int64, device=crops.device)
+    for part in crops.split(256):
+        total += part.sum(0, dtype=torch.int64)
+    return (total.cpu().double() / max(len(crops), 1) / 255).permute(1, 2, 0).to(torch.float32)
+
+
+@with_look
+def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
+    """Draw, for every true cell, where the network puts its patches.
+
+    Where cells of several sizes lie on top of each other, their shares add up.
+
+    Args:
+        confusion: counts ``[C, C]``, rows are the true cells, columns the answered ones.
+        boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
+        mean: the mean crop, ``[H, W, 3]`` in [0, 1].
+    """
+    shares, cells = _shares(confusion), boxes.cpu().numpy()
+    body, canvas = _grey_body(mean), (mean.shape[0], mean.shape[1])
+    sheets = layers(cells)
+    groups = [row for layer in sheets for row in rows(cells, layer)]
+    places, width, height = _arrange([len(group) for group in groups], canvas)
+    page = Page(
+        height,
+        "Where the network puts the patches of each cell",
+        "One body a cell: the number above and the thick frame say which. The darker a place,\n"
+        "the more of this cell's patches the network puts there; numbers are per cent."
+        + (" Overlapping cells add up." if len(sheets) > 1 else ""),
+    )
+    norm = PowerNorm(0.5, 0, 1)
+    page.heat_key([0, 0.05, 0.25, 0.5, 1], norm, "share of the cell's patches")
+    for number, (left, top) in zip(np.concatenate(groups).tolist(), places, strict=True):
+        heat = HEAT(norm(_enlarged(coverage(cells, shares[number], canvas))))[..., :3]
+        panel = page.picture(heat * body, left, top, width, canvas)
+        panel.name(str(number), canvas, fontweight="bold")
+        sheet = next(layer for layer in sheets if number in layer)
+        for other in sheet:
+            panel.frame(cells[other], color=FAINT)
+        panel.frame(cells[number], 3, INK, halo=1)
+        if len(sheets) > 1:
+            _number(panel, cells[number], shares[number, number], TEXT - 1, path_effects=halo())
+            continue
+        for other in sheet[(shares[number, sheet] >= WORTH_A_NUMBER) | (sheet == number)]:
+            share = shares[number, other]
+            _number(panel, cells[other], share, TEXT - 1, color=ink_on(HEAT(norm(share))))
+    return page.finish()
+
+
+@with_look
+def accuracy_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
+    """Draw how often the patches of each cell are put back into it.
+
+    For one grid of cells also how often what is put into a cell belongs there.
+
+    Args:
+        confusion: counts ``[C, C]``, rows are the true cells, columns the answered ones.
+        boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
+        mean: the mean crop, ``[H, W, 3]`` in [0, 1].
+    """
+    cells, canvas = boxes.cpu().numpy(), (mean.shape[0], mean.shape[1])
+    panels = _accuracies(confusion, cells)
+    count, top = len(panels) + 1, 2 * NAME
+    width = (WIDTH - 2 * MARGIN - BREAK * (count - 1)) / count
+    width = min(width, 1.5 * TALLEST * canvas[1] / canvas[0])
+    page = Page(
+        top + width * canvas[0] / canvas[1],
+        "How often the patches of each cell are recognised",
+        _summary(confusion, cells),
+    )
+    page.heat_key([0, 0.25, 0.5, 0.75, 1], Normalize(0, 1), "share of patches")
+    left = (page.width - count * width - (count - 1) * BREAK) / 2
+    panel = page.picture(_enlarged(mean.numpy()), left, top, width, canvas)
+    panel.name("mean crop", canvas)
+    body = _grey_body(mean)
+    for name, values, sheet in panels:
+        left += width + BREAK
+        heat = np.ones((*canvas, 3))
+        for number in sheet:
+            x0, y0, x1, y1 = cells[number]
+            heat[y0:y1, x0:x1] = HEAT(values[number])[:3]
+        panel = page.picture(_enlarged(heat) * body, left, top, width, canvas)
+        panel.name(name, canvas)
+        for number in sheet:
+            panel.frame(cells[number])
+            ink = ink_on(HEAT(values[number]))
+            _number(panel, cells[number], values[number], TITLE, color=ink, fontweight="bold")
+    return page.finish()
+
+
+def _number(panel: Panel, box: Array, share: float, size: float, **options: Any) -> None:
+    """Write a share in per cent into a cell, smaller in a small one and not into a tiny one."""
+    x0, _, x1, _ = panel.place(box)
+    if x1 - x0 >= READABLE:
+        fitting = size if x1 - x0 >= 2.5 * READABLE else min(size, SMALL)
+        panel.label(box, f"{100 * share:.0f}", fitting, **options)
+
+
+def _shares(confusion: Tensor) -> Array:
+    counts = confusion.cpu().numpy().astype(np.float64)
+    shares: Array = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return shares
+
+
+def _accuracies(confusion: Tensor, cells: Array) -> list[tuple[str, Array, Array]]:
+    """Return the panels: what is counted, its share for every cell, and the cells drawn."""
+    right, sheets = np.diag(_shares(confusion)), layers(cells)
+    if len(sheets) == 1:
+        precision = np.diag(_shares(confusion.T))
+        return [
+            ("% of the patches cut here\nthat it puts here", right, sheets[0]),
+            ("% of the patches it puts here\nthat were cut here", precision, sheets[0]),
+        ]
+    sizes = [cells[sheet[0], 2:] - cells[sheet[0], :2] for sheet in sheets]
+    return [
+        (f"cells of {wide}x{high} px:\n% put back here", right, sheet)
+        for (wide, high), sheet in zip(sizes, sheets, strict=True)
+    ]
+
+
+def _enlarged(values: Array) -> Array:
+    """Repeat each pixel of ``[H, W, ...]``."""
+    large: Array = values.repeat(SCALE, 0).repeat(SCALE, 1)
+    return large
+
+
+def _grey_body(mean: Tensor) -> Array:
+    """Return the body as a faint grey picture that heat can be printed on, ``[H', W', 1]``."""
+    grey = torch.from_numpy(mean.numpy() @ LUMA)[None, None]
+    grey = interpolate(grey, scale_factor=SCALE, mode="bilinear", align_corners=False)[0, 0]
+    low, high = torch.quantile(grey, torch.tensor([0.01, 0.99], dtype=grey.dtype)).tolist()
+    shade = ((grey - low) / max(high - low, 1e-6)).clamp(0, 1).numpy()
+    body: Array = 0.8 + 0.2 * np.round(shade * SHADES) / SHADES
+    return body[..., None]
+
+
+def _arrange(
+    groups: list[int], canvas: tuple[int, int]
+) -> tuple[list[tuple[float, float]], float, float]:
+    """Lay panels out in lines; a group, one row of cells, stays together.
+
+    Args:
+        groups: number of panels in each group.
+        canvas: height and width of a body, in pixels.
+
+    Returns:
+        Left and top of each panel, a panel's width, and the height of all, in pixels.
+    """
+    a_line = max(PANELS_A_LINE, math.ceil(math.sqrt(2 * sum(groups))), *groups)
+    lines: list[list[int]] = [[]]
+    for group in groups:
+        if lines[-1] and sum(lines[-1]) + group > a_line:
+            lines.append([])
+        lines[-1].append(group)
+    room = WIDTH - 2 * MARGIN
+    spare = [GAP * (sum(line) - len(line)) + BREAK * (len(line) - 1) for line in lines]
+    width = min((room - s) / sum(line) for s, line in zip(spare, lines, strict=True))
+    width = min(width, TALLEST * canvas[1] / canvas[0])
+    height = width * canvas[0] / canvas[1] + NAME
+    places = []
+    for turn, line in enumerate(lines):
+        left = float(MARGIN)
+        for group in line:
+            for _ in range(group):
+                places.append((left, turn * (height + GAP) + NAME))
+                left += width + GAP
+            left += BREAK - GAP
+    return places, width, len(lines) * (height + GAP) - GAP
+
+
+def _summary(confusion: Tensor, boxes: Array) -> str:
+    """Say how often the place, its height and its side were right."""
+    counts = confusion.cpu().numpy()
+    total = max(int(counts.sum()), 1)
+    same_row = (boxes[:, None, [1, 3]] == boxes[None, :, [1, 3]]).all(2)
+    same_column = (boxes[:, None, [0, 2]] == boxes[None, :, [0, 2]]).all(2)
+    return (
+        f"Right cell {np.trace(counts) / total:.0%}, right row {counts[same_row].sum() / total:.0%}"
+        f", right column {counts[same_column].sum() / total:.0%}\n"
+        f"of {int(counts.sum()):,} held-out patches."
+    )

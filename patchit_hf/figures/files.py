@@ -1,0 +1,64 @@
+"""Figures as pictures: the same pixels in files and in TensorBoard."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from patchit_hf.figures.page import Array, with_look
+
+LARGEST = 300_000  # bytes of a file in full colour; larger ones get a palette
+
+
+@with_look
+def as_image(figure: Figure) -> Array:
+    """Return a figure's pixels, uint8 ``[H, W, 3]``.
+
+    For TensorBoard: ``writer.add_image(name, as_image(figure), step, dataformats="HWC")``.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels: Array = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as PNG: the same bytes for the same figure, with no date or program in it."""
+    image = Image.fromarray(as_image(figure))
+    data = _png(image)
+    if len(data) > LARGEST:
+        data = _png(image.quantize(256, dither=Image.Dither.NONE))
+    return data
+
+
+def write_figures(folder: Path, figures: dict[str, Figure]) -> list[Path]:
+    """Write figures as ``<name>.png``; each file is either the old one or the whole new one.
+
+    Args:
+        folder: made if it is not there.
+        figures: by name.
+
+    Returns:
+        The files, in the figures' order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        draft = folder / f".{name}.png.tmp"
+        draft.write_bytes(as_png(figure))
+        os.replace(draft, path)
+        paths.append(path)
+    return paths
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
