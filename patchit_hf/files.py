@@ -1,21 +1,26 @@
-"""Files that are either the old one or the whole new one."""
+"""Files that are either the old one or the whole new one.
+
+torch is imported where weights are written, so that what only reads records starts at once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save_file
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from patchit_hf.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a module's parameters and buffers as safetensors: on the CPU, contiguous, unshared."""
+    import torch
+    from safetensors.torch import save_file
+
     tensors = {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in module.state_dict().items()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from .store import Commit, HubError
+from . import xet
+from .store import Commit, HubError, Repo
 
 if TYPE_CHECKING:
     from .server import Hub
@@ -253,11 +254,30 @@ def _storage(hub: Hub, request: Request, repo: str, oid: str, kind: str = "model
     return _content(request, found.lfs[oid], {"ETag": f'"{oid}"'})
 
 
+def _xet_token(hub: Hub, request: Request, kind: str, repo: str, rev: str, mode: str) -> Response:
+    hub.find(request, kind, repo, write=mode == "write").head(rev)
+    headers = xet.token(hub.xet_store)
+    names = ("casUrl", "accessToken", "exp")  # hf_xet reads the body, Python the headers
+    body: dict[str, Any] = dict(zip(names, headers.values(), strict=True))
+    response = Response.of({**body, "exp": int(body["exp"])})
+    response.headers |= headers
+    return response
+
+
+def _fetch_from_xet(hub: Hub, repo: Repo, lines: list[dict[str, Any]]) -> None:
+    """Take over what a client has put into the Xet store."""
+    for oid in [line["value"]["oid"] for line in lines if line["key"] == "lfsFile"]:
+        if oid not in repo.lfs and (found := xet.find(hub.xet_store, oid)):
+            repo.xet[oid], data = found
+            repo.put_lfs(oid, data)
+
+
 def _commit(hub: Hub, request: Request, kind: str, repo: str, rev: str) -> Response:
     found, user = hub.find(request, kind, repo, write=True), hub.user(request)
     lines = [json.loads(line) for line in request.body.splitlines() if line.strip()]
     if not lines or lines[0]["key"] != "header":
         raise HubError(400, "The first line must be the header")
+    _fetch_from_xet(hub, found, lines)
     contents = {
         line["value"]["path"]: base64.b64decode(line["value"]["content"])
         for line in lines
@@ -349,6 +369,9 @@ def _resolve(
         "X-Linked-ETag": f'"{file.sha256}"',
         "Location": hub.signed(f"/storage/{join(kind, repo)}/{file.sha256}"),
     }
+    if file.sha256 in found.xet:
+        route = f"{hub.endpoint}/api/{kind}/{repo}/xet-read-token/{found.head(rev)}"
+        headers |= {"X-Xet-Hash": found.xet[file.sha256], "X-Xet-Refresh-Route": route}
     return Response(302, b"Found. Redirecting", headers)
 
 
@@ -385,6 +408,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Response]]] = [
         ("POST", rf"{_API}/paths-info/(?P<rev>[^/]+)", _paths_info),
         ("POST", rf"{_API}/preupload/(?P<rev>[^/]+)", _preupload),
         ("POST", rf"{_API}/commit/(?P<rev>[^/]+)", _commit),
+        ("GET", rf"{_API}/xet-(?P<mode>read|write)-token/(?P<rev>[^/]+)", _xet_token),
         ("POST DELETE", rf"{_API}/branch/(?P<name>[^/]+)", _branch),
         ("POST DELETE", rf"{_API}/tag/(?P<name>[^/]+)", _tag),
         ("POST", rf"{_WEB}\.git/info/lfs/objects/batch", _lfs_batch),

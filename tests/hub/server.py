@@ -3,8 +3,8 @@
 It answers the routes that the `huggingface_hub` client, timm, transformers and datasets call, with
 the status codes and headers they look at, and keeps everything in memory. LFS objects are served
 from another host name (`localhost` instead of `127.0.0.1`), as from a storage service: with signed
-links, and refusing requests that carry the Hub's token. Xet is not served: run the client with
-`HF_HUB_DISABLE_XET=1` (`Hub.env` sets it).
+links, and refusing requests that carry the Hub's token. `Hub.env` turns Xet off; a client with
+`xet.CLIENT` in its environment uses it, with a folder in the place of Xet's service.
 """
 
 from __future__ import annotations
@@ -109,6 +109,13 @@ class Hub:
     def endpoint(self) -> str:
         """The address for `HF_ENDPOINT` and `HfApi(endpoint=...)`."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def xet_store(self) -> Path:
+        """The folder that stands for Xet's service."""
+        if self.home is None:
+            raise ValueError("a folder for the store is needed")
+        return self.home.absolute() / "xet-store"
 
     @property
     def storage(self) -> str:

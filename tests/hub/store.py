@@ -111,6 +111,8 @@ class Repo:
     """Regular contents by git object id."""
     lfs: dict[str, bytes] = field(default_factory=dict)
     """LFS objects by sha256, committed or not."""
+    xet: dict[str, str] = field(default_factory=dict)
+    """Xet hashes, by sha256, of the objects that came that way."""
     uploads: list[str] = field(default_factory=list)
     """Every content received from a client, in order: git id (regular) or sha256 (LFS)."""
 

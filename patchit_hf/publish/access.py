@@ -1,0 +1,105 @@
+"""Ask before the training whether its push will be let in: hours later it is too late."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from huggingface_hub import HfApi, get_token, is_offline_mode
+from huggingface_hub.errors import RepositoryNotFoundError
+
+from patchit_hf.errors import InputError
+from patchit_hf.publish.failures import LOG_IN, RefusedError, diagnose
+from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id, refuse_public
+
+logger = logging.getLogger(__name__)
+
+
+def check_push(
+    repo_id: str,
+    *,
+    private: bool = False,
+    api: HfApi | None = None,
+    seconds: float = ANSWER_SECONDS,
+) -> None:
+    """Check that this token may push to a repository; nothing is created.
+
+    One request where the repository exists, two where it does not. A Hub that cannot be reached now
+    is only a warning: it may be there when the training is done.
+
+    Args:
+        repo_id: ``org/name``.
+        private: whether the repository has to be private.
+        api: the client to use.
+        seconds: how long to wait for an answer.
+
+    Raises:
+        InputError: if the name is none, there is no token or a wrong one, it has no right to write
+            there, the repository is public and should not be, or offline mode is on.
+    """
+    client = api or HfApi()
+    flag = f"--hub-model-id {repo_id!r}:"
+    try:
+        check_repo_id(repo_id)
+        if is_offline_mode():
+            raise RefusedError(
+                "cannot be pushed to in offline mode (HF_HUB_OFFLINE); leave --push-to-hub out and "
+                "push the run's folder later with: python -m patchit_hf.publish.hub FOLDER "
+                f"{repo_id}"
+            )
+        if not (client.token or get_token()):
+            raise RefusedError(f"pushing needs a token; {LOG_IN}")
+        _within(seconds, client, repo_id, private)
+    except RefusedError as error:
+        raise InputError(f"{flag} {error}") from error
+    except Exception as error:
+        failure = diagnose(error)
+        if failure is None:
+            raise
+        if not failure.again:
+            raise InputError(f"{flag} {failure.reason}") from error
+        logger.warning("%s %s; the run starts, and pushes when it can", flag, failure.reason)
+
+
+def _within(seconds: float, client: HfApi, repo_id: str, private: bool) -> None:
+    """Ask in a thread: some of the client's requests have no time limit of their own."""
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            _ask(client, repo_id, private)
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=ask, name="hub-check", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer in {seconds:.0f} s")
+    if raised:
+        raise raised[0]
+
+
+def _ask(client: HfApi, repo_id: str, private: bool) -> None:
+    try:
+        client.auth_check(repo_id, write=True)
+        if private:
+            refuse_public(client.model_info(repo_id), private)
+    except RepositoryNotFoundError:
+        _may_create(client.whoami(), repo_id.split("/")[0])
+
+
+def _may_create(user: dict[str, Any], owner: str) -> None:
+    """Check that somebody may make a repository.
+
+    Raises:
+        RefusedError: if the token only reads, or the name is of somebody else.
+    """
+    orgs = {org.get("name"): org.get("roleInOrg") for org in user.get("orgs", [])}
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise RefusedError("the token may only read; make one that may write")
+    if owner != user.get("name") and orgs.get(owner, "read") == "read":
+        names = [str(user.get("name"))]
+        names += [str(name) for name, role in orgs.items() if role != "read"]
+        raise RefusedError(f"the token may not write to {owner!r}, only to: {', '.join(names)}")

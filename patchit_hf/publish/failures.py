@@ -1,0 +1,200 @@
+"""What can go wrong between here and the Hub: what it was, and whether trying again makes sense."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    HTTPError,  # of whichever HTTP library the client uses
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PASSING = (408, 409, 412, 425, 429)  # and all from 500: the same request may do later
+LONGEST = 300  # characters of somebody else's message
+STATUS_IN_TEXT = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet's words
+LOG_IN = "log in with: hf auth login, or set HF_TOKEN"
+REASONS = {
+    401: f"the Hub does not accept the token (401); {LOG_IN}",
+    403: "the token has no right to do that (403)",
+    409: "something else is being done there (409)",
+    412: "somebody else has pushed in between (412), again and again",
+    429: "the Hub was asked too often (429)",
+}
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long the Hub is tried again.
+
+    Attributes:
+        attempts: how often in all.
+        base_seconds: the first wait; each later one is twice as long.
+        limit_seconds: no attempt begins later than this after the first one.
+    """
+
+    attempts: int = 6
+    base_seconds: float = 2.0
+    limit_seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something did not work.
+
+    Attributes:
+        kind: the status, or a word: ``network``, ``offline``, ``answer``, ``disk``, ``refused``.
+        reason: the same for people, without a full stop.
+        again: whether trying again makes sense.
+        wait: seconds to wait first, as far as the Hub said so.
+    """
+
+    kind: str
+    reason: str
+    again: bool = False
+    wait: float | None = None
+
+
+class RefusedError(Exception):
+    """Something that we ourselves do not do."""
+
+
+class FailedError(Exception):
+    """What was tried failed for good.
+
+    Attributes:
+        failure: why.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+def sleep(seconds: float) -> bool:
+    """Wait, and say that the next attempt may begin."""
+    time.sleep(seconds)
+    return True
+
+
+def persist(attempt: Callable[[], T], retry: Retry, pause: Callable[[float], bool] = sleep) -> T:
+    """Call something until it works or trying again makes no sense.
+
+    Args:
+        attempt: what to do; everything that it did before it failed it may find done.
+        retry: how often and how long.
+        pause: waits so many seconds and returns whether to go on.
+
+    Returns:
+        What the attempt returned.
+
+    Raises:
+        FailedError: with the last failure. Exceptions that are none of the network's, the Hub's or
+            the disk's pass through.
+    """
+    began = time.monotonic()
+    number = 0
+    while True:
+        number += 1
+        try:
+            return attempt()
+        except Exception as error:
+            failure = diagnose(error)
+            if failure is None:
+                raise
+            wait = failure.wait
+            wait = retry.base_seconds * 2 ** (number - 1) if wait is None else wait
+            late = time.monotonic() - began + wait > retry.limit_seconds
+            if not failure.again or number >= retry.attempts or late:
+                raise FailedError(failure) from error
+            logger.debug("%s; trying again in %.1f s", failure.reason, wait)
+            if not pause(wait):
+                raise FailedError(failure) from error
+
+
+def diagnose(error: BaseException) -> Failure | None:
+    """Return what an exception of the Hub's client means; None if it is none of these."""
+    cause = error
+    while isinstance(cause, RuntimeError | LocalEntryNotFoundError) and cause.__cause__:
+        cause = cause.__cause__  # these two only wrap another
+    response = getattr(cause, "response", None)
+    if isinstance(cause, RefusedError):
+        return Failure("refused", one_line(cause))
+    if isinstance(cause, OfflineModeIsEnabled):
+        return Failure("offline", "offline mode is on (HF_HUB_OFFLINE)")
+    if isinstance(cause, LocalTokenNotFoundError):
+        return Failure("401", f"there is no token; {LOG_IN}")
+    if isinstance(cause, HTTPError) and response is not None:
+        return _by_status(response, getattr(cause, "server_message", None) or "")
+    if isinstance(cause, HTTPError | ConnectionError | TimeoutError):
+        return _of_network(cause)
+    if isinstance(cause, json.JSONDecodeError):
+        return Failure("answer", "the Hub's answer cannot be read", again=True)
+    if isinstance(cause, ValueError):
+        return Failure("refused", one_line(cause))
+    if isinstance(cause, OSError) and cause.errno is None:  # hf_xet's own
+        return Failure("storage", f"the Hub's storage: {one_line(cause)}", again=True)
+    if isinstance(cause, OSError):
+        return Failure("disk", one_line(cause))
+    return None
+
+
+def one_line(text: object) -> str:
+    """Return a message in one line of bearable length."""
+    line = " ".join(str(text).split()) or type(text).__name__
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+
+
+def _by_status(response: Any, message: str) -> Failure:
+    status = int(response.status_code)
+    stated = f": {one_line(message)}" if message else ""
+    if response.request.method == "PUT":  # to the storage, by links that run out
+        reason = f"the Hub's storage refuses the files ({status}{stated})"
+        return Failure(str(status), reason, again=True, wait=_asked_wait(response))
+    trouble = "is in trouble" if status >= 500 else "refuses"
+    reason = REASONS.get(status, f"the Hub {trouble} ({status})")
+    if status not in (401, 412, 429):  # of these the Hub says no more
+        reason = reason.replace(f"({status})", f"({status}{stated})")
+    wait = _asked_wait(response)
+    if wait is not None and wait >= 1:
+        reason += f" and asks to wait for {wait:.0f} s"
+    return Failure(str(status), reason, again=status in PASSING or status >= 500, wait=wait)
+
+
+def _of_network(error: BaseException) -> Failure:
+    found = STATUS_IN_TEXT.search(str(error))
+    status = int(found[1]) if found else 0
+    if status in (401, 403):
+        return Failure(str(status), REASONS[status])
+    reason = f"the Hub cannot be reached: {one_line(error)}"
+    if isinstance(error, ConnectionError):  # of hf_xet, which has hosts of its own
+        reason += " (HF_HUB_DISABLE_XET=1 sends files another way)"
+    return Failure("network", reason, again=True)
+
+
+def _asked_wait(response: Any) -> float | None:
+    """Return the seconds of ``Retry-After`` (a number or a date) or of the Hub's own header."""
+    limit = parse_ratelimit_headers(response.headers)
+    if response.status_code == 429 and limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text).astimezone(UTC)
+    except ValueError:
+        return None
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,109 @@
+"""Fetch a pushed checkpoint: ``--resume hub:org/name@revision``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from huggingface_hub import HfApi, is_offline_mode
+from huggingface_hub.errors import (
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from patchit_hf.errors import InputError
+from patchit_hf.publish.contents import CHECKPOINT_FILES, CHECKPOINT_PATH, newest_checkpoint
+from patchit_hf.publish.failures import FailedError, RefusedError, Retry, persist
+from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id
+from patchit_hf.runs import CHECKPOINTS, METRICS_FILE
+
+PREFIX = "hub:"
+
+
+def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None = None) -> Path:
+    """Download the newest checkpoint of a repository into the Hub's cache.
+
+    Only the checkpoint's own three files and the run's metrics are read. Without a network, and in
+    offline mode, what the cache has of that revision is taken.
+
+    Args:
+        name: ``hub:org/name``, or ``hub:org/name@revision`` with a branch, tag or commit.
+        retry: how long the Hub is tried again.
+        api: the client to use.
+
+    Returns:
+        The folder ``step-<step>``, as ``load_checkpoint`` reads it. The metrics up to that step
+        lie beside ``checkpoints``: ``folder.parent.parent / "metrics.jsonl"``, if there are any.
+
+    Raises:
+        InputError: if there is no such repository, revision or checkpoint, the token may not see
+            it, or it is neither reachable nor in the cache.
+    """
+    client = api or HfApi()
+    repo_id, _, revision = name.removeprefix(PREFIX).partition("@")
+    flag, where = f"--resume {name!r}:", f"revision {revision!r}" if revision else "main branch"
+    try:
+        check_repo_id(repo_id)
+        if is_offline_mode():
+            return _cached(client, repo_id, revision, "offline mode is on (HF_HUB_OFFLINE)")
+        return persist(lambda: _download(client, repo_id, revision), retry or Retry())
+    except RefusedError as error:
+        raise InputError(f"{flag} {error}") from error
+    except FailedError as error:
+        cause, reason = error.__cause__, error.failure.reason
+        if isinstance(cause, RevisionNotFoundError):
+            reason = f"the repository has no {where}"
+        elif isinstance(cause, RepositoryNotFoundError):
+            reason = "there is no such repository, or the token may not see it"
+        elif error.failure.kind == "network":
+            try:
+                return _cached(client, repo_id, revision, reason)
+            except RefusedError as refused:
+                reason = str(refused)
+        raise InputError(f"{flag} {reason}") from error
+
+
+def _download(client: HfApi, repo_id: str, revision: str) -> Path:
+    """Download the newest checkpoint; if somebody pushes meanwhile, that one's newest."""
+    for _ in range(3):
+        info = client.model_info(repo_id, revision=revision or None, timeout=ANSWER_SECONDS)
+        names = {file.rfilename for file in info.siblings or []}
+        newest = _newest(names)
+        if newest is None:
+            raise RefusedError(
+                "there is no checkpoint; a finished run's are taken away, and only earlier commits "
+                "of the repository still have them"
+            )
+        wanted = [f"{newest}/{name}" for name in CHECKPOINT_FILES]
+        wanted += [METRICS_FILE] if METRICS_FILE in names else []
+        folder = Path(
+            client.snapshot_download(repo_id, revision=revision or None, allow_patterns=wanted)
+        )
+        if all((folder / name).is_file() for name in wanted):
+            return folder / newest
+    raise RefusedError("somebody keeps pushing other checkpoints; name a commit")
+
+
+def _cached(client: HfApi, repo_id: str, revision: str, why: str) -> Path:
+    try:
+        folder = client.snapshot_download(
+            repo_id,
+            revision=revision or None,
+            local_files_only=True,
+            allow_patterns=[f"{CHECKPOINTS}/*"],
+        )
+    except LocalEntryNotFoundError:
+        folder = None
+    found = newest_checkpoint(Path(folder)) if folder else None
+    if found is None:
+        raise RefusedError(f"{why}, and the cache has no checkpoint of it")
+    return found
+
+
+def _newest(names: Iterable[str]) -> str | None:
+    """Return the folder of the newest whole checkpoint among a repository's files."""
+    names = set(names)
+    folders = {name.rpartition("/")[0] for name in names if CHECKPOINT_PATH.fullmatch(name)}
+    whole = [f for f in folders if all(f"{f}/{name}" in names for name in CHECKPOINT_FILES)]
+    return max(whole, default=None)
