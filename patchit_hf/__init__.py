@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from patchit_hf.modeling import build_backbone as build_backbone
     from patchit_hf.patch_tasks import create_task as create_task
     from patchit_hf.patch_tasks import list_tasks as list_tasks
+    from patchit_hf.publish.load import model_args as model_args
+    from patchit_hf.publish.load import pretrained_cfg as pretrained_cfg
+    from patchit_hf.publish.registry import register as register
     from patchit_hf.trainer import PatchTaskTrainer as PatchTaskTrainer
     from patchit_hf.training_args import TrainingArguments as TrainingArguments
 
@@ -32,6 +35,9 @@ _PUBLIC = {
     "list_tasks": "patchit_hf.patch_tasks",
     "load_crops": "patchit_hf.data.source",
     "load_people": "patchit_hf.data.people",
+    "model_args": "patchit_hf.publish.load",
+    "pretrained_cfg": "patchit_hf.publish.load",
+    "register": "patchit_hf.publish.registry",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

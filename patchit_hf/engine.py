@@ -75,7 +75,7 @@ def train(
     max_grad_norm: float,
     seed: int,
     before_step: Callable[[int], None],
-    after_step: Callable[[int, Means], None],
+    after_step: Callable[[int, Means], bool],
 ) -> None:
     """Run optimiser steps.
 
@@ -94,7 +94,7 @@ def train(
         max_grad_norm: norm that gradients are clipped to, 0 for never.
         seed: the run's seed.
         before_step: called with the step's number when its gradients are there.
-        after_step: called with the step's number and its means.
+        after_step: called with the step's number and its means; true ends the training.
     """
     model.train()
     for step in steps:
@@ -114,7 +114,8 @@ def train(
             accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        after_step(step, means)
+        if after_step(step, means):
+            break
         model.train()
 
 
@@ -123,11 +124,13 @@ def evaluate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     loss_fn: LossFn,
+    observe: Callable[[Any, Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Return the means of loss and metrics over every process's batches.
 
-    Batch statistics are those of the main process, so that the result does not depend on who
-    evaluates what. The model is left in evaluation mode.
+    ``observe`` is called with the output and targets of each of this process's batches. Batch
+    statistics are those of the main process, so that the result does not depend on who evaluates
+    what. The model is left in evaluation mode.
     """
     if accelerator.num_processes > 1:
         for buffer in model.buffers():
@@ -136,7 +139,10 @@ def evaluate(
     means = Means()
     with torch.inference_mode():
         for inputs, targets in batches:
-            means.add(loss_fn(model(inputs), targets), len(targets))
+            output = model(inputs)
+            means.add(loss_fn(output, targets), len(targets))
+            if observe is not None:
+                observe(output, targets)
     return means.result(accelerator)
 
 

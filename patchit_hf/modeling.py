@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from patchit_hf.errors import InputError
+from patchit_hf.feature_maps import feature_map as feature_map
 from patchit_hf.patch_tasks.base import PatchTask
 
-PROBED_SIZES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
+PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,33 @@ class PatchTaskModel(nn.Module):
         backbone: a timm model without classifier.
         head: takes unpooled features ``[B, C, H, W]``.
         spec: how the backbone was built.
+        task: the task that the head answers.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, spec: BackboneSpec) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        spec: BackboneSpec,
+        task: PatchTask | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.spec = spec
+        self.task = task
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> PatchTaskModel:
+        """Load backbone, head and task of an export; see ``patchit_hf.publish.load.load_model``.
+
+        Args:
+            source: a folder, or ``org/name[@revision]`` on the Hub.
+            revision: branch, tag or commit on the Hub.
+        """
+        from patchit_hf.publish.load import load_model
+
+        return load_model(source, revision)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
@@ -102,38 +124,6 @@ def build_backbone(
     )
 
 
-def feature_map(backbone: Any, inputs: Tensor) -> Tensor:
-    """Return a timm model's unpooled features as ``[B, C, H, W]``, whatever its family.
-
-    Args:
-        backbone: a timm model; maps, channels-last maps, tokens and vectors are understood.
-        inputs: ``[B, 3, H, W]``.
-    """
-    output: Any = backbone.forward_features(inputs)
-    if isinstance(output, tuple | list):
-        output = output[-1]
-    tensor: Tensor = output
-    channels = int(backbone.num_features)
-    if tensor.ndim == 2:
-        return tensor[:, :, None, None]
-    if tensor.ndim == 3:
-        return _tokens_to_map(backbone, tensor, inputs)
-    last = getattr(backbone, "output_fmt", None) == "NHWC" or (
-        tensor.shape[1] != channels and tensor.shape[-1] == channels
-    )
-    return tensor.permute(0, 3, 1, 2) if last else tensor
-
-
-def _tokens_to_map(backbone: Any, tokens: Tensor, inputs: Tensor) -> Tensor:
-    tokens = tokens[:, int(getattr(backbone, "num_prefix_tokens", 0) or 0) :]
-    count = tokens.shape[1]
-    aspect = inputs.shape[-2] / inputs.shape[-1]
-    fits = [h for h in range(1, count + 1) if count % h == 0]
-    height = min(fits, key=lambda h: abs(h * h / count / aspect - 1))
-    maps: Tensor = tokens.transpose(1, 2).unflatten(2, (height, count // height))
-    return maps
-
-
 def _probe(
     name: str, size: tuple[int, int], kwargs: dict[str, Any], seed: int = 0
 ) -> tuple[nn.Module, BackboneSpec] | str:
@@ -166,7 +156,7 @@ def _build(
             fixed = False
     if "fc_norm" in accepted and "global_pool" in accepted:
         args |= {"global_pool": "avg", "fc_norm": False}
-    elif _pools_by_token(accepted):
+    elif _pools_by_token(accepted) and _can_average(name):
         args["global_pool"] = "avg"
     args |= kwargs
     with torch.random.fork_rng(devices=[]):
@@ -191,6 +181,16 @@ def _pools_by_token(accepted: dict[str, inspect.Parameter]) -> bool:
     return pool is not None and pool.default == "token"
 
 
+def _can_average(name: str) -> bool:
+    """Whether the model takes ``global_pool="avg"``; PiT, for one, keeps its class token alone."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, pretrained=False, num_classes=0, global_pool="avg")
+    except AssertionError:
+        return False
+    return True
+
+
 def _traits(name: str) -> tuple[type[nn.Module], bool]:
     """Return the model's class and whether its default configuration fixes the input size."""
     with torch.device("meta"):
@@ -206,7 +206,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = task.head(num_features(backbone))
-    return PatchTaskModel(backbone, head, spec)
+    return PatchTaskModel(backbone, head, spec, task)
 
 
 def num_features(backbone: Any) -> int:

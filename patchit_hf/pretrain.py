@@ -18,6 +18,7 @@ Pretrain a timm backbone on unlabelled person crops by a patch task.
 
   accelerate launch -m patchit_hf.pretrain --backbone resnet18
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset ... --dry-run
 
 A run that was interrupted is continued by the same command."""
 
@@ -44,6 +45,13 @@ class PretrainArguments:
     task_kwargs: dict[str, Any] = arg(
         {}, "--task-kwargs", "task", "its options, such as rows=6 cols=3 patch_size=32 jitter=4"
     )
+    dry_run: bool = arg(
+        False,
+        "--dry-run",
+        "output",
+        "go the whole way with a few crops and steps, and say what the full run would take",
+        identity=False,
+    )
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -69,22 +77,43 @@ def run(argv: list[str] | None = None) -> int:
     folder = args.output_dir or default_output_dir(what.backbone, task, info["name"])
     run_folder = RunFolder(folder, run_config(model.spec, task, args, info))
     args = dataclasses.replace(args, output_dir=folder)
-    if run_folder.finished:
+    first = os.environ.get("RANK", "0") == "0"
+    if run_folder.finished and not what.dry_run:
         _say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
+        if args.push_to_hub and first:
+            _push_again(folder, args)
         return 0
+    if args.push_to_hub and first:
+        from patchit_hf.publish.access import check_push
+
+        check_push(args.hub_model_id or "", private=args.hub_private_repo)
 
     from patchit_hf.data.source import load_crops
+    from patchit_hf.dry_run import dry_run
     from patchit_hf.trainer import PatchTaskTrainer
 
     crops = load_crops(
         what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
     )
     info |= {"split": crops.split, "held_out_from": crops.held_out_from, **crops.meta}
+    if what.dry_run:
+        summary = dry_run(model, args, task, crops.train, crops.held_out, info)
+        for line in summary.lines():
+            _say(line)
+        return 0 if summary.works else 1
     trainer = PatchTaskTrainer(
         model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
     )
-    results = trainer.train()
+    try:
+        trainer.train()
+    finally:
+        if run_folder.finished:  # even where the push failed after it
+            _report(folder, trainer.results())
     trainer.accelerator.end_training()
+    return 0
+
+
+def _report(folder: str, results: dict[str, Any]) -> None:
     if "eval_accuracy" in results:
         _say(
             f"{folder}: held-out accuracy {results['eval_accuracy']:.1%}, "
@@ -92,7 +121,20 @@ def run(argv: list[str] | None = None) -> int:
             f"({results['chance']:.1%})"
         )
     _say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
-    return 0
+
+
+def _push_again(folder: str, args: TrainingArguments) -> None:
+    """Push a finished run whose push may have failed; nothing happens if all is there."""
+    from patchit_hf.publish.hub import push_folder
+
+    url = push_folder(
+        folder,
+        args.hub_model_id or "",
+        private=args.hub_private_repo,
+        revision=args.hub_revision,
+        include_people=args.hub_include_people,
+    )
+    _say(f"pushed: {url}")
 
 
 def main(argv: list[str] | None = None) -> int:

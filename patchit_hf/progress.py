@@ -16,10 +16,14 @@ class Progress:
         start: steps done before.
         batch: samples a step.
         chance: accuracy of guessing.
+        inputs: pictures a sample.
         shown: whether this process shows it.
     """
 
-    def __init__(self, max_steps: int, start: int, batch: int, chance: float, shown: bool) -> None:
+    def __init__(
+        self, max_steps: int, start: int, batch: int, chance: float, inputs: int, *, shown: bool
+    ) -> None:
+        batch *= inputs
         self.batch, self.chance, self.done = batch, chance, start
         self.shown = shown
         self.bar = tqdm(
@@ -43,14 +47,23 @@ class Progress:
         self.bar.update((done - self.done) * self.batch)
         self.done = done
 
-    def evaluated(self, entry: dict[str, float]) -> None:
-        """Write the line of an evaluation."""
-        if "eval_accuracy" in entry:
-            self.say(
-                f"step {entry['step']}: held-out accuracy {entry['eval_accuracy']:.1%} "
-                f"({entry['eval_accuracy'] / self.chance:.1f} x chance), loss "
-                f"{entry['eval_loss']:.3f}"
-            )
+    def evaluated(self, entry: dict[str, Any]) -> None:
+        """Write the lines of an evaluation."""
+        if "eval_accuracy" not in entry:
+            return
+        line = (
+            f"step {entry['step']}: held-out accuracy {entry['eval_accuracy']:.1%} "
+            f"({entry['eval_accuracy'] / self.chance:.1f} x chance), loss {entry['eval_loss']:.3f}"
+        )
+        if "eval_error_distance" in entry:
+            line += f", error {entry['eval_error_distance']:.2f} cells"
+        if "eval_feature_rank" in entry:
+            line += f", feature rank {entry['eval_feature_rank']:.0f}"
+        if "data_share" in entry:
+            line += f", {entry['data_share']:.0%} of the time waiting for data"
+        if "probe_knn" in entry:
+            line += f"; probe: kNN {entry['probe_knn']:.1%}, linear {entry['probe_linear']:.1%}"
+        self.say(line)
 
     def say(self, line: str) -> None:
         """Write a line above the bar."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
 from patchit_hf.data.feed import (
     count_steps,
+    num_crops,
     open_held_out,
     open_training,
     share_out,
@@ -24,28 +23,24 @@ from patchit_hf.data.feed import (
     steps_per_epoch,
     training_parts,
 )
-from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.environment import command, create_accelerator, hardware, use_all_cores
-from patchit_hf.errors import InputError
+from patchit_hf.environment import create_accelerator, use_all_cores
+from patchit_hf.evaluator import Evaluator
+from patchit_hf.look_back import look_back
 from patchit_hf.modeling import (
     GradientShare,
     PatchTaskModel,
     build_model,
     freeze_unreached,
-    has_batch_norm,
 )
+from patchit_hf.monitor import Monitor
 from patchit_hf.optim import create_optimizer, schedule
 from patchit_hf.patch_tasks.base import PatchTask
-from patchit_hf.progress import Progress, gradient_line
+from patchit_hf.probe import open_probe
+from patchit_hf.progress import gradient_line
 from patchit_hf.publish.export import export_run
-from patchit_hf.runs import (
-    CHECKPOINTS,
-    METRICS_FILE,
-    History,
-    RunFolder,
-    default_output_dir,
-    run_config,
-)
+from patchit_hf.record import describe_run
+from patchit_hf.run_hub import RunHub, adopt_history, named_checkpoint
+from patchit_hf.runs import CHECKPOINTS, RunFolder, default_output_dir, run_config
 from patchit_hf.training_args import TrainingArguments, in_steps
 
 logger = logging.getLogger(__name__)
@@ -96,19 +91,25 @@ class PatchTaskTrainer:
             self.source = open_training(
                 train_dataset, args, task, self.data_info, self.rank, self.world
             )
-        self.max_steps = count_steps(args, self.source, self.share)
+        size = num_crops(self.source)
+        self.max_steps = count_steps(args, size, self.share)
         self.held_out = open_held_out(eval_dataset, args, task, self.data_info)
+        probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [statistics(self.source, task.covered) if self.is_main else None]
         task.transform.mean, task.transform.std = broadcast_object_list(found)[0]
         self.notes: dict[str, Any] = {"seconds": 0.0}
-        self.history: History | None = None
-        self.lr_at = schedule(args, self.max_steps, steps_per_epoch(self.source, self.share))
+        self.lr_at = schedule(args, self.max_steps, steps_per_epoch(size, self.share))
         freeze_unreached(self.model, task.input_size)
         self.model.to(memory_format=torch.channels_last)
         optimizer = create_optimizer(
             self.model, args.optim, args.learning_rate, args.weight_decay, **args.optim_args
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.evaluator = Evaluator(
+            self.accelerator, task, self.model, self.prepared, self.held_out, probe
+        )
+        self.monitor: Monitor | None = None
+        self.hub = RunHub(args, self.run.path, self.is_main)
 
     @property
     def is_main(self) -> bool:
@@ -128,22 +129,20 @@ class PatchTaskTrainer:
         if self.is_main:
             self.run.start()
         self.accelerator.wait_for_everyone()
-        self.history = History(self.run.path / METRICS_FILE, self.is_main, start)
+        self.monitor = monitor = self._follow(start)
         self._start_tracker()
+        self.hub.start()
         self.watch = GradientShare(self.model.backbone) if start == 0 else None
-        self.since_log, self.since_evaluation = engine.Means(), engine.Means()
-        self.progress = Progress(
-            self.max_steps, start, self.share.batch, self.task.chance, self.is_main
-        )
-        self.started = time.perf_counter()
+        steps = range(start, start if monitor.stopped else self.max_steps)
         try:
+            monitor.begin_step()
             engine.train(
                 self.accelerator,
                 self.prepared,
                 self.optimizer,
-                self._parts(start),
+                monitor.timed(self._parts(start)),
                 self.task.loss,
-                steps=range(start, self.max_steps),
+                steps=steps,
                 accumulation=self.share.accumulation,
                 lr=self.lr_at,
                 max_grad_norm=self.args.max_grad_norm,
@@ -151,32 +150,36 @@ class PatchTaskTrainer:
                 before_step=self._before_step,
                 after_step=self._after_step,
             )
-            if self.history.last.get("step") != self.max_steps:
-                self._evaluate_and_record(self.max_steps)
+            if monitor.history.last.get("step") != monitor.done:
+                self._evaluate_and_record()
+        except BaseException:
+            self.hub.finish(0)
+            raise
         finally:
-            self.progress.close()
-        self.notes["seconds"] = self._seconds()
+            monitor.progress.close()
+        if monitor.stopped and self.is_main:
+            logger.info("stopped after step %d: %s", monitor.done, monitor.stopped)
+        self.notes["seconds"] = monitor.seconds
+        if self.is_main:
+            self.notes |= look_back(self)
+        self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:
             tracker.finish()
         self.save_pretrained()
+        self.hub.finish()
         if self.args.push_to_hub:
             self.push_to_hub()
         return self.results()
 
-    def evaluate(self) -> dict[str, float]:
-        """Return loss and metrics on the held-out crops, with ``eval_`` before each name."""
-        if self.held_out is None:
-            return {}
-        batches = self.held_out.batches(self.task, self.accelerator.device, self.rank, self.world)
-        values = engine.evaluate(self.accelerator, self.prepared, batches, self.task.loss)
-        return {f"eval_{name}": value for name, value in values.items()}
+    def evaluate(self) -> dict[str, Any]:
+        """Return loss, metrics and health on the held-out crops, ``eval_`` before each name."""
+        return self.evaluator()
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last."""
-        last = self.history.last if self.history else {}
-        keys = ("eval_accuracy", "eval_loss", "train_accuracy", "train_loss")
-        measured = {key: last[key] for key in keys if key in last}
-        return {**measured, "chance": self.task.chance, "steps": last.get("step", 0)}
+        if self.monitor is None:
+            return {"chance": self.task.chance, "steps": 0}
+        return self.monitor.results()
 
     def save_pretrained(self, folder: str | Path | None = None) -> Path:
         """Export the backbone as a timm Hub folder.
@@ -206,42 +209,11 @@ class PatchTaskTrainer:
         Raises:
             InputError: if there is no repository named, nothing exported, or the Hub refuses.
         """
-        from patchit_hf.publish.hub import push_folder
-
-        repo_id = repo_id or self.args.hub_model_id
-        if not repo_id:
-            raise InputError("push_to_hub needs a repository: --hub-model-id, such as org/name")
-        if not self.is_main:
-            return None
-        options = {"private": self.args.hub_private_repo, "revision": self.args.hub_revision}
-        return push_folder(self.run.path, repo_id, **{**options, **kwargs})
+        return self.hub.push(repo_id, **kwargs)
 
     def record(self) -> dict[str, Any]:
         """Return what ``patchit.json`` says beside the versions."""
-        streaming = isinstance(self.source, StreamedCrops)
-        return {
-            "command": command(),
-            "config": self.run.config,
-            "data": {
-                **self.data_info,
-                "fingerprint": self.source.fingerprint,
-                "train_crops": None if streaming else len(self.source),  # type: ignore[arg-type]
-                "eval_crops": 0 if self.held_out is None else len(self.held_out),
-                "mean": list(self.task.transform.mean),
-                "std": list(self.task.transform.std),
-            },
-            "training": {
-                "patches": self.max_steps * self.share.batch * self.task.inputs_per_sample,
-                "steps": self.max_steps,
-                "seconds": round(self.notes["seconds"], 1),
-                "hardware": hardware(self.accelerator),
-                "processes": self.world,
-                "mixed_precision": self.accelerator.mixed_precision,
-                "gradient": self.notes.get("gradient"),
-                "batch_norm_statistics": "patches" if has_batch_norm(self.model) else None,
-            },
-            "results": self.results(),
-        }
+        return describe_run(self)
 
     def _open_run(self) -> RunFolder:
         spec, name = self.model.spec, str(self.data_info["name"])
@@ -253,22 +225,39 @@ class PatchTaskTrainer:
         return dict(json.loads(json.dumps(config)))
 
     def _resume(self) -> int:
-        chosen = self.args.resume_from_checkpoint
-        folder = self.run.newest_checkpoint() or (Path(chosen) if chosen else None)
+        folder = self.run.newest_checkpoint() or named_checkpoint(
+            self.args.resume_from_checkpoint, self.accelerator
+        )
         if folder is None:
             return 0
         step, self.notes = load_checkpoint(
             folder, self._config_with_data(), self.model, self.optimizer, self.accelerator.scaler
         )
         if self.is_main:
+            adopt_history(folder, self.run.path)
             logger.info("continuing after step %d of %d from %s", step, self.max_steps, folder)
         return step
 
+    def _follow(self, start: int) -> Monitor:
+        return Monitor(
+            self.accelerator,
+            self.args,
+            self.task,
+            self.run.path,
+            max_steps=self.max_steps,
+            batch=self.share.batch,
+            start=start,
+            seconds=float(self.notes["seconds"]),
+            lr_at=self.lr_at,
+            held_out=0 if self.held_out is None else len(self.held_out),
+        )
+
     def _parts(self, start: int) -> Iterator[engine.Part]:
-        device = self.accelerator.device
-        for index, batch in training_parts(
-            self.source, self.task, self.share, self.args.seed, start, device
-        ):
+        turns = training_parts(
+            self.source, self.task, self.share, self.args.seed, start, self.accelerator.device
+        )
+        for turn, (index, batch) in enumerate(turns):
+            self.task.progress = (start + turn // self.share.accumulation) / self.max_steps
             yield engine.Part(batch.inputs, batch.targets, index)
 
     def _before_step(self, step: int) -> None:
@@ -278,30 +267,29 @@ class PatchTaskTrainer:
         if self.watch.left == 0 or step == self.max_steps - 1:
             self.watch.left = 0
             self.notes["gradient"] = self.watch.result()
-            self.progress.say(gradient_line(self.notes["gradient"], self.task.input_size))
+            if self.monitor is not None:
+                line = gradient_line(self.notes["gradient"], self.task.input_size)
+                self.monitor.progress.say(line)
 
-    def _after_step(self, step: int, means: engine.Means) -> None:
-        done = step + 1
-        self.since_log.merge(means)
-        self.since_evaluation.merge(means)
+    def _after_step(self, step: int, means: engine.Means) -> bool:
+        if self.monitor is None:
+            raise RuntimeError("a step without a run")
+        done, monitor = step + 1, self.monitor
         last = done == self.max_steps
-        saves = not last and _due(done, in_steps(self.args.save_steps, self.max_steps))
-        evaluates = not last and _due(done, in_steps(self.args.eval_steps, self.max_steps))
-        if last or saves or evaluates or _due(done, self.args.logging_steps):
-            values = self.since_log.result()
-            if not math.isfinite(values["loss"]):
-                raise FloatingPointError(
-                    f"the loss is {values['loss']} after step {done}: try a lower --learning-rate "
-                    f"than {self.args.learning_rate}; checkpoints in {self.run.path} are kept"
-                )
-            self.progress.update(done, values)
-        if evaluates:
-            self._evaluate_and_record(done)
-        if saves:
+        evaluates = last or _due(done, in_steps(self.args.eval_steps, self.max_steps))
+        saves = _due(done, in_steps(self.args.save_steps, self.max_steps))
+        saves = saves or (last and self.args.save_steps > 0)
+        looks = evaluates or saves or _due(done, self.args.logging_steps)
+        monitor.end_step(done, means, look=looks)
+        if evaluates or self._probes(done):
+            self._evaluate_and_record()
+        if saves or monitor.stopped:
             self._save(done)
+        monitor.begin_step()
+        return monitor.stopped is not None
 
     def _save(self, done: int) -> None:
-        if self.is_main:
+        if self.is_main and self.monitor is not None:
             save_checkpoint(
                 self.run.path / CHECKPOINTS,
                 done,
@@ -309,29 +297,23 @@ class PatchTaskTrainer:
                 self.model,
                 self.optimizer,
                 self.accelerator.scaler,
-                {**self.notes, "seconds": self._seconds()},
+                {**self.notes, "seconds": self.monitor.seconds},
                 self.args.save_total_limit,
             )
+            self.hub.submit(done)
         self.accelerator.wait_for_everyone()
 
-    def _seconds(self) -> float:
-        return float(self.notes["seconds"]) + time.perf_counter() - self.started
+    def _probes(self, done: int) -> bool:
+        every = in_steps(self.args.probe_steps, self.max_steps)
+        return self.evaluator.probe is not None and (done == self.max_steps or _due(done, every))
 
-    def _evaluate_and_record(self, done: int) -> None:
-        trained = self.since_evaluation.result(self.accelerator)
-        entry: dict[str, Any] = {
-            "step": done,
-            "samples": done * self.share.batch,
-            "learning_rate": self.lr_at(done - 1),
-            **{f"train_{name}": value for name, value in trained.items()},
-            **self.evaluate(),
-            "seconds": round(self._seconds(), 1),
-        }
-        if self.history is not None:
-            self.history.add(entry)
-        self.progress.evaluated(entry)
-        numbers = {k: v for k, v in entry.items() if k not in ("step", "samples")}
-        self.accelerator.log(numbers, step=done)
+    def _evaluate_and_record(self) -> None:
+        if self.monitor is None:
+            raise RuntimeError("an evaluation without a run")
+        values = self.evaluate()
+        if self._probes(self.monitor.done):
+            values |= self.evaluator.probed()
+        self.monitor.record(values)
 
     def _start_tracker(self) -> None:
         if self.args.report_to != "none":

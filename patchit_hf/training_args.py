@@ -133,6 +133,44 @@ class TrainingArguments:
         "steps between evaluations, or a share of the run below 1; 0 for the end alone",
         identity=False,
     )
+    early_stopping_patience: int = arg(
+        0,
+        "--early-stopping-patience",
+        "evaluation",
+        "stop after so many evaluations without a better held-out accuracy; 0 for never",
+        identity=False,
+    )
+    early_stopping_threshold: float = arg(
+        0.0,
+        "--early-stopping-threshold",
+        "evaluation",
+        "what counts as better, as a difference of accuracies",
+        identity=False,
+    )
+    probe_column: str | None = arg(
+        None,
+        "--probe-column",
+        "evaluation",
+        "labelled column that frozen features of whole crops are probed on, by kNN and linearly",
+        identity=False,
+    )
+    probe_steps: float = arg(
+        0.2,
+        "--probe-every",
+        "evaluation",
+        "steps between probes, or a share of the run below 1; 0 for the end alone",
+        identity=False,
+    )
+    audit: bool = arg(
+        True,
+        "--audit",
+        "evaluation",
+        "at the end, see how far colours, edges and border pixels alone get",
+        identity=False,
+    )
+    figures: bool = arg(
+        True, "--figures", "output", "draw figures/*.png at the end", identity=False
+    )
     logging_steps: int = arg(
         20, "--log-every", "output", "steps between progress updates", identity=False
     )
@@ -150,14 +188,19 @@ class TrainingArguments:
         None,
         "--resume",
         "output",
-        "a checkpoint folder to go on from; a run in --output-dir is continued by itself",
+        "a checkpoint to go on from, a folder or hub:org/name@revision; a run in --output-dir is "
+        "continued by itself",
         identity=False,
     )
     report_to: str = arg(
         "none", "--report-to", "output", "tracker", identity=False, choices=_REPORTERS
     )
     push_to_hub: bool = arg(
-        False, "--push-to-hub", "hub", "upload the export at the end", identity=False
+        False,
+        "--push-to-hub",
+        "hub",
+        "upload every checkpoint while training, and the export at the end",
+        identity=False,
     )
     hub_model_id: str | None = arg(
         None, "--hub-model-id", "hub", "repository to push to, such as org/name", identity=False
@@ -168,18 +211,26 @@ class TrainingArguments:
     hub_revision: str | None = arg(
         None, "--hub-revision", "hub", "branch to push to", identity=False
     )
+    hub_include_people: bool = arg(
+        False,
+        "--hub-include-people",
+        "hub",
+        "upload the figures that show single people of your crops, too",
+        identity=False,
+    )
 
     def __post_init__(self) -> None:
         for name in ("train_batch_size", "gradient_accumulation_steps", "logging_steps"):
             self._check_whole(name, 1)
         for name in ("max_eval_crops", "save_total_limit"):
             self._check_whole(name, 1)
-        for name in ("dataloader_num_workers", "seed"):
+        for name in ("dataloader_num_workers", "seed", "early_stopping_patience"):
             self._check_whole(name, 0)
         for name in ("warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps"):
             self._check_number(name, positive=False)
         self._check_number("learning_rate", positive=True)
-        self._check_number("crop_cache_gb", positive=False)
+        for name in ("crop_cache_gb", "probe_steps", "early_stopping_threshold"):
+            self._check_number(name, positive=False)
         if self.max_steps != -1:
             self._check_whole("max_steps", 1)
         else:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from safetensors.torch import load_file
 
 COMMON = [
     "--canvas", "50x25", "--batch-size", "16", "--max-steps", "5", "--optimizer", "sgd",
-    "--learning-rate", "0.05", "--workers", "1", "--save-every", "0",
+    "--learning-rate", "0.05", "--workers", "1", "--save-every", "0", "--no-figures",
     "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "input_scale=4",
 ]  # fmt: skip
 
 
-def _pretrain(tmp_path, name, crop_folder, processes, *argv):
+def _launch(tmp_path, processes, *argv):
     env = {
         **os.environ,
         "ACCELERATE_USE_CPU": "1",
@@ -27,14 +28,21 @@ def _pretrain(tmp_path, name, crop_folder, processes, *argv):
     if processes > 1:
         launch += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
     done = subprocess.run(
-        [*launch, "-m", "patchit_hf.pretrain", *COMMON, *argv, "--dataset", crop_folder,
-         "--output-dir", str(tmp_path / name)],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=300,
+        [*launch, *argv],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def _pretrain(tmp_path, name, crop_folder, processes, *argv):
+    said = _launch(
+        tmp_path, processes, "-m", "patchit_hf.pretrain", *COMMON, *argv,
+        "--dataset", crop_folder, "--output-dir", str(tmp_path / name),
+    )  # fmt: skip
     weights = load_file(tmp_path / name / "model.safetensors")
     head = load_file(tmp_path / name / "head.safetensors")
-    return weights | {f"head.{key}": value for key, value in head.items()}, done.stderr
+    return weights | {f"head.{key}": value for key, value in head.items()}, said
 
 
 def _learned(weights):
@@ -58,3 +66,24 @@ def test_batch_norm_nets_equal_one_process_with_accumulation(tmp_path, crop_fold
     two, _ = _pretrain(tmp_path, "two", crop_folder, 2, "--backbone", "test_resnet")
     for name, value in _learned(one).items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_every_task_learns_alike_on_two_processes(tmp_path, crops):
+    """Whatever a task compares (``people``: all patches of the batch), it finds on both."""
+    weights = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        (folder / "crops").mkdir(parents=True)
+        crops.to_parquet(str(folder / "crops" / "train.parquet"))
+        _launch(tmp_path, processes, str(Path(__file__).with_name("train_family.py")),
+                str(folder), "1")  # fmt: skip
+        weights.append(
+            {f"{p.parent.name} {p.name}": load_file(p) for p in folder.glob("run-*/*.safetensors")}
+        )
+    one, two = weights
+    assert len(one) == len(two) == 12  # backbone and head of six tasks
+    for name, tensors in one.items():
+        for key, value in tensors.items():
+            torch.testing.assert_close(
+                two[name][key], value, rtol=1e-3, atol=1e-5, msg=f"{name} {key}"
+            )

@@ -15,7 +15,7 @@ from patchit_hf.pretrain import main
 
 SMALL = [
     "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "6",
-    "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2",
+    "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "--no-figures",
 ]  # fmt: skip
 
 

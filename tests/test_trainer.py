@@ -9,7 +9,10 @@ from patchit_hf.errors import InputError
 
 
 def _trainer(folder, crops, small, backbone="test_resnet", **kwargs):
-    options = {"max_steps": 12, "train_batch_size": 16, "learning_rate": 1e-2, "save_steps": 5}
+    options = {
+        "max_steps": 12, "train_batch_size": 16, "learning_rate": 1e-2, "save_steps": 5,
+        "figures": False,
+    }  # fmt: skip
     args = TrainingArguments(output_dir=str(folder), **{**options, **kwargs})
     task = create_task("position", (50, 25), **small)
     return PatchTaskTrainer(
@@ -58,9 +61,10 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, crops, smal
     after_step = killed._after_step
 
     def kill(step, means):
-        after_step(step, means)
+        stops = after_step(step, means)
         if step == 7:
             raise KeyboardInterrupt
+        return stops
 
     killed._after_step = kill
     with pytest.raises(KeyboardInterrupt):
@@ -84,16 +88,21 @@ def test_dropout_is_resumed_too(tmp_path, crops, small):
         task = create_task("position", (50, 25), **small)
         model = build_model("test_resnet", task, 42, {"drop_path_rate": 0.5})
         args = TrainingArguments(
-            output_dir=str(tmp_path / name), max_steps=8, train_batch_size=8, save_steps=4
+            output_dir=str(tmp_path / name),
+            max_steps=8,
+            train_batch_size=8,
+            save_steps=4,
+            figures=False,
         )
         trainer = PatchTaskTrainer(model, args, task, crops)
         if stop:
             after_step = trainer._after_step
 
             def kill(step, means):
-                after_step(step, means)
+                stops = after_step(step, means)
                 if step == stop:
                     raise KeyboardInterrupt
+                return stops
 
             trainer._after_step = kill
             with pytest.raises(KeyboardInterrupt):
@@ -110,7 +119,7 @@ def test_dropout_is_resumed_too(tmp_path, crops, small):
 def test_checkpoints_are_limited_and_hold_nothing_that_can_run(tmp_path, crops, small):
     _trainer(tmp_path / "run", crops, small, save_steps=2, save_total_limit=3).train()
     found = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
-    assert found == ["step-00000006", "step-00000008", "step-00000010"]
+    assert found == ["step-00000008", "step-00000010", "step-00000012"]
     folder = tmp_path / "run" / "checkpoints" / found[0]
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".pt", ".safetensors"]
     torch.load(folder / "optimizer.pt", weights_only=True)
@@ -179,7 +188,7 @@ def test_streaming_needs_a_length_and_then_trains(tmp_path, crops, small):
         PatchTaskTrainer("test_resnet", args, task, stream)
     args = TrainingArguments(
         output_dir=str(tmp_path / "run"), dataloader_num_workers=0, max_steps=3,
-        train_batch_size=8,
+        train_batch_size=8, figures=False,
     )  # fmt: skip
     trainer = PatchTaskTrainer("test_resnet", args, task, stream, stream)
     assert trainer.train()["steps"] == 3

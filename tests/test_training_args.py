@@ -15,6 +15,13 @@ OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "fit",
     "crop_cache_gb",
     "max_eval_crops",
+    "audit",
+    "hub_include_people",
+    "figures",
+    "probe_column",
+    "probe_steps",
+    "early_stopping_patience",
+    "early_stopping_threshold",  # of its EarlyStoppingCallback
 }
 
 

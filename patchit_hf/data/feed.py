@@ -178,12 +178,17 @@ def open_held_out(
     return HeldOut(torch.cat(list(store.batches(torch.arange(len(store)).split(64)))))
 
 
-def steps_per_epoch(source: Source, share: Share) -> float:
-    """Return the steps of an epoch, one sample per crop; 0 for a stream, which has no length."""
-    return 0.0 if isinstance(source, StreamedCrops) else len(source) / share.batch
+def steps_per_epoch(num_crops: int, share: Share) -> float:
+    """Return the steps of an epoch, one sample per crop; 0 for a stream, whose length is 0."""
+    return num_crops / share.batch
 
 
-def count_steps(args: TrainingArguments, source: Source, share: Share) -> int:
+def num_crops(source: Any) -> int:
+    """Return how many crops there are, 0 for a stream, which does not say."""
+    return 0 if isinstance(source, StreamedCrops | datasets.IterableDataset) else len(source)
+
+
+def count_steps(args: TrainingArguments, num_crops: int, share: Share) -> int:
     """Return the optimiser steps of the run; the last batch of the last epoch is a whole one.
 
     Raises:
@@ -191,9 +196,9 @@ def count_steps(args: TrainingArguments, source: Source, share: Share) -> int:
     """
     if args.max_steps != -1:
         return args.max_steps
-    if isinstance(source, StreamedCrops):
+    if num_crops == 0:
         raise InputError("--streaming: the stream's length is not known; give --max-steps")
-    return max(1, math.ceil(args.num_train_epochs * steps_per_epoch(source, share)))
+    return max(1, math.ceil(args.num_train_epochs * steps_per_epoch(num_crops, share)))
 
 
 def training_parts(

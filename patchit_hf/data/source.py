@@ -28,7 +28,8 @@ class Crops:
         name: what the user called it, or ``people`` for the embedded default.
         split: the training split.
         held_out_from: where the held-out crops come from, in words.
-        meta: licence, citation and the like as the data set states them.
+        meta: whether the crops are rendered or come from the Hub, and licence, citation and the
+            like as the data set states them.
     """
 
     train: Any
@@ -78,7 +79,8 @@ def load_crops(
     else:
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
-    return Crops(train, held_out, column, name, split, words, _meta(train))
+    kind = {"rendered": dataset is None, "hub": bool(dataset) and not Path(name).exists()}
+    return Crops(train, held_out, column, name, split, words, {**kind, **_meta(train)})
 
 
 def find_image_column(dataset: Any, column: str | None, name: str) -> str:

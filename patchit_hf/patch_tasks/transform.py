@@ -90,7 +90,7 @@ class PatchTransform:
             x = torch.where(chance.chosen, _blur_chroma(x), x)
         if chance.of("grayscale", self.grayscale):
             x = torch.where(chance.chosen, _luma(x), x)
-        x = self._normalize(x)
+        x = self.normalize(x)
         if chance.of("channel_drop", self.channel_drop):
             channel = chance.integers("channel", 3)
             dropped = torch.arange(3, device=x.device) == channel[:, None]
@@ -100,7 +100,8 @@ class PatchTransform:
             x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
         return x.unflatten(0, lead) if len(lead) > 1 else x
 
-    def _normalize(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return pictures ``[N, 3, H, W]`` in [0, 1] as the network sees them."""
         if self.standardize:
             std, mean = torch.std_mean(x, dim=(-2, -1), keepdim=True)
             return (x - mean) / (std + 1 / 255)

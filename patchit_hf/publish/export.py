@@ -95,7 +95,7 @@ def timm_config(
         "license": "other",
     }
     if not spec.fixed_size:
-        size, crop_pct = export_size(task)
+        size, crop_pct = export_size(task, divisor(backbone))
         cfg |= {"input_size": [3, *size], "crop_pct": crop_pct}
         cfg["pool_size"] = _pool_size(backbone, size)
     cfg = {key: value for key, value in cfg.items() if value is not None}
@@ -112,16 +112,24 @@ def timm_config(
     return config
 
 
-def export_size(task: PatchTask) -> tuple[tuple[int, int], float]:
+def export_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[tuple[int, int], float]:
     """Return the input size of a network of any size, and timm's crop_pct.
 
     PT-18 on 200x100 covers 192x96, which timm cuts from the centre of a squashed 200x100 canvas:
-    ``crop_pct`` 0.96. An area that 32 does not divide is rounded to the nearest that it does.
+    ``crop_pct`` 0.96. An area that the divisor does not divide is rounded to the nearest that it
+    does.
     """
     share = max(c / full for c, full in zip(task.covered, task.canvas, strict=True))
     scale = task.transform.input_scale
-    height, width = (max(1, round(side * scale / DIVISOR)) * DIVISOR for side in task.covered)
+    height, width = (max(1, round(side * scale / divisor)) * divisor for side in task.covered)
     return (height, width), round(share, 4)
+
+
+def divisor(backbone: Any) -> int:
+    """Return what the sides of the input have to be multiples of: 32, or patches of, say, 14 px."""
+    stages = getattr(backbone, "feature_info", None) or [{}]
+    stride = stages[-1].get("reduction", DIVISOR) if isinstance(stages, list) else DIVISOR
+    return DIVISOR if DIVISOR % stride == 0 or stride % DIVISOR == 0 else int(stride)
 
 
 def _pool_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:

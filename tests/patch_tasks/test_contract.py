@@ -117,7 +117,10 @@ def test_nothing_comes_from_outside_of_the_crop(name, coordinates, plain):
 
 
 def _trainer(folder, name, crops, **kwargs):
-    options = {"max_steps": 12, "train_batch_size": 48, "save_steps": 5, "learning_rate": 1e-2}
+    options = {
+        "max_steps": 12, "train_batch_size": 48, "save_steps": 5, "learning_rate": 1e-2,
+        "figures": False, "audit": False, "eval_steps": 0,
+    }  # fmt: skip
     args = TrainingArguments(output_dir=str(folder), **{**options, **kwargs})
     task = small_task(name, **({"input_scale": 4} if name == "shuffle" else {}))
     return PatchTaskTrainer("test_resnet", args, task, crops, crops)

@@ -5,11 +5,12 @@ import json
 import pytest
 import timm
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from patchit_hf import create_task
 from patchit_hf.modeling import GradientShare, build_model, feature_map
-from patchit_hf.publish.export import export_run, export_size
+from patchit_hf.publish.export import divisor, export_run, export_size
 
 RECORD = {
     "command": "python -m patchit_hf.pretrain",
@@ -21,7 +22,9 @@ RECORD = {
     "training": {
         "patches": 10, "steps": 1, "seconds": 1.0, "hardware": "CPU", "processes": 1,
         "mixed_precision": "no", "gradient": None, "batch_norm_statistics": "patches",
+        "stopped": None,
     },
+    "audit": None, "figures": [], "probe": None,
     "results": {"eval_accuracy": 0.5, "chance": 1 / 18, "steps": 1},
 }  # fmt: skip
 
@@ -135,18 +138,66 @@ def test_export_size(kwargs, size, crop_pct):
     assert export_size(create_task("position", **kwargs)) == (size, crop_pct)
 
 
-def test_the_card_is_valid_and_says_what_happened(tmp_path):
-    from huggingface_hub import ModelCard
-
+def test_patches_of_14_px_divide_the_exported_size(tmp_path):
+    task = create_task("position", patch_size=28)
+    folder = export_run(tmp_path, _trained("eva02_tiny_patch14_224", task), task, RECORD)
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    assert loaded.pretrained_cfg["input_size"] == [3, 168, 84]
     task = create_task("pt18")
-    export_run(tmp_path, _trained("test_resnet", task), task, RECORD)
-    card = ModelCard.load(tmp_path / "README.md")
+    assert export_size(task, divisor(loaded)) == ((196, 98), 0.96)
+    with torch.no_grad():
+        assert loaded.forward_features(torch.randn(1, 3, 196, 98)).shape[1] == 14 * 7 + 1
+
+
+def _card(folder, record=RECORD, **data):
+    record = {**record, "data": {**record["data"], **data}}
+    task = create_task("pt18")
+    export_run(folder, _trained("test_resnet", task), task, record)
+    return ModelCard.load(folder / "README.md")
+
+
+def test_the_card_is_valid_and_says_what_happened(tmp_path):
+    card = _card(tmp_path)
     assert card.data.library_name == "timm"
     assert card.data.pipeline_tag == "image-feature-extraction"
+    assert card.data.license == "other"
+    assert card.data.datasets is None
+    (result,) = card.data.eval_results
+    assert (result.metric_value, result.dataset_type) == (0.5, "../some/Crops-1")
     assert "50.0 %" in card.text
     assert "5.6 %" in card.text
     assert "python -m patchit_hf.pretrain" in card.text
-    assert "{{" not in card.text
+    assert "PT-18, canvas 200x100        PT-8" in card.text  # the task's drawing
+    for left in ("{{", "None", "Shortcut", "figures/", "RankMe", "probed"):
+        assert left not in card.text
+
+
+def test_what_the_card_says_of_the_data(tmp_path):
+    card = _card(tmp_path, name="org/crops", hub=True, license="CC-BY-4.0")
+    assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["org/crops"])
+    card = _card(tmp_path, name="people", rendered=True, license="whatever")
+    assert card.data.license == "apache-2.0"
+    assert "rendered by a program" in card.text
+
+
+def test_the_card_shows_what_was_measured_and_single_people_only_if_rendered(tmp_path):
+    measured = {
+        **RECORD,
+        "audit": {"baselines": {"mean_colour": 0.111}, "shortcut": "mean_colour",
+                  "finding": "alone is right in half of the patches"},
+        "figures": ["patches.png", "confusion.png"],
+        "probe": {"column": "hat", "chance": 0.5},
+        "results": {**RECORD["results"], "eval_error_distance": 1.234, "eval_feature_rank": 41.2,
+                    "probe_knn": 0.61, "probe_linear": 0.72},
+    }  # fmt: skip
+    text = _card(tmp_path, measured).text
+    for words in (
+        "nothing but the mean colour | 11.1 %", "**Shortcut:** the mean colour alone is right in",
+        "1.23 cells", "rank of 41", "column `hat`", "linear 72.0 %", "(figures/confusion.png)",
+    ):  # fmt: skip
+        assert words in text
+    assert "patches.png" not in text
+    assert "(figures/patches.png)" in _card(tmp_path, measured, rendered=True).text
 
 
 def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):

@@ -1,0 +1,206 @@
+"""The audit: questions, classifiers, a verdict, and the option that closes what it found."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchit_hf.audit.cues import held_out_questions, training_questions
+from patchit_hf.audit.measure import Score, measure
+from patchit_hf.audit.remedies import try_remedies
+from patchit_hf.errors import InputError
+from patchit_hf.patch_tasks.base import PatchTask
+
+logger = logging.getLogger(__name__)
+
+TRAIN_CROPS, HELD_OUT_CROPS = 2000, 300
+SHARE = 0.8  # of what the network knows; a classifier that knows as much is a shortcut
+KAPPA = 0.75  # from here on a classifier settles whether a patch is of certain classes
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the classifiers reached, beside the network and chance.
+
+    Attributes:
+        chance: accuracy of guessing.
+        network: held-out accuracy of the network, None if there is none yet.
+        baselines: held-out accuracy by classifier.
+        train_questions: questions that the classifiers learnt from.
+        held_out_questions: questions that they were asked.
+        shortcut: the classifier that comes too close, None if none does.
+        classes: those that it tells from the others, where only they are given away.
+        finding: what it knows, in words.
+        remedy: what closes it, in words.
+    """
+
+    chance: float
+    network: float | None
+    baselines: dict[str, float]
+    train_questions: int
+    held_out_questions: int
+    shortcut: str | None = None
+    classes: tuple[int, ...] = ()
+    finding: str = ""
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record for a run's JSON, accuracies to four digits."""
+        record = dataclasses.asdict(self) | {"classes": list(self.classes)}
+        record["baselines"] = {name: round(value, 4) for name, value in self.baselines.items()}
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}
+
+    def lines(self) -> list[str]:
+        """Return a table for the terminal: chance, each classifier, the network."""
+        rows = {"chance": self.chance, **self.baselines}
+        if self.network is not None:
+            rows["network"] = self.network
+        return [
+            f"held-out accuracy of {self.held_out_questions} answers",
+            *(f"  {name:<18}{value:7.1%}" for name, value in rows.items()),
+        ]
+
+    def warning(self) -> str | None:
+        """Return the line that a shortcut is worth, or None."""
+        if self.shortcut is None:
+            return None
+        return f"WARNING shortcut: {self.shortcut} {self.finding}; {self.remedy}"
+
+
+def report(audit: Audit) -> None:
+    """Log the warning if there is one."""
+    line = audit.warning()
+    if line is not None:
+        logger.warning("%s", line)
+
+
+def audit(
+    task: PatchTask,
+    train_crops: Tensor,
+    held_out_crops: Tensor,
+    *,
+    network_accuracy: float | None = None,
+    seed: int = 0,
+) -> Audit:
+    """Train the classifiers on training crops, ask them about held-out ones, and judge.
+
+    They see what the network sees: patches after the task's transform, in training with its random
+    options. Two rules; the errors are over groups of crops (jackknife):
+
+    - *The whole task.* What a classifier knows beyond chance comes within two standard errors of
+      80 % of what the network knows beyond chance (of all there is to know, without a network),
+      and is no accident (three standard errors).
+    - *Some classes.* A classifier tells certain classes from the others: Cohen's kappa, less two
+      standard errors, is at least 0.75. The groups that are tried are the classes and the clusters
+      of classes that the classifier takes for each other: the cell with the time stamp, the padded
+      column, the corners of the frame. A network that also knows more may hide those in its
+      accuracy, so this rule does not ask it.
+
+    Where a rule is met, options are tried on the same crops until one closes it.
+
+    Args:
+        task: the patch task, with the mean and deviation of the data set.
+        train_crops: uint8 ``[N, 3, H, W]``; 2,000 evenly spaced ones are used.
+        held_out_crops: uint8 ``[M, 3, H, W]`` of other people; 300 evenly spaced ones are used.
+        network_accuracy: held-out accuracy of the trained network, 0..1.
+        seed: of the questions and the classifiers.
+
+    Raises:
+        InputError: for crops of another kind or size, or an accuracy out of range.
+    """
+    if network_accuracy is not None and not 0 <= network_accuracy <= 1:
+        raise InputError(f"network_accuracy={network_accuracy!r}: must be from 0 to 1")
+    train_crops = _chosen("train_crops", train_crops, task.canvas, TRAIN_CROPS)
+    held_out_crops = _chosen("held_out_crops", held_out_crops, task.canvas, HELD_OUT_CROPS)
+    train = training_questions(task, train_crops, seed)
+    asked = held_out_questions(task, held_out_crops, seed)
+    scores = measure(train, asked, task.num_classes, seed)
+    result = Audit(
+        task.chance,
+        network_accuracy,
+        {name: score.accuracy for name, score in scores.items()},
+        len(train.truth),
+        len(asked.truth),
+    )
+
+    def strength(found: dict[str, Score]) -> float:
+        return max(_whole(found, task.chance, network_accuracy)[1], _part(found)[1])
+
+    if strength(scores) <= 0:
+        return result
+    flag, left = try_remedies(task, train_crops, held_out_crops, seed, strength)
+    return _found(result, task, scores, flag, left / strength(scores))
+
+
+def _chosen(name: str, crops: Tensor, canvas: tuple[int, int], most: int) -> Tensor:
+    """Return evenly spaced crops, at most so many."""
+    shape = tuple(crops.shape)
+    if crops.dtype != torch.uint8 or len(shape) != 4 or shape[1:] != (3, *canvas) or not shape[0]:
+        raise InputError(
+            f"{name}: {crops.dtype} {list(shape)}; must be torch.uint8 [N, 3, {canvas[0]}, "
+            f"{canvas[1]}] with at least one crop"
+        )
+    count = min(len(crops), most)
+    return crops[torch.arange(count) * len(crops) // count]
+
+
+def _whole(scores: dict[str, Score], chance: float, network: float | None) -> tuple[str, float]:
+    """Return the best classifier and by how much it meets the rule for the whole task."""
+    name = max(scores, key=lambda key: scores[key].accuracy)
+    accuracy, error = scores[name].accuracy, scores[name].error
+    if accuracy - 3 * error <= chance:
+        return name, -1.0
+    # The network's error is taken to be as large as the classifier's.
+    room = 0.0 if network is None else 2 * math.sqrt(2) * error
+    known = (1.0 if network is None else network) - chance
+    return name, accuracy - chance + room - SHARE * known
+
+
+def _part(scores: dict[str, Score]) -> tuple[str, float]:
+    """Return the classifier with the largest kappa and by how much it meets the rule for some."""
+    name = max(scores, key=lambda key: scores[key].kappa)
+    return name, scores[name].kappa - KAPPA
+
+
+def _found(
+    result: Audit, task: PatchTask, scores: dict[str, Score], flag: str, left: float
+) -> Audit:
+    """Put a shortcut into words; ``left`` is the share of it that the flag leaves."""
+    name, excess = _whole(scores, result.chance, result.network)
+    if excess > 0:
+        finding = f"alone is right in {scores[name].accuracy:.1%} of held-out questions"
+        if result.network is not None:
+            finding += f", the network in {result.network:.1%}"
+        finding += f" (chance {result.chance:.1%})"
+        group: tuple[int, ...] = ()
+    else:
+        name, _ = _part(scores)
+        group = tuple(scores[name].group)
+        finding = f"alone tells {_place(task, group)} from the others"
+    flag += " (the cells then leave the crop's edge out)" if flag.startswith("--canvas") else ""
+    if left <= 0:
+        remedy = f"{flag} closes it"
+    elif left < 0.5:
+        remedy = f"{flag} weakens it most"
+    else:
+        remedy = "no option closes it: cut off the crops what is the same in all of them"
+    if max(_whole(scores, result.chance, None)[1], _part(scores)[1]) <= 0:
+        remedy = "train longer (--epochs)" + (f"; {remedy}" if left < 0.5 else "")
+    return dataclasses.replace(result, shortcut=name, classes=group, finding=finding, remedy=remedy)
+
+
+def _place(task: PatchTask, group: tuple[int, ...]) -> str:
+    words = ", ".join(map(str, group[:12])) + (", ..." if len(group) > 12 else "")
+    words = f"class {words}" if len(group) == 1 else f"classes {words}"
+    if task.boxes is None:
+        return words
+    boxes = task.boxes[torch.tensor(group)]
+    left, top = boxes[:, :2].min(0).values.tolist()
+    right, bottom = boxes[:, 2:].max(0).values.tolist()
+    return f"{words} (x {left}-{right}, y {top}-{bottom} of the canvas)"

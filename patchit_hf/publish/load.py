@@ -1,0 +1,245 @@
+"""Read an export back, from its folder or from the Hub: safetensors and JSON, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    HFValidationError,
+    HTTPError,  # of whichever HTTP library the client uses
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import PretrainedCfg
+from torch import nn
+
+from patchit_hf.errors import InputError
+from patchit_hf.files import read_json
+from patchit_hf.modeling import PatchTaskModel, build_model
+from patchit_hf.patch_tasks import create_task
+from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.publish.export import BACKBONE_FILE, CONFIG_FILE, FORMAT_VERSION, HEAD_FILE
+from patchit_hf.runs import DONE_FILE
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
+_READS_FILES = {  # arguments of timm that would load something else than the export's weights
+    "cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
+    "pretrained_model_args",
+}  # fmt: skip
+_WEIGHTS = {"custom_load", "file", "hf_hub_filename", "hf_hub_id", "source", "state_dict", "url"}
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an export lies: a folder, or a repository of the Hub with a revision.
+
+    Attributes:
+        name: what the user wrote.
+        folder: the folder, or None.
+        repo_id: ``org/name``, or None.
+        revision: branch, tag or commit; None for the main branch.
+    """
+
+    name: str
+    folder: Path | None = None
+    repo_id: str | None = None
+    revision: str | None = None
+
+    def fetch(self, *names: str) -> Path:
+        """Return a folder that holds these files, of one commit.
+
+        Raises:
+            InputError: if one is missing, or the Hub cannot be read.
+        """
+        if self.folder is not None:
+            for name in names:
+                if not (self.folder / name).is_file():
+                    raise InputError(f"{self.name!r}: is no export: it has no {name}")
+            return self.folder
+        revision = self.revision
+        try:
+            for name in names:
+                path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
+                revision = path.parent.name  # the commit that the first file was of
+        except (HFValidationError, HTTPError, OSError) as error:
+            text = " ".join(str(error).split())
+            raise InputError(
+                f"{self.name!r}: is no folder here, and the Hub does not give its {name}: {text}"
+            ) from error
+        return path.parent
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """What timm's configuration says about where the weights lie; never a pickle."""
+        if self.folder is not None:
+            return {"file": str(self.folder.absolute() / BACKBONE_FILE)}
+        revision = f"@{self.revision}" if self.revision else ""
+        return {"hf_hub_id": f"{self.repo_id}{revision}", "hf_hub_filename": BACKBONE_FILE}
+
+
+def locate(source: str | Path, revision: str | None = None) -> Location:
+    """Return where an export lies.
+
+    Args:
+        source: a folder, or ``org/name`` or ``org/name@revision`` on the Hub; timm's prefixes
+            ``local-dir:`` and ``hf-hub:`` say which of both it is.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    prefix, _, rest = str(source).partition(":")
+    if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).is_dir()):
+        folder = Path(rest if prefix == "local-dir" else source)
+        if not folder.is_dir():
+            raise InputError(f"{str(source)!r}: there is no such folder")
+        return Location(str(source), folder)
+    match = _HUB_ID.fullmatch(rest if prefix == "hf-hub" else str(source))
+    if match is None:
+        raise InputError(
+            f"{str(source)!r}: is neither a folder nor a repository of the Hub (org/name, or "
+            "org/name@revision)"
+        )
+    return Location(str(source), None, match["repo"], revision or match["revision"])
+
+
+def pretrained_cfg(source: str | Path) -> dict[str, Any]:
+    """Return timm's whole configuration of an export, its weights included.
+
+    For ``timm.create_model(architecture, pretrained=True, pretrained_cfg=...)``, and as the overlay
+    of another: what the export does not say is there as timm's neutral value, so that nothing is
+    left of the other. The arguments of the network are ``model_args``.
+
+    Args:
+        source: a folder, or ``org/name[@revision]`` on the Hub.
+
+    Raises:
+        InputError: if there is no export, or one that points to other files.
+    """
+    location = locate(source)
+    return whole_cfg(read_config(location), location)
+
+
+def model_args(source: str | Path) -> dict[str, Any]:
+    """Return the arguments that ``timm.create_model`` needs beside ``pretrained_cfg``.
+
+    They are none for most convolutional networks. Vision transformers pool by averaging, and say at
+    which size they were trained.
+
+    Args:
+        source: a folder, or ``org/name[@revision]`` on the Hub.
+
+    Raises:
+        InputError: see ``pretrained_cfg``.
+    """
+    return creation_args(read_config(locate(source)))
+
+
+def read_config(location: Location) -> dict[str, Any]:
+    """Return ``config.json``, checked: a network of timm's, and no path to anything else.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    weights = () if location.folder is None else (BACKBONE_FILE,)  # which timm fetches
+    config = read_json(location.fetch(CONFIG_FILE, *weights) / CONFIG_FILE)
+    where = f"{location.name!r}: {CONFIG_FILE}"
+    _check_architecture(config.get("architecture"), where)
+    _check_args(config.get("model_args", {}), where)
+    cfg = config.get("pretrained_cfg")
+    if not isinstance(cfg, dict):
+        raise InputError(f"{where}: has no pretrained_cfg")
+    known = {field.name for field in dataclasses.fields(PretrainedCfg)}
+    for key, value in cfg.items():
+        if key not in known:
+            raise InputError(f"{where}: timm knows no {key!r} in pretrained_cfg")
+        if key in _WEIGHTS and value:
+            raise InputError(
+                f"{where}: pretrained_cfg has {key}={value!r}; an export's weights are its "
+                f"{BACKBONE_FILE} and no others"
+            )
+    return config
+
+
+def whole_cfg(config: dict[str, Any], location: Location) -> dict[str, Any]:
+    """Return every field of timm's configuration, with the place of the weights."""
+    named = {"architecture": config["architecture"], "num_classes": config.get("num_classes", 0)}
+    cfg = PretrainedCfg(**{**config["pretrained_cfg"], **named, **location.weights})
+    return dataclasses.asdict(cfg)
+
+
+def creation_args(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the network as timm's own loader of a folder passes them."""
+    args = dict(config.get("model_args", {}))
+    return {**args, "pretrained_model_args": dict(args)} if args else {}
+
+
+def load_model(source: str | Path, revision: str | None = None) -> PatchTaskModel:
+    """Build the exported backbone, its pretext head and its task.
+
+    Args:
+        source: a folder, or ``org/name[@revision]`` on the Hub.
+        revision: branch, tag or commit on the Hub.
+
+    Returns:
+        The model in evaluation mode; ``task`` is its task, with mean and deviation of the crops.
+
+    Raises:
+        InputError: if there is no export, or one that this version cannot read.
+    """
+    location = locate(source, revision)
+    folder = location.fetch(DONE_FILE, BACKBONE_FILE, HEAD_FILE)
+    record = read_json(folder / DONE_FILE)
+    where = f"{location.name!r}: {DONE_FILE}"
+    version = record.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{where}: has format {version!r}, this version of patchit_hf reads {FORMAT_VERSION}"
+        )
+    try:
+        backbone, task = record["backbone"], _task(record)
+        name, args = backbone["name"], backbone["args"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{where}: is damaged: {type(error).__name__} {error}") from error
+    _check_architecture(name, where)
+    _check_args(args, where)
+    model = build_model(name, task, 0, args)
+    _fill(model.backbone, folder / BACKBONE_FILE, location)
+    _fill(model.head, folder / HEAD_FILE, location)
+    return model.eval()
+
+
+def _task(record: dict[str, Any]) -> PatchTask:
+    entry, data = record["task"], record["data"]
+    height, width = entry["canvas"]
+    task = create_task(entry["name"], (height, width), **entry["kwargs"])
+    task.transform.mean = tuple(float(value) for value in data["mean"])
+    task.transform.std = tuple(float(value) for value in data["std"])
+    return task
+
+
+def _fill(module: nn.Module, file: Path, location: Location) -> None:
+    try:
+        module.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(f"{location.name!r}: {file.name} cannot be read: {text}") from error
+
+
+def _check_architecture(name: object, where: str) -> None:
+    if not isinstance(name, str) or "." in name or not timm.is_model(name):
+        raise InputError(f"{where}: names {name!r}, which is no network of timm {timm.__version__}")
+
+
+def _check_args(args: object, where: str) -> None:
+    if not isinstance(args, dict):
+        raise InputError(f"{where}: has arguments {args!r} for the network instead of named ones")
+    for key in args:
+        if key in _READS_FILES:
+            raise InputError(f"{where}: may not set {key!r} for the network")
