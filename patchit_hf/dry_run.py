@@ -19,6 +19,7 @@ import torch
 
 from patchit_hf.data.draws import Draws
 from patchit_hf.data.feed import EVAL_SEED, count_steps, num_crops
+from patchit_hf.feature_maps import feature_map
 from patchit_hf.files import write_json
 from patchit_hf.modeling import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
@@ -183,8 +184,8 @@ def _reload(trainer: PatchTaskTrainer) -> float:
     rng = torch.Generator().manual_seed(0)
     inputs = torch.randn(2, *loaded.pretrained_cfg["input_size"], generator=rng).to(device)
     with torch.no_grad():
-        trained = backbone.forward_features(inputs)
-        again = loaded.forward_features(inputs)
+        trained = feature_map(backbone, inputs)
+        again = feature_map(loaded, inputs)
     return float((trained - again).abs().max())
 
 

@@ -7,6 +7,7 @@ are estimated again on whole crops before any probe, on a copy.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,24 +21,34 @@ from patchit_hf.patch_tasks.base import PatchTask
 DIVISOR = 32  # what timm's strides divide
 
 
-def crop_size(task: PatchTask) -> tuple[int, int]:
+def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
     """Return height and width at which whole crops are shown to the trained backbone, in pixels.
 
-    The area that patches are cut from, at the scale at which the network saw it, rounded to what
-    timm's strides divide.
+    The area that patches are cut from, at the scale at which the network saw it, rounded to the
+    nearest that the divisor divides.
     """
     scale = task.transform.input_scale
-    height, width = (max(1, round(side * scale / DIVISOR)) * DIVISOR for side in task.covered)
+    height, width = (max(1, round(side * scale / divisor)) * divisor for side in task.covered)
     return height, width
 
 
-def whole_crops(task: PatchTask, spec: BackboneSpec, crops: Tensor) -> Tensor:
+def divisor(backbone: Any) -> int:
+    """Return what the sides of the input have to be multiples of: 32, or patches of, say, 14 px."""
+    stages = getattr(backbone, "feature_info", None) or [{}]
+    stride = stages[-1].get("reduction", DIVISOR) if isinstance(stages, list) else DIVISOR
+    return DIVISOR if DIVISOR % stride == 0 or stride % DIVISOR == 0 else int(stride)
+
+
+def whole_crops(
+    task: PatchTask, spec: BackboneSpec, crops: Tensor, divisor: int = DIVISOR
+) -> Tensor:
     """Bring crops to what the backbone sees of them.
 
     Args:
         task: the task that it was trained by.
         spec: how it was built; a network of a fixed size gets crops of that size.
         crops: uint8 ``[B, 3, H, W]`` on the task's canvas.
+        divisor: see the function of that name.
 
     Returns:
         float32 ``[B, 3, h, w]``, normalised.
@@ -45,7 +56,7 @@ def whole_crops(task: PatchTask, spec: BackboneSpec, crops: Tensor) -> Tensor:
     (height, width), (full_h, full_w) = task.covered, task.canvas
     top, left = (full_h - height) // 2, (full_w - width) // 2
     centre = crops[:, :, top : top + height, left : left + width].to(torch.float32) / 255
-    size = task.input_size if spec.fixed_size else crop_size(task)
+    size = task.input_size if spec.fixed_size else crop_size(task, divisor)
     if size != (height, width):
         centre = F.interpolate(centre, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     return task.transform.normalize(centre)
@@ -101,7 +112,7 @@ def crop_backbone(
     """
     backbone = copy.deepcopy(model.backbone)
     if has_batch_norm(backbone):
-        reestimate_batch_norm(backbone, _inputs(task, model.spec, crops, device))
+        reestimate_batch_norm(backbone, _inputs(task, model, crops, device))
     return backbone.eval()
 
 
@@ -122,14 +133,12 @@ def crop_features(
         backbone: what to compute with instead of the model's own, see ``crop_backbone``.
     """
     chosen: Any = model.backbone if backbone is None else backbone
-    return pooled_features(chosen, _inputs(task, model.spec, crops, device))
+    return pooled_features(chosen, _inputs(task, model, crops, device))
 
 
 def _inputs(
-    task: PatchTask, spec: BackboneSpec, crops: Tensor, device: torch.device, size: int = 64
+    task: PatchTask, model: PatchTaskModel, crops: Tensor, device: torch.device, size: int = 64
 ) -> Iterator[Tensor]:
-    for part in crops.split(size):
-        if len(part) > 1 or len(crops) == 1:
-            yield whole_crops(task, spec, part.to(device))
-        else:  # a last single crop would have no batch statistics
-            yield whole_crops(task, spec, part.expand(2, -1, -1, -1).to(device))[:1]
+    # Parts of nearly one size, so that each counts alike in the batch statistics.
+    for part in crops.tensor_split(math.ceil(len(crops) / size)):
+        yield whole_crops(task, model.spec, part.to(device), divisor(model.backbone))

@@ -1,8 +1,7 @@
-"""Which option takes a shortcut away: each is tried on the same crops, and measured."""
+"""Which option takes a shortcut away: they are tried on the same crops, and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,66 +10,63 @@ from torch import Tensor
 
 from patchit_hf.audit.cues import held_out_questions, training_questions
 from patchit_hf.audit.measure import Score, measure
-from patchit_hf.errors import InputError
 from patchit_hf.patch_tasks.base import PatchTask
 
-# Against brightness and tint, all colour, and sharpness. A chance of one half is no remedy: what
-# half of the training patches show is learnt all the same.
-CHANGES: tuple[dict[str, Any], ...] = (
-    {"standardize": True},
-    {"grayscale": 1.0},
-    {"resample": 1.0},
-)
 GAP = 8  # pixels more between the pictures of a puzzle, against lines that run on in the next one
 ENLARGED = 1.25  # the cells keep their size and leave the crop's edge out
 
 
-def variants(task: PatchTask) -> Iterator[tuple[str, PatchTask]]:
-    """Yield the tasks with one option changed, and how it is written on the command line."""
-    kwargs = task.kwargs
-    changes = [c for c in CHANGES if all(k in kwargs and kwargs[k] != c[k] for k in c)]
-    if task.inputs_per_sample > 1:
-        changes += [{key: kwargs[key] + GAP} for key in ("margin", "gap") if key in kwargs]
-    canvas = (round(task.canvas[0] * ENLARGED), round(task.canvas[1] * ENLARGED))
-    for size, change in [*((task.canvas, c) for c in changes), (canvas, {})]:
-        try:
-            variant = type(task)(size, **{**kwargs, **change})  # type: ignore[call-arg, arg-type]
-        except InputError:  # cells so far apart do not fit
-            continue
-        variant.transform.mean, variant.transform.std = task.transform.mean, task.transform.std
-        words = [f"{key}={str(value).lower()}" for key, value in change.items()]
-        flag = "--task-kwargs " + " ".join(words) if words else f"--canvas {size[0]}x{size[1]}"
-        yield flag, variant
+def options(task: PatchTask, *, place: bool, sharpness: bool) -> list[tuple[str, Any]]:
+    """Return the options that could close a shortcut, the likeliest first.
 
-
-def try_remedies(
-    task: PatchTask,
-    train_crops: Tensor,
-    held_out_crops: Tensor,
-    seed: int,
-    strength: Callable[[dict[str, Score]], float],
-) -> tuple[str, float]:
-    """Return the flag that weakens a shortcut most, and the strength that is left.
-
-    The first one that leaves nothing is taken without trying the others.
+    ``grayscale`` and ``resample`` are tried at 1: what half of the training patches still show is
+    learnt all the same.
 
     Args:
-        task: the task with the shortcut.
-        train_crops: uint8 ``[N, 3, H, W]``.
-        held_out_crops: uint8 ``[M, 3, H, W]``.
-        seed: as in the audit.
-        strength: of what is left, from what the classifiers reach; at most 0 if nothing is.
+        task: the task.
+        place: whether some places are given away, as by a frame at the crop's edge.
+        sharpness: whether it can be the sharpness, and no picture on top of the picture.
     """
-    best = ("", float("inf"))
-    for flag, variant in variants(task):
-        train = training_questions(variant, _resized(train_crops, variant.canvas), seed)
-        asked = held_out_questions(variant, _resized(held_out_crops, variant.canvas), seed)
-        left = strength(measure(train, asked, variant.num_classes, seed))
-        if left < best[1]:
-            best = (flag, left)
-        if left <= 0:
-            break
-    return best
+    kwargs = task.kwargs
+    tried: list[tuple[str, Any]] = [("standardize", True), ("grayscale", 1.0)]
+    tried += [("resample", 1.0)] if sharpness else []
+    tried = [(key, value) for key, value in tried if kwargs.get(key, value) != value]
+    if task.inputs_per_sample > 1:
+        tried += [(key, kwargs[key] + GAP) for key in ("margin", "gap") if key in kwargs]
+    canvas = ("canvas", (round(task.canvas[0] * ENLARGED), round(task.canvas[1] * ENLARGED)))
+    return [canvas, *tried] if place else [*tried, canvas]
+
+
+def flag(key: str, value: Any) -> str:
+    """Return how an option is written on the command line."""
+    if key == "canvas":
+        return f"--canvas {value[0]}x{value[1]}, which leaves the crop's edge out,"
+    return f"--task-kwargs {key}={str(value).lower()}"
+
+
+def with_option(
+    task: PatchTask, key: str, value: Any, train_crops: Tensor, held_out_crops: Tensor, seed: int
+) -> dict[str, Score]:
+    """Return what the classifiers reach with another option.
+
+    Args:
+        task: the task without it.
+        key: ``canvas`` or one of the task's options.
+        value: of the option.
+        train_crops: uint8 ``[N, 3, H, W]`` of the task's canvas.
+        held_out_crops: uint8 ``[M, 3, H, W]``, likewise.
+        seed: as in the audit.
+
+    Raises:
+        InputError: if the canvas cannot hold the cells with that option.
+    """
+    build: Any = type(task)
+    canvas, change = (value, {}) if key == "canvas" else (task.canvas, {key: value})
+    variant: PatchTask = build(canvas, **{**task.kwargs, **change})
+    variant.transform.mean, variant.transform.std = task.transform.mean, task.transform.std
+    train = training_questions(variant, _resized(train_crops, canvas), seed)
+    asked = held_out_questions(variant, _resized(held_out_crops, canvas), seed)
+    return measure(train, asked, variant.num_classes, seed)
 
 
 def _resized(crops: Tensor, canvas: tuple[int, int]) -> Tensor:

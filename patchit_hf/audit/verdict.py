@@ -13,7 +13,7 @@ from torch import Tensor
 
 from patchit_hf.audit.cues import held_out_questions, training_questions
 from patchit_hf.audit.measure import Score, measure
-from patchit_hf.audit.remedies import try_remedies
+from patchit_hf.audit.remedies import flag, options, with_option
 from patchit_hf.errors import InputError
 from patchit_hf.patch_tasks.base import PatchTask
 
@@ -22,6 +22,11 @@ logger = logging.getLogger(__name__)
 TRAIN_CROPS, HELD_OUT_CROPS = 2000, 300
 SHARE = 0.8  # of what the network knows; a classifier that knows as much is a shortcut
 KAPPA = 0.75  # from here on a classifier settles whether a patch is of certain classes
+CLEARLY = 0.1  # an option that leaves so little less than that closes the shortcut
+# What takes colour away even where no person is in it.
+HINTS = dict.fromkeys(
+    ("mean_colour", "colour_histogram"), " or take colour away (--task-kwargs standardize=true)"
+)
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,17 @@ def audit(
         len(asked.truth),
     )
 
-    def strength(found: dict[str, Score]) -> float:
-        return max(_whole(found, task.chance, network_accuracy)[1], _part(found)[1])
-
-    if strength(scores) <= 0:
+    rule = Rule(task.chance, network_accuracy)
+    if rule.strength(scores) <= 0:
         return result
-    flag, left = try_remedies(task, train_crops, held_out_crops, seed, strength)
-    return _found(result, task, scores, flag, left / strength(scores))
+    name, classes, finding = rule.finding(task, scores)
+    if rule.own_strength(scores) > 0:
+        remedy = _remedy(task, rule, scores, train_crops, held_out_crops, seed)
+    else:  # it is only that the network knows no more
+        remedy = "train longer (--epochs)" + HINTS.get(name, "")
+    return dataclasses.replace(
+        result, shortcut=name, classes=classes, finding=finding, remedy=remedy
+    )
 
 
 def _chosen(name: str, crops: Tensor, canvas: tuple[int, int], most: int) -> Tensor:
@@ -150,49 +159,85 @@ def _chosen(name: str, crops: Tensor, canvas: tuple[int, int], most: int) -> Ten
     return crops[torch.arange(count) * len(crops) // count]
 
 
-def _whole(scores: dict[str, Score], chance: float, network: float | None) -> tuple[str, float]:
-    """Return the best classifier and by how much it meets the rule for the whole task."""
-    name = max(scores, key=lambda key: scores[key].accuracy)
-    accuracy, error = scores[name].accuracy, scores[name].error
-    if accuracy - 3 * error <= chance:
-        return name, -1.0
-    # The network's error is taken to be as large as the classifier's.
-    room = 0.0 if network is None else 2 * math.sqrt(2) * error
-    known = (1.0 if network is None else network) - chance
-    return name, accuracy - chance + room - SHARE * known
+@dataclass(frozen=True)
+class Rule:
+    """The two rules of ``audit``.
+
+    Attributes:
+        chance: accuracy of guessing.
+        network: accuracy of the network, None if there is none.
+    """
+
+    chance: float
+    network: float | None
+
+    def strength(self, scores: dict[str, Score]) -> float:
+        """Return by how much the rule is met that is met more; at most 0 if none is."""
+        return max(self.whole(scores)[1], self.part(scores)[1])
+
+    def own_strength(self, scores: dict[str, Score]) -> float:
+        """Return the same without asking the network."""
+        return Rule(self.chance, None).strength(scores)
+
+    def whole(self, scores: dict[str, Score]) -> tuple[str, float]:
+        """Return the best classifier and by how much it meets the rule for the whole task."""
+        name = max(scores, key=lambda key: scores[key].accuracy)
+        accuracy, error = scores[name].accuracy, scores[name].error
+        if accuracy - 3 * error <= self.chance:
+            return name, -1.0
+        known = 1 - self.chance
+        if self.network is not None:
+            known = max(self.network - self.chance, 0.01)
+            accuracy += 2 * math.sqrt(2) * error  # the network's error is taken to be like it
+        return name, (accuracy - self.chance) / known - SHARE
+
+    def part(self, scores: dict[str, Score]) -> tuple[str, float]:
+        """Return the classifier with the largest kappa, and by how much it meets the rule."""
+        name = max(scores, key=lambda key: scores[key].kappa)
+        return name, scores[name].kappa - KAPPA
+
+    def finding(
+        self, task: PatchTask, scores: dict[str, Score]
+    ) -> tuple[str, tuple[int, ...], str]:
+        """Return the classifier, the classes if it is about some, and what it knows in words."""
+        name, excess = self.whole(scores)
+        if excess <= 0:
+            name, _ = self.part(scores)
+            classes = tuple(scores[name].group)
+            return name, classes, f"alone tells {_place(task, classes)} from the others"
+        words = f"alone is right in {scores[name].accuracy:.1%} of held-out questions"
+        if self.network is not None:
+            words += f", the network in {self.network:.1%}"
+        return name, (), f"{words} (chance {self.chance:.1%})"
 
 
-def _part(scores: dict[str, Score]) -> tuple[str, float]:
-    """Return the classifier with the largest kappa and by how much it meets the rule for some."""
-    name = max(scores, key=lambda key: scores[key].kappa)
-    return name, scores[name].kappa - KAPPA
-
-
-def _found(
-    result: Audit, task: PatchTask, scores: dict[str, Score], flag: str, left: float
-) -> Audit:
-    """Put a shortcut into words; ``left`` is the share of it that the flag leaves."""
-    name, excess = _whole(scores, result.chance, result.network)
-    if excess > 0:
-        finding = f"alone is right in {scores[name].accuracy:.1%} of held-out questions"
-        if result.network is not None:
-            finding += f", the network in {result.network:.1%}"
-        finding += f" (chance {result.chance:.1%})"
-        group: tuple[int, ...] = ()
-    else:
-        name, _ = _part(scores)
-        group = tuple(scores[name].group)
-        finding = f"alone tells {_place(task, group)} from the others"
-    flag += " (the cells then leave the crop's edge out)" if flag.startswith("--canvas") else ""
-    if left <= 0:
-        remedy = f"{flag} closes it"
-    elif left < 0.5:
-        remedy = f"{flag} weakens it most"
-    else:
-        remedy = "no option closes it: cut off the crops what is the same in all of them"
-    if max(_whole(scores, result.chance, None)[1], _part(scores)[1]) <= 0:
-        remedy = "train longer (--epochs)" + (f"; {remedy}" if left < 0.5 else "")
-    return dataclasses.replace(result, shortcut=name, classes=group, finding=finding, remedy=remedy)
+def _remedy(
+    task: PatchTask,
+    rule: Rule,
+    scores: dict[str, Score],
+    train_crops: Tensor,
+    held_out_crops: Tensor,
+    seed: int,
+) -> str:
+    """Try options until one closes the shortcut."""
+    name, classes, _ = rule.finding(task, scores)
+    others = {key: score for key, score in scores.items() if key != "edge_energy"}
+    # A time stamp, too, is a matter of edges; blurring the training patches does not hide it.
+    sharpness = rule.own_strength(others) <= 0 and len(classes) != 1
+    best, least = "", rule.own_strength(scores) - CLEARLY
+    for key, value in options(task, place=bool(classes), sharpness=sharpness):
+        try:
+            left = with_option(task, key, value, train_crops, held_out_crops, seed)
+        except InputError:  # cells so far apart do not fit
+            continue
+        strength = rule.own_strength(left)
+        if strength <= -CLEARLY:
+            return f"{flag(key, value)} closes it"
+        if strength < least:
+            best, least = flag(key, value), strength
+    if best:
+        return f"{best} weakens it most; what is the same in all crops has to be cut off them"
+    return "no option closes it: cut off the crops what is the same in all of them"
 
 
 def _place(task: PatchTask, group: tuple[int, ...]) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from patchit_hf.environment import versions
+from patchit_hf.features import DIVISOR, crop_size, divisor
 from patchit_hf.files import save_weights, write_json
 from patchit_hf.modeling import BackboneSpec, PatchTaskModel, feature_map, num_features
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.publish.card import render_card
 from patchit_hf.runs import DONE_FILE, task_name
 
-DIVISOR = 32  # what timm's strides divide
 FORMAT_VERSION = 1
 BACKBONE_FILE = "model.safetensors"
 HEAD_FILE = "head.safetensors"
@@ -116,20 +116,10 @@ def export_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[tuple[int, int
     """Return the input size of a network of any size, and timm's crop_pct.
 
     PT-18 on 200x100 covers 192x96, which timm cuts from the centre of a squashed 200x100 canvas:
-    ``crop_pct`` 0.96. An area that the divisor does not divide is rounded to the nearest that it
-    does.
+    ``crop_pct`` 0.96.
     """
     share = max(c / full for c, full in zip(task.covered, task.canvas, strict=True))
-    scale = task.transform.input_scale
-    height, width = (max(1, round(side * scale / divisor)) * divisor for side in task.covered)
-    return (height, width), round(share, 4)
-
-
-def divisor(backbone: Any) -> int:
-    """Return what the sides of the input have to be multiples of: 32, or patches of, say, 14 px."""
-    stages = getattr(backbone, "feature_info", None) or [{}]
-    stride = stages[-1].get("reduction", DIVISOR) if isinstance(stages, list) else DIVISOR
-    return DIVISOR if DIVISOR % stride == 0 or stride % DIVISOR == 0 else int(stride)
+    return crop_size(task, divisor), round(share, 4)
 
 
 def _pool_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
