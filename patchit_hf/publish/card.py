@@ -1,15 +1,27 @@
-"""The model card: words around what the run measured, and nothing else."""
+"""The model card: words around what the run measured, and nothing else.
+
+``python -m patchit_hf.publish.card FOLDER --output DIR`` writes the card of a run's folder, with the
+pictures that it shows, to another place.
+"""
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
+import shutil
+import sys
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
+
+from patchit_hf.errors import InputError
+from patchit_hf.files import read_json
+from patchit_hf.runs import DONE_FILE
 
 # The pictures of a card and what they show. Those of single people stay in the run's folder, unless
 # the people are rendered.
@@ -41,15 +53,50 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    pictures = FIGURES | (PEOPLE if record["data"].get("rendered") else {})
     text = environment.from_string(template).render(
         **record,
         timm_config=config,
         metadata=metadata(record).to_yaml(),
-        shown={name: words for name, words in pictures.items() if name in record["figures"]},
+        shown=pictures(record),
         drawing=_drawing(record["task"]["name"]),
     )
     return text + "\n"
+
+
+def pictures(record: dict[str, Any]) -> dict[str, str]:
+    """Return the names of the figures that a card shows, with what they show.
+
+    Args:
+        record: what ``patchit.json`` holds.
+    """
+    allowed = FIGURES | (PEOPLE if record["data"].get("rendered") else {})
+    return {name: words for name, words in allowed.items() if name in record["figures"]}
+
+
+def write_card(folder: Path, output: Path) -> Path:
+    """Write the card of an export, and the pictures that it shows, to another folder.
+
+    Args:
+        folder: a finished run's.
+        output: where to; made if missing.
+
+    Returns:
+        The card's file.
+
+    Raises:
+        InputError: if the folder holds no export.
+    """
+    if not (folder / DONE_FILE).is_file():
+        raise InputError(f"{str(folder)!r}: holds no export (no {DONE_FILE} in it)")
+    record, config = read_json(folder / DONE_FILE), read_json(folder / "config.json")
+    text = render_card(record, config)
+    output.mkdir(parents=True, exist_ok=True)
+    for name in pictures(record):
+        (output / "figures").mkdir(exist_ok=True)
+        shutil.copyfile(folder / "figures" / name, output / "figures" / name)
+    card = output / "README.md"
+    card.write_text(text, encoding="utf-8")
+    return card
 
 
 def metadata(record: dict[str, Any]) -> ModelCardData:
@@ -94,3 +141,22 @@ def _drawing(task: str) -> str:
     """Return what the task's file says of itself: what is cut, and the classes."""
     module = import_module(f"patchit_hf.patch_tasks.{task}")
     return inspect.cleandoc(module.__doc__ or "")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="patchit_hf.publish.card", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a finished run's folder")
+    parser.add_argument("--output", type=Path, required=True, help="folder for card and pictures")
+    args = parser.parse_args(argv)
+    try:
+        card = write_card(args.folder, args.output)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{card}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

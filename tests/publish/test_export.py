@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from patchit_hf import create_task
 from patchit_hf.modeling import GradientShare, build_model, feature_map
+from patchit_hf.publish.card import main as card_main
 from patchit_hf.publish.export import divisor, export_run, export_size
 
 RECORD = {
@@ -198,6 +199,21 @@ def test_the_card_shows_what_was_measured_and_single_people_only_if_rendered(tmp
         assert words in text
     assert "patches.png" not in text
     assert "(figures/patches.png)" in _card(tmp_path, measured, rendered=True).text
+
+
+def test_the_card_goes_elsewhere_with_its_pictures(tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "cards" / "one"
+    card = _card(run, {**RECORD, "figures": ["confusion.png", "patches.png"]})
+    (run / "figures").mkdir()
+    for name in ("confusion.png", "patches.png"):
+        (run / "figures" / name).write_bytes(name.encode())
+    assert card_main([str(run), "--output", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out / 'README.md'}\n"
+    assert (out / "README.md").read_bytes() == (run / "README.md").read_bytes()
+    assert [p.name for p in (out / "figures").iterdir()] == ["confusion.png"]
+    assert card.text in (out / "README.md").read_text(encoding="utf-8")
+    assert card_main([str(tmp_path), "--output", str(out)]) == 2
+    assert "holds no export" in capsys.readouterr().err
 
 
 def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):
