@@ -1,7 +1,7 @@
 """The model card: words around what the run measured, and nothing else.
 
-``python -m patchit_hf.publish.card FOLDER --output DIR`` writes the card of a run's folder, with the
-pictures that it shows, to another place.
+``python -m patchit_hf.publish.card FOLDER --output DIR`` writes the card of a run's folder, with
+the pictures that it shows, to another place.
 """
 
 from __future__ import annotations
