@@ -1,0 +1,107 @@
+"""Push a data set of crops to the Hub; it knows nothing of how they were cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi, get_token, is_offline_mode
+from huggingface_hub.errors import RepositoryNotFoundError
+
+from patchit_hf.errors import InputError
+from patchit_hf.publish.failures import (
+    LOG_IN,
+    FailedError,
+    RefusedError,
+    Retry,
+    diagnose,
+    persist,
+)
+from patchit_hf.publish.hub import check_repo_id
+
+LOCAL = ("contact_sheet.png", ".*", ".*/**")  # the sheet shows boxes that were dropped, too
+
+
+def check_push(repo_id: str, *, private: bool = False, api: HfApi | None = None) -> None:
+    """Check before the cutting that there is a name, a token and a right to push.
+
+    Raises:
+        InputError: if there is not. A Hub that cannot be reached now may be there later.
+    """
+    client = api or HfApi()
+    try:
+        check_repo_id(repo_id)
+        if is_offline_mode():
+            raise RefusedError("cannot be pushed to in offline mode (HF_HUB_OFFLINE)")
+        if not (client.token or get_token()):
+            raise RefusedError(f"pushing needs a token; {LOG_IN}")
+        try:
+            client.auth_check(repo_id, repo_type="dataset", write=True)
+            _refuse_public(client, repo_id, private)
+        except RepositoryNotFoundError:
+            client.whoami()
+    except Exception as error:
+        failure = diagnose(error)
+        if failure is None:
+            raise
+        if not failure.again:
+            raise InputError(f"--push-to-hub {repo_id!r}: {failure.reason}") from error
+
+
+def push_crops(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    retry: Retry | None = None,
+    api: HfApi | None = None,
+) -> str:
+    """Upload a finished data set in one commit; files that the Hub has already are not sent again.
+
+    Shards of an earlier data set of the same name are taken away.
+
+    Args:
+        folder: the data set's folder.
+        repo_id: ``org/name``; created if missing.
+        private: create it as private, and refuse to push to a public one.
+        retry: how long the Hub is tried again.
+        api: the client to use.
+
+    Returns:
+        The commit's URL.
+
+    Raises:
+        InputError: if the folder is not finished, or the Hub refuses or cannot be reached.
+    """
+    client = api or HfApi()
+    if not (Path(folder) / "report.json").is_file():
+        raise InputError(f"{str(folder)!r}: no finished data set of crops")
+    try:
+        return persist(lambda: _commit(client, Path(folder), repo_id, private), retry or Retry())
+    except FailedError as error:
+        raise InputError(
+            f"data set {repo_id!r}: not pushed: {error.failure.reason}. It lies safe in "
+            f"{str(folder)!r}; the same command pushes it later"
+        ) from error
+
+
+def _commit(api: HfApi, folder: Path, repo_id: str, private: bool) -> str:
+    check_repo_id(repo_id)
+    api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
+    _refuse_public(api, repo_id, private)
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=folder,
+        ignore_patterns=list(LOCAL),
+        delete_patterns=["data/*.parquet"],
+        commit_message="Person crops",
+    )
+    return str(commit.commit_url)
+
+
+def _refuse_public(api: HfApi, repo_id: str, private: bool) -> None:
+    if private and api.dataset_info(repo_id).private is False:
+        raise RefusedError(
+            "it is to be private, and the data set exists and is public; make it private in its "
+            "settings, or do not ask for private"
+        )

@@ -1,0 +1,242 @@
+"""Pictures as they come: found, opened with care, and brought to 8-bit RGB."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from patchit_hf.errors import InputError
+
+ORIENTATION = 0x0112  # EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+Key = Callable[[str], str]
+SMALLEST = 8  # pixels a side; a smaller picture is a placeholder
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+SOLID = 128  # of 255; a pixel of a lower alpha shows no scene
+
+
+class BadPictureError(Exception):
+    """A picture that nothing can be cut from; the message says why, without a path."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: RGB, turned as it is shown.
+        hidden: where it is transparent ``[H, W]``, or None.
+        stored: width and height before it was turned.
+        orientation: the EXIF tag's value, 1 to 8.
+        notes: what was unusual, in words of the report.
+    """
+
+    pixels: Image.Image
+    hidden: NDArray[np.bool_] | None
+    stored: tuple[int, int]
+    orientation: int
+    notes: tuple[str, ...]
+
+
+def open_picture(path: Path, max_pixels: int) -> Picture:
+    """Decode a picture, the first of an animation.
+
+    16-bit grey is brought to 8 bits over its whole range. Of floating-point and 32-bit grey nobody
+    knows the range: such a picture is bad.
+
+    Raises:
+        BadPictureError: if it is missing, empty, damaged, too large or too small.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged tags; what matters raises
+            with path.open("rb") as file, _Limit(max_pixels):
+                if not path.stat().st_size:
+                    raise BadPictureError("the file is empty")
+                return _decode(Image.open(file), path.suffix.lower(), max_pixels)
+    except (BadPictureError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise BadPictureError("no such file") from None
+    except UnidentifiedImageError:
+        raise BadPictureError("no picture, or of an unknown kind") from None
+    except Exception as error:  # a decoder may raise anything at all on damaged bytes
+        text = " ".join(str(error).split("<_io.")[0].split())
+        raise BadPictureError(f"damaged: {text or type(error).__name__}") from error
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Return the stored width and height by the file's header; None if it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.size
+    except Exception:  # whatever it is, decoding will say it
+        return None
+
+
+def orientation_of(path: Path) -> int:
+    """Return the EXIF orientation by the file's header; 1 if there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return _orientation(image)
+    except Exception:
+        return 1
+
+
+class _Limit:
+    """Pillow's own limit, set aside: ours is checked before anything is decoded."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = pixels
+
+    def __enter__(self) -> None:
+        self.before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+
+    def __exit__(self, *error: object) -> None:
+        Image.MAX_IMAGE_PIXELS = self.before
+
+
+def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadPictureError(
+            f"{width}x{height} pixels, more than --max-pixels {max_pixels}: not decoded"
+        )
+    if min(width, height) < SMALLEST:
+        raise BadPictureError(f"{width}x{height} pixels: smaller than {SMALLEST} a side")
+    notes = []
+    expected = Image.registered_extensions().get(suffix)
+    if expected and image.format and expected != image.format and image.format != "MPO":
+        notes.append(f"named {suffix}, is {image.format}")
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        notes.append("animated, first frame taken")
+    orientation = _orientation(image)
+    image.load()
+    if image.mode in DEEP:
+        notes.append("16-bit, brought to 8 bits")
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise BadPictureError(f"pixels of mode {image.mode}: their range is not known")
+    elif image.mode == "CMYK":
+        notes.append("CMYK, brought to RGB")
+    hidden = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if orientation in TURNS:
+            image = image.transpose(TURNS[orientation])
+        mask = np.asarray(image.getchannel("A")) < SOLID
+        hidden = mask if mask.any() else None
+        notes.append("alpha channel dropped")
+    elif orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
+    if orientation in TURNS:
+        notes.append("turned by its EXIF tag")
+    return Picture(image.convert("RGB"), hidden, (width, height), orientation, tuple(notes))
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(ORIENTATION, 1)
+    return value if value in TURNS else 1
+
+
+class PictureFolder:
+    """The files below a folder, found by the names that detections use.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        InputError: if there is no such folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise InputError(f"--images {str(root)!r}: no such folder")
+
+    def locate(self, names: list[str]) -> list[str | None]:
+        """Return the file of each name, relative to the folder; None where there is none.
+
+        A name is looked up as it is, then without the folders in front of it, then without its
+        ending, then as a number: ``139`` finds ``000000000139.jpg``. What fits several files finds
+        none.
+        """
+        files = self._files()
+        there = set(files)
+        indexes: dict[Key, dict[str, str]] = {}  # made when a name first needs them
+        found: list[str | None] = []
+        for name in names:
+            clean = PurePosixPath(name).as_posix().removeprefix("./")
+            if clean in there:
+                found.append(clean)
+                continue
+            match = None
+            for key in (_name, _trunk, _stem, _number):
+                if key not in indexes:
+                    indexes[key] = _index(files, key)
+                match = indexes[key].get(key(clean))
+                if match:
+                    break
+            found.append(match or None)
+        return found
+
+    def _files(self) -> list[str]:
+        known = Image.registered_extensions()
+        files = []
+        for folder, _, names in os.walk(self.root, followlinks=True):
+            inside = Path(folder).relative_to(self.root)
+            files += [
+                (inside / name).as_posix()
+                for name in names
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in known
+            ]
+        return sorted(files)
+
+
+def _index(files: list[str], key: Key) -> dict[str, str]:
+    """Return files by a key; a key of several files is None's."""
+    index: dict[str, str] = {}
+    for file in files:
+        word = key(file)
+        if word:
+            index[word] = "" if word in index else file
+    return index
+
+
+def _name(file: str) -> str:
+    return PurePosixPath(file).name
+
+
+def _trunk(file: str) -> str:
+    """Return the whole path without the ending, where it is a picture's."""
+    path = PurePosixPath(file)
+    known = path.suffix.lower() in Image.registered_extensions()
+    return path.with_suffix("").as_posix() if known else file
+
+
+def _stem(file: str) -> str:
+    return PurePosixPath(_trunk(file)).name
+
+
+def _number(file: str) -> str:
+    stem = _stem(file)
+    return str(int(stem)) if stem.isdecimal() else ""

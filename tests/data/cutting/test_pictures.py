@@ -1,0 +1,160 @@
+"""Pictures as people have them: unusual ones are read, bad ones say why."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchit_hf.data.cutting.pictures import BadPictureError, PictureFolder, open_picture
+from patchit_hf.errors import InputError
+
+LIMIT = 10_000_000
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+IMAGE = Image.fromarray(PIXELS)
+
+
+def opened(path):
+    return open_picture(path, LIMIT)
+
+
+def test_what_is_unusual_is_read_and_noted(tmp_path):
+    IMAGE.save(tmp_path / "plain.png")
+    assert opened(tmp_path / "plain.png").notes == ()
+    IMAGE.save(tmp_path / "wrong.jpg", "PNG")
+    picture = opened(tmp_path / "wrong.jpg")
+    assert np.array_equal(picture.pixels, PIXELS)
+    assert picture.notes == ("named .jpg, is PNG",)
+    IMAGE.convert("CMYK").save(tmp_path / "cmyk.tiff")
+    picture = opened(tmp_path / "cmyk.tiff")
+    assert picture.notes == ("CMYK, brought to RGB",)
+    assert np.abs(np.asarray(picture.pixels).astype(int) - PIXELS).max() <= 2
+    IMAGE.save(tmp_path / "moving.gif", save_all=True, append_images=[IMAGE.rotate(180)])
+    picture = opened(tmp_path / "moving.gif")
+    assert "animated, first frame taken" in picture.notes
+    first = Image.open(tmp_path / "moving.gif").convert("RGB")
+    assert np.array_equal(picture.pixels, first)
+
+
+@pytest.mark.parametrize("mode", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_their_range(tmp_path, mode):
+    deep = (np.arange(40 * 60).reshape(40, 60) * 27).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep", mode)
+    picture = opened(tmp_path / "deep")
+    assert np.array_equal(np.asarray(picture.pixels)[..., 1], deep >> 8)
+    assert picture.notes == ("16-bit, brought to 8 bits",)
+
+
+def test_transparency_is_a_mask(tmp_path):
+    alpha = np.full((40, 60), 255, np.uint8)
+    Image.fromarray(np.dstack([PIXELS, alpha])).save(tmp_path / "solid.png")
+    picture = opened(tmp_path / "solid.png")
+    assert picture.hidden is None
+    assert np.array_equal(picture.pixels, PIXELS)
+    alpha[5:9, 7:20] = 0
+    Image.fromarray(np.dstack([PIXELS, alpha])).save(tmp_path / "hole.png")
+    picture = opened(tmp_path / "hole.png")
+    assert np.array_equal(picture.hidden, alpha == 0)
+    assert picture.notes == ("alpha channel dropped",)
+
+
+def test_exif_turns_pixels_and_mask(tmp_path):
+    alpha = np.full((40, 60), 255, np.uint8)
+    alpha[:4, :6] = 0
+    image = Image.fromarray(np.dstack([PIXELS, alpha]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    picture = opened(tmp_path / "turned.png")
+    assert (picture.stored, picture.pixels.size, picture.orientation) == ((60, 40), (40, 60), 6)
+    assert np.array_equal(picture.pixels, np.rot90(PIXELS, -1))
+    assert np.array_equal(picture.hidden, np.rot90(alpha == 0, -1))
+
+
+def bomb(width, height):
+    """A PNG that says it is huge; nothing of it can be decoded."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_bad_pictures_say_why_and_name_no_path(tmp_path):
+    IMAGE.save(tmp_path / "whole.jpg", quality=95)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    IMAGE.save(tmp_path / "whole.png")
+    png = (tmp_path / "whole.png").read_bytes()
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    Image.new("F", (20, 20)).save(tmp_path / "float.tiff")
+    for name, content in {
+        "empty.jpg": b"", "half.jpg": whole[: len(whole) // 2], "head.jpg": whole[:30],
+        "half.png": png[: len(png) // 2], "text.jpg": b"no picture at all",
+        "bomb.png": bomb(30000, 30000),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.jpg").mkdir()
+    for name, reason in {
+        "none.jpg": "no such file",
+        "empty.jpg": "the file is empty",
+        "half.jpg": "damaged: image file is truncated",
+        "head.jpg": "",
+        "half.png": "damaged",
+        "text.jpg": "no picture, or of an unknown kind",
+        "bomb.png": "30000x30000 pixels, more than --max-pixels 10000000: not decoded",
+        "dot.png": "1x1 pixels: smaller than 8 a side",
+        "float.tiff": "pixels of mode F: their range is not known",
+    }.items():
+        with pytest.raises(BadPictureError) as error:
+            opened(tmp_path / name)
+        assert str(error.value).startswith(reason), name
+        assert str(tmp_path) not in str(error.value)
+        assert "\n" not in str(error.value)
+    before = Image.MAX_IMAGE_PIXELS
+    assert open_picture(tmp_path / "whole.png", 60 * 40).pixels.size == (60, 40)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_any_damaged_byte_is_a_picture_or_a_bad_picture(tmp_path):
+    IMAGE.save(tmp_path / "a.png")
+    IMAGE.save(tmp_path / "a.jpg")
+    IMAGE.save(tmp_path / "a.gif")
+    rng = np.random.default_rng(1)
+    for kind in ("png", "jpg", "gif"):
+        content = np.frombuffer((tmp_path / f"a.{kind}").read_bytes(), np.uint8)
+        for _ in range(40):
+            broken = content.copy()
+            broken[rng.integers(0, len(broken), 12)] = rng.integers(0, 256, 12)
+            (tmp_path / f"b.{kind}").write_bytes(broken.tobytes())
+            try:
+                opened(tmp_path / f"b.{kind}")
+            except BadPictureError:
+                pass
+
+
+def test_names_find_their_files(tmp_path):
+    for name in ("a/000012.jpg", "a/x y.png", "b/x.jpg", "c/x.jpg", "notes.txt", "b/.y.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"-")
+    folder = PictureFolder(tmp_path)
+    names = [
+        "a/x y.png",
+        "./b/x.jpg",
+        "/data/old/x y.png",
+        "a/000012",
+        "000012",
+        "12",
+        "x.jpg",
+        "z",
+    ]
+    assert folder.locate(names) == [
+        "a/x y.png", "b/x.jpg", "a/x y.png", "a/000012.jpg", "a/000012.jpg", "a/000012.jpg", None,
+        None,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"--images .*no such folder"):
+        PictureFolder(tmp_path / "none")
