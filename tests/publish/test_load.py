@@ -1,0 +1,296 @@
+"""Loading an export: every line of the README's table, and what is refused."""
+
+import io
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from datasets import Dataset
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import EntryNotFoundError
+
+import patchit_hf
+from patchit_hf import InputError, PatchTaskModel, PatchTaskTrainer, TrainingArguments, create_task
+from patchit_hf.publish import registry
+from patchit_hf.publish.hub import push_folder
+from patchit_hf.publish.load import Location, locate
+from tests.conftest import make_crops
+from tests.hub.server import Hub
+
+HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+SMALL = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, "input_scale": 4}
+
+
+def _train(folder, backbone="test_vit", seed=0, **options):
+    args = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=2,
+        train_batch_size=8,
+        seed=seed,
+        crop_cache_gb=0,
+        figures=False,
+    )
+    task = create_task("position", (50, 25), **{**SMALL, **options})
+    crops = Dataset.from_dict({"image": make_crops(8)})
+    trainer = PatchTaskTrainer(backbone, args, task, crops, data_info={"name": "made up"})
+    trainer.train()
+    return trainer.model.eval().to(memory_format=torch.contiguous_format)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A trained model, in memory and as an export."""
+    folder = tmp_path_factory.mktemp("load") / "run"
+    return _train(folder), folder
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy of the export that a test may damage."""
+    return Path(shutil.copytree(exported[1], tmp_path / "export"))
+
+
+def _change(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "architectures",
+    [
+        ["test_resnet", "test_vit"],
+        pytest.param(["resnet18", "convnext_atto", "vit_tiny_patch16_224"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_every_line_of_the_readmes_table(hub: Hub, tmp_path, architectures):
+    argv = [sys.executable, str(HERE / "ways.py"), str(README), *architectures]
+    shown = hub.run(argv, tmp_path, cwd=tmp_path, timeout=600).stdout
+    lines = README.read_text().split("## Load it everywhere")[1].split("\n## ")[0]
+    ways = [line for line in lines.splitlines() if line.startswith("| ") and line.count("`") == 2]
+    assert len(ways) >= 20
+    for way in ways:
+        assert f": {way.split('|')[1].strip()}: " in shown, way
+
+
+def test_pretraining_goes_on_from_an_export(exported, tmp_path):
+    model, folder = exported
+    loaded = PatchTaskModel.from_pretrained(folder)
+    assert not loaded.training
+    args = TrainingArguments(output_dir=str(tmp_path / "more"), max_steps=1, train_batch_size=8)
+    crops = Dataset.from_dict({"image": make_crops(8)})
+    trainer = PatchTaskTrainer(loaded, args, loaded.task, crops)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert torch.equal(before[name], parameter.contiguous()), name
+    trainer.train()
+    assert any(not torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
+
+
+def test_revisions(hub: Hub, exported, tmp_path, monkeypatch):
+    model, folder = exported
+    old = _train(tmp_path / "old", seed=1)
+    push_folder(tmp_path / "old", "org/x")
+    HfApi().create_tag("org/x", tag="v1")
+    push_folder(folder, "org/x")
+    inputs = torch.randn(2, 3, 32, 32)
+    for source, revision, wanted in (
+        ("org/x", None, model),
+        ("hf-hub:org/x", "main", model),
+        ("org/x@v1", None, old),
+        ("org/x", "v1", old),
+        (f"local-dir:{tmp_path / 'old'}", None, old),
+    ):
+        loaded = PatchTaskModel.from_pretrained(source, revision)
+        torch.testing.assert_close(loaded(inputs), wanted(inputs))
+    cfg = patchit_hf.pretrained_cfg("org/x@v1")
+    args = patchit_hf.model_args("org/x@v1")
+    loaded = timm.create_model("test_vit", pretrained=True, pretrained_cfg=cfg, **args).eval()
+    torch.testing.assert_close(loaded(inputs), old.backbone(inputs))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.stop()
+    cached = PatchTaskModel.from_pretrained("org/x")
+    torch.testing.assert_close(cached(inputs), model(inputs))
+
+
+def test_a_name_in_timm(exported, tmp_path):
+    model, folder = exported
+    before = timm.list_models(pretrained=True)
+    plain = timm.create_model("test_vit")
+    assert patchit_hf.register(folder) == "test_vit.patchit_made_up"
+    assert patchit_hf.register(folder) == "test_vit.patchit_made_up"
+    assert patchit_hf.register(folder, tag="mine") == "test_vit.mine"
+    added = {"test_vit.patchit_made_up", "test_vit.mine"}
+    assert set(timm.list_models(pretrained=True)) == {*before, *added}
+    inputs = torch.randn(2, 3, 32, 32)
+    loaded = timm.create_model("test_vit.mine", pretrained=True, img_size=(64, 32)).eval()
+    larger = torch.randn(2, 3, 64, 32)
+    torch.testing.assert_close(loaded(larger), model.backbone(larger), rtol=1e-4, atol=1e-5)
+    loaded = timm.create_model("test_vit.mine", pretrained=True).eval()
+    torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
+    timm.models.save_for_hf(loaded, tmp_path / "again", safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True).eval()
+    torch.testing.assert_close(again(inputs), model.backbone(inputs))
+    untouched = timm.create_model("test_vit")
+    assert untouched.global_pool == plain.global_pool == "token"
+    assert untouched.pretrained_cfg == plain.pretrained_cfg
+
+
+def test_published_checkpoints_are_listed_without_a_network(exported, monkeypatch):
+    """None is published yet: the list is empty, and this is what an entry does."""
+    assert registry.PUBLISHED == {}
+    config = json.loads((exported[1] / "config.json").read_text())
+    name = registry.enter(config, locate("org/published"), tag="published")
+    assert timm.models.is_model_pretrained(name)
+    assert timm.get_pretrained_cfg(name).hf_hub_id == "org/published"
+
+
+def test_a_taken_name_is_refused(exported, folder):
+    patchit_hf.register(exported[1])
+    with pytest.raises(InputError, match=r"'test_vit\.patchit_made_up' stands for .*tag='mine'"):
+        patchit_hf.register(folder)
+    with pytest.raises(InputError, match="a checkpoint of timm's"):
+        patchit_hf.register(folder, tag="r160_in1k")
+    with pytest.raises(InputError, match=r"tag 'a\.b\*' .*are allowed"):
+        patchit_hf.register(folder, tag="a.b*")
+
+
+def test_the_whole_configuration_leaves_nothing_of_timms(exported):
+    _, folder = exported
+    cfg = patchit_hf.pretrained_cfg(folder)
+    args = patchit_hf.model_args(folder)
+    overlaid = timm.create_model("test_vit", pretrained=True, pretrained_cfg_overlay=cfg, **args)
+    from_folder = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    places = {"file", "source"}
+    assert {k: v for k, v in overlaid.pretrained_cfg.items() if k not in places} == {
+        k: v for k, v in from_folder.pretrained_cfg.items() if k not in places
+    }
+
+
+class _Malice:
+    def __reduce__(self):
+        return (open, ("stolen", "w"))
+
+
+def _pickled():
+    stream = io.BytesIO()
+    torch.save({"x": _Malice()}, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("data", [pickle.dumps(_Malice()), _pickled()], ids=["pickle", "torch"])
+@pytest.mark.parametrize("file", ["model.safetensors", "head.safetensors"])
+def test_a_pickle_in_the_place_of_weights_is_refused(folder, monkeypatch, file, data):
+    monkeypatch.chdir(folder)
+    (folder / file).write_bytes(data)
+    with pytest.raises(InputError, match=rf"{file} cannot be read"):
+        PatchTaskModel.from_pretrained(folder)
+    if file == "model.safetensors":
+        cfg = patchit_hf.pretrained_cfg(folder)
+        with pytest.raises(Exception, match="header"):
+            timm.create_model("test_vit", pretrained=True, pretrained_cfg=cfg)
+    assert not (folder / "stolen").exists()
+
+
+def test_a_pickle_beside_missing_weights_is_not_looked_at(hub: Hub, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(_pickled())
+    HfApi().create_repo("org/x")
+    HfApi().upload_folder(repo_id="org/x", folder_path=folder)
+    for source in (str(folder), "org/x"):
+        with pytest.raises(InputError, match=r"model\.safetensors"):
+            PatchTaskModel.from_pretrained(source)
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        patchit_hf.pretrained_cfg(folder)
+    cfg = patchit_hf.pretrained_cfg("org/x")
+    with pytest.raises(EntryNotFoundError, match=r"model\.safetensors"):
+        timm.create_model("test_vit", pretrained=True, pretrained_cfg=cfg)
+    assert not (folder / "stolen").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../outside/model.safetensors"),
+        ("file", "/etc/passwd"),
+        ("url", "https://example.org/x.pth"),
+        ("hf_hub_id", "other/y"),
+        ("hf_hub_filename", "other.bin"),
+        ("custom_load", True),
+        ("source", "local-dir"),
+    ],
+)
+def test_a_configuration_that_points_elsewhere_is_refused(folder, key, value):
+    _change(folder / "config.json", lambda c: c["pretrained_cfg"].update({key: value}))
+    for read in (patchit_hf.pretrained_cfg, patchit_hf.model_args, patchit_hf.register):
+        with pytest.raises(InputError, match=rf"{key}={value!r}; an export's weights are its"):
+            read(folder)
+
+
+@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "cache_dir"])
+def test_arguments_that_read_files_are_refused(folder, key):
+    _change(folder / "config.json", lambda c: c["model_args"].update({key: "../x.pth"}))
+    with pytest.raises(InputError, match=rf"config\.json: may not set '{key}'"):
+        patchit_hf.register(folder)
+    _change(folder / "patchit.json", lambda c: c["backbone"]["args"].update({key: "../x.pth"}))
+    with pytest.raises(InputError, match=rf"patchit\.json: may not set '{key}'"):
+        PatchTaskModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("patchit.json", lambda c: c.update(format_version=99), "has format 99, .* reads 1"),
+        ("patchit.json", lambda c: c.pop("task"), "is damaged: KeyError 'task'"),
+        ("patchit.json", lambda c: c.update(backbone=[]), "is damaged: TypeError"),
+        ("patchit.json", lambda c: c["task"].update(name="os"), "'os': unknown task"),
+        ("patchit.json", lambda c: c["task"]["kwargs"].update(rows=5), "head.*size mismatch"),
+        ("patchit.json", lambda c: c["backbone"].update(name="no.net"), "names 'no.net', which is"),
+        ("config.json", lambda c: c.update(architecture="hf-hub:a/b"), "names 'hf-hub:a/b'"),
+        ("config.json", lambda c: c.update(model_args=[1]), r"has arguments \[1\]"),
+        ("config.json", lambda c: c.pop("pretrained_cfg"), "has no pretrained_cfg"),
+        ("config.json", lambda c: c["pretrained_cfg"].update(x=1), "timm knows no 'x'"),
+    ],
+)
+def test_a_damaged_export_is_one_line(folder, file, change, message):
+    _change(folder / file, change)
+    own = file == "patchit.json"
+    read = PatchTaskModel.from_pretrained if own else patchit_hf.pretrained_cfg
+    with pytest.raises(InputError, match=message) as error:
+        read(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_export_is_named(hub: Hub, tmp_path, monkeypatch):
+    hub.create("org/x", {"README.md": b"# x\n"})
+    for source, message in (
+        (tmp_path, r"is no export: it has no config\.json"),
+        (f"local-dir:{tmp_path}/absent", "there is no such folder"),
+        ("no such folder", "is neither a folder nor a repository"),
+        ("org/x", r"is no folder here, and the Hub does not give its config\.json: .*404"),
+        ("org/absent", "is no folder here, .*Repository Not Found"),
+        ("org/x@absent", "is no folder here, .*Revision Not Found"),
+        ("../x", "is no folder here, "),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            patchit_hf.pretrained_cfg(source)
+        assert "\n" not in str(error.value)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"does not give its patchit\.json"):
+        PatchTaskModel.from_pretrained("org/x")
+
+
+def test_a_folder_goes_before_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "org" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert locate("org/x") == Location("org/x", Path("org/x"))
+    assert locate("hf-hub:org/x") == Location("hf-hub:org/x", None, "org/x")
+    assert locate("org/x@v1") == Location("org/x@v1", None, "org/x", "v1")
