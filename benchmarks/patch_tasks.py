@@ -1,0 +1,198 @@
+"""The family of patch tasks on real crops, each with the same number of pixels through the trunk.
+
+Every task pretrains a network from each seed; each frozen backbone is then probed on attributes of
+whole crops, with the batch statistics that it was exported with and with statistics estimated on
+whole crops. The first row is the network before any training.
+
+    python benchmarks/patch_tasks.py --dataset path/to/peta --work runs/patch-tasks
+
+needs crops with splits ``train``, ``validation`` and ``test`` and the named binary columns.
+Finished runs are kept in ``--work`` and not repeated. ``--seeds 0`` makes a first look of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import timm
+import torch
+
+from patchit_hf import create_task
+from patchit_hf.audit import audit
+from patchit_hf.data.store import open_crops
+from patchit_hf.environment import versions
+from patchit_hf.features import pooled_features, reestimate_batch_norm, whole_crops
+from patchit_hf.modeling import BackboneSpec
+from patchit_hf.probe import probe
+
+PATCH = 32 * 32  # pixels of a patch of the position task, the unit of the budget
+COLUMNS = (
+    "personalMale",
+    "carryingBackpack",
+    "lowerBodyTrousers",
+    "upperBodyShortSleeve",
+    "hairLong",
+)
+TASKS = ("position", "people", "shuffle", "scale", "pair", "jigsaw", "context")
+CROPS = 4000  # training crops that the probes learn from
+
+
+def batch_size(task: Any, batch: int) -> int:
+    """Inputs a step that have as many pixels as ``batch`` patches, in whole samples."""
+    height, width = task.input_size
+    samples = round(batch * PATCH / (height * width) / task.inputs_per_sample)
+    return max(1, samples) * int(task.inputs_per_sample)
+
+
+def pretrain(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Run the command, unless its run is finished; return its record."""
+    folder = Path(args.work) / f"{name}-{seed}"
+    task = create_task(name)
+    command = [
+        sys.executable, "-m", "patchit_hf.pretrain", "--backbone", args.backbone,
+        "--dataset", args.dataset, "--task", name, "--seed", str(seed),
+        "--batch-size", str(batch_size(task, args.batch)),
+        "--max-steps", str(round(args.patches / args.batch)),
+        "--max-eval-crops", "660", "--eval-every", "0", "--save-every", "200",
+        "--output-dir", str(folder), "--no-figures", "--no-audit",
+    ]  # fmt: skip
+    if not (folder / "patchit.json").exists():
+        subprocess.run(command, check=True)
+    record: dict[str, Any] = json.loads((folder / "patchit.json").read_text())
+    return record
+
+
+def load(split: str, count: int | None, args: argparse.Namespace) -> tuple[torch.Tensor, Any]:
+    """Return crops uint8 ``[N, 3, 200, 100]`` and their labels ``[N, columns]``."""
+    data = datasets.load_dataset(args.dataset, split=split)
+    if count is not None:
+        data = data.shuffle(seed=0).select(range(min(count, len(data))))
+    store = open_crops(data, "image", (200, 100), "squash", on_disk=False, main=False, name=split)
+    crops = torch.cat(list(store.batches(torch.arange(len(data)).split(64))))
+    return crops, np.stack([np.array(data[c][:]) for c in COLUMNS], axis=1)
+
+
+def probes(backbone: Any, task: Any, train: Any, test: Any, *, estimate: bool) -> dict[str, float]:
+    """Balanced accuracy of kNN and of a linear probe, averaged over the columns."""
+    spec = BackboneSpec("", {}, fixed_size=False)
+
+    def inputs(crops: torch.Tensor) -> Any:
+        return (whole_crops(task, spec, part) for part in crops.split(64))
+
+    if estimate:
+        reestimate_batch_norm(backbone, inputs(train[0]))
+    features = [pooled_features(backbone, inputs(crops)).numpy() for crops, _ in (train, test)]
+    found = [
+        probe(features[0], train[1][:, i], features[1], test[1][:, i]) for i in range(len(COLUMNS))
+    ]
+    return {kind: statistics.mean(values[kind] for values in found) for kind in ("knn", "linear")}
+
+
+def backbone_of(name: str | None, seed: int, args: argparse.Namespace) -> tuple[Any, Any]:
+    """Return a backbone and the task that says how it sees crops; None for random weights."""
+    if name is None:
+        torch.manual_seed(seed)
+        task = create_task("position")
+        record = json.loads((Path(args.work) / f"position-{seed}" / "patchit.json").read_text())
+        backbone = timm.create_model(args.backbone, num_classes=0)
+    else:
+        folder = Path(args.work) / f"{name}-{seed}"
+        record = json.loads((folder / "patchit.json").read_text())
+        task = create_task(name, **record["task"]["kwargs"])
+        backbone = timm.create_model(
+            f"local-dir:{folder.resolve()}", pretrained=True, num_classes=0
+        )
+    task.transform.mean, task.transform.std = record["data"]["mean"], record["data"]["std"]
+    return backbone.eval(), task
+
+
+def row(name: str | None, seed: int, args: argparse.Namespace, data: Any) -> dict[str, Any]:
+    """Measure one task and seed."""
+    result: dict[str, Any] = {"task": name or "none (random weights)", "seed": seed}
+    if name is not None:
+        record = pretrain(name, seed, args)
+        result |= {
+            "accuracy": record["results"]["eval_accuracy"],
+            "chance": record["results"]["chance"],
+            "megapixels": record["training"]["pixels"] / 1e6,
+            "command": record["command"],
+        }
+    for statistics_of in ("crops", "exported"):
+        backbone, task = backbone_of(name, seed, args)
+        values = probes(backbone, task, *data, estimate=statistics_of == "crops")
+        result |= {f"{kind}_{statistics_of}": value for kind, value in values.items()}
+    return result
+
+
+def shortcuts(name: str, args: argparse.Namespace) -> dict[str, float]:
+    """Held-out accuracy of each shortcut classifier."""
+    _, task = backbone_of(name, args.seeds[0], args)
+    train, held_out = load("train", 2000, args)[0], load("validation", None, args)[0]
+    return dict(audit(task, train, held_out).baselines)
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and deviation in per cent."""
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
+
+
+def table(rows: list[dict[str, Any]], baselines: dict[str, dict[str, float]]) -> str:
+    """Return the results as Markdown."""
+    keys = ("knn_crops", "linear_crops", "knn_exported", "linear_exported")
+    lines = [
+        "| task | chance | best shortcut | pretext | kNN | linear | kNN, exported | "
+        "linear, exported | seeds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(r["task"] for r in rows):
+        mine = [r for r in rows if r["task"] == name]
+        best = max(baselines.get(name, {"": 0.0}).items(), key=lambda item: item[1])
+        cells = ["", "", ""]
+        if "accuracy" in mine[0]:
+            cells = [
+                f"{100 * mine[0]['chance']:.1f}",
+                f"{100 * best[1]:.1f} ({best[0]})",
+                spread([r["accuracy"] for r in mine]),
+            ]
+        cells += [spread([r[key] for r in mine]) for key in keys]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(mine)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Pretrain, probe, and write the table; it is written anew after every row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--backbone", default="resnet10t")
+    parser.add_argument("--patches", type=int, default=250_000)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--output", default="benchmarks/results/patch-tasks-peta")
+    args = parser.parse_args()
+    datasets.disable_progress_bars()
+    data = load("train", CROPS, args), load("test", None, args)
+    rows: list[dict[str, Any]] = []
+    baselines: dict[str, dict[str, float]] = {}
+    for seed in args.seeds:
+        for name in [*args.tasks, None]:
+            rows.append(row(name, seed, args, data))
+            if name is not None and name not in baselines:
+                baselines[name] = shortcuts(name, args)
+            out = {"columns": COLUMNS, "rows": rows, "shortcuts": baselines, "versions": versions()}
+            Path(f"{args.output}.json").write_text(json.dumps(out, indent=1) + "\n")
+            Path(f"{args.output}.md").write_text(table(rows, baselines))
+
+
+if __name__ == "__main__":
+    main()
