@@ -29,14 +29,18 @@ def look_back(trainer: PatchTaskTrainer) -> dict[str, Any]:
     """
     notes: dict[str, Any] = {}
     if trainer.args.audit:
-        found = _audit(trainer)
-        if found is not None:
-            notes["audit"] = found
+        try:
+            found = _audit(trainer)
+        except Exception as error:  # a look back is never worth a finished run
+            logger.warning("the audit failed: %s: %s", type(error).__name__, error)
+        else:
+            if found is not None:
+                notes["audit"] = found
     if trainer.args.figures:
         baselines = notes.get("audit", {}).get("baselines", {})
         try:
             notes["figures"] = _draw(trainer, baselines)
-        except Exception as error:  # a picture is never worth a finished run
+        except Exception as error:  # nor is a picture
             logger.warning("the figures could not be drawn: %s: %s", type(error).__name__, error)
     return notes
 

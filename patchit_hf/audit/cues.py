@@ -20,7 +20,8 @@ from patchit_hf.patch_tasks.base import PatchTask
 
 SIDE = 32  # pictures are looked at in this size
 BINS = 16
-QUESTIONS = 6000  # to learn from, and as many to be asked
+QUESTIONS = 4000  # to learn from, and as many to be asked
+USES = 16  # of a training crop
 GROUPS = 100  # of held-out crops, the unit of standard errors
 
 
@@ -121,13 +122,13 @@ def training_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
 
     Args:
         task: the task.
-        crops: uint8 ``[N, 3, H, W]``; each is used at most 32 times.
+        crops: uint8 ``[N, 3, H, W]``; each is used at most 16 times.
         seed: of order and cuts.
     """
     rows = torch.randperm(len(crops), generator=torch.Generator().manual_seed(seed))
     parts: list[tuple[dict[str, Tensor], Tensor]] = []
     count, wanted = 0, 1
-    for turn in range(32):
+    for turn in range(USES):
         for part in rows.split(128):
             if count < wanted:
                 numbers = part + turn * len(crops)

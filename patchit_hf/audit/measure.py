@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from patchit_hf.audit.cues import CUES, Questions
 
-TREES = 50
+TREES = 40
 
 
 class Score(NamedTuple):
@@ -105,16 +105,16 @@ def confused_groups(truth: NDArray[Any], guess: NDArray[Any], classes: int) -> N
     Every class, and every cluster of at most half of them: average linkage, where two classes are
     the nearer the larger the share of one that is taken for the other.
     """
-    from scipy.cluster.hierarchy import linkage  # type: ignore[import-untyped]
+    from sklearn.cluster import AgglomerativeClustering
 
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (truth, guess), 1)
     confusion /= confusion.sum(1, keepdims=True).clip(1)
     groups = list(np.eye(classes, dtype=bool))
     if classes > 1:
-        alike = (confusion + confusion.T)[np.triu_indices(classes, 1)]
-        for one, other, _, _ in linkage(2 - alike, "average"):
-            groups.append(groups[int(one)] | groups[int(other)])
+        tree = AgglomerativeClustering(1, metric="precomputed", linkage="average")
+        for one, other in tree.fit(2 - confusion - confusion.T).children_:
+            groups.append(groups[one] | groups[other])
     return np.array([group for group in groups if 2 * group.sum() <= classes])
 
 

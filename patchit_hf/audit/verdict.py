@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 TRAIN_CROPS, HELD_OUT_CROPS = 2000, 300
 SHARE = 0.8  # of what the network knows; a classifier that knows as much is a shortcut
 KAPPA = 0.75  # from here on a classifier settles whether a patch is of certain classes
-CLEARLY = 0.1  # an option that leaves so little less than that closes the shortcut
-# What takes colour away even where no person is in it.
+CLEARLY = 0.1  # an option closes a shortcut if it leaves so much less than a rule asks for
 HINTS = dict.fromkeys(
     ("mean_colour", "colour_histogram"), " or take colour away (--task-kwargs standardize=true)"
 )
@@ -96,18 +95,8 @@ def audit(
     """Train the classifiers on training crops, ask them about held-out ones, and judge.
 
     They see what the network sees: patches after the task's transform, in training with its random
-    options. Two rules; the errors are over groups of crops (jackknife):
-
-    - *The whole task.* What a classifier knows beyond chance comes within two standard errors of
-      80 % of what the network knows beyond chance (of all there is to know, without a network),
-      and is no accident (three standard errors).
-    - *Some classes.* A classifier tells certain classes from the others: Cohen's kappa, less two
-      standard errors, is at least 0.75. The groups that are tried are the classes and the clusters
-      of classes that the classifier takes for each other: the cell with the time stamp, the padded
-      column, the corners of the frame. A network that also knows more may hide those in its
-      accuracy, so this rule does not ask it.
-
-    Where a rule is met, options are tried on the same crops until one closes it.
+    options. ``Rule`` says what counts as a shortcut; where there is one, options are tried on the
+    same crops until one closes it.
 
     Args:
         task: the patch task, with the mean and deviation of the data set.
@@ -133,7 +122,6 @@ def audit(
         len(train.truth),
         len(asked.truth),
     )
-
     rule = Rule(task.chance, network_accuracy)
     if rule.strength(scores) <= 0:
         return result
@@ -161,7 +149,17 @@ def _chosen(name: str, crops: Tensor, canvas: tuple[int, int], most: int) -> Ten
 
 @dataclass(frozen=True)
 class Rule:
-    """The two rules of ``audit``.
+    """What counts as a shortcut: one of two rules. Errors are over groups of crops (jackknife).
+
+    *The whole task.* What a classifier knows beyond chance comes within two standard errors of 80 %
+    of what the network knows beyond chance (of all there is to know, without a network), and is no
+    accident (three standard errors).
+
+    *Some classes.* A classifier tells certain classes from the others: Cohen's kappa, less two
+    standard errors, is at least 0.75. The groups that are tried are the classes, and the clusters
+    of classes that the classifier takes for each other: the cell with the time stamp, the padded
+    column, the sides of the frame. A network that also knows more hides those in its accuracy, so
+    this rule does not ask it.
 
     Attributes:
         chance: accuracy of guessing.
@@ -220,12 +218,13 @@ def _remedy(
     seed: int,
 ) -> str:
     """Try options until one closes the shortcut."""
-    name, classes, _ = rule.finding(task, scores)
+    place = rule.part(scores)[1] > 0 >= Rule(rule.chance, None).whole(scores)[1]
+    several = not place or len(scores[rule.part(scores)[0]].group) > 1
     others = {key: score for key, score in scores.items() if key != "edge_energy"}
-    # A time stamp, too, is a matter of edges; blurring the training patches does not hide it.
-    sharpness = rule.own_strength(others) <= 0 and len(classes) != 1
+    # A time stamp in one cell is a matter of edges too, but blur does not hide it.
+    sharpness = several and rule.own_strength(others) <= 0
     best, least = "", rule.own_strength(scores) - CLEARLY
-    for key, value in options(task, place=bool(classes), sharpness=sharpness):
+    for key, value in options(task, place=place, sharpness=sharpness):
         try:
             left = with_option(task, key, value, train_crops, held_out_crops, seed)
         except InputError:  # cells so far apart do not fit
