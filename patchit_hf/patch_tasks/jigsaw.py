@@ -46,7 +46,7 @@ class Task(PatchTask):
         permutations: how many orders there are to choose from.
         tile_features: width of the layer that each tile passes before the tiles are joined.
         head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``.
+        **options: see ``PatchTransform``; ``standardize`` is on unless it is switched off.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
@@ -75,7 +75,8 @@ class Task(PatchTask):
             )
         if not isinstance(tile_features, int) or tile_features < 1:
             raise InputError(f"tile_features={tile_features!r} in --task-kwargs: at least 1")
-        super().__init__(canvas, grid, permutations, options)
+        # As the paper does: seams of brightness and colour between tiles would solve the puzzle.
+        super().__init__(canvas, grid, permutations, {"standardize": True, **options})
         self.inputs_per_sample = grid.num_cells
         self.permutations, self.tile_features = permutations, tile_features
         self.head_hidden = head_hidden

@@ -9,7 +9,7 @@ from patchit_hf.patch_tasks import create_task
 SMALL = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2}
 OPTIONS = {
     "context": {"patch_size": 6, "gap": 1, "jitter": 1},
-    "jigsaw": {**SMALL, "rows": 2, "permutations": 6},
+    "jigsaw": {**SMALL, "rows": 2, "permutations": 6, "standardize": False},
     "pair": SMALL,
     "people": {**SMALL, "patches_per_crop": 3},
     "position": SMALL,

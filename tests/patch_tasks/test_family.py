@@ -148,6 +148,11 @@ def test_jigsaw(coordinates, plain):
             assert cells == task.orders[target].tolist()
 
 
+def test_the_jigsaw_standardises_its_tiles_unless_told_not_to():
+    assert create_task("jigsaw").kwargs["standardize"] is True
+    assert create_task("jigsaw", standardize=False).kwargs["standardize"] is False
+
+
 def test_the_orders_of_the_jigsaw_are_distinct_and_far_apart():
     orders = distant_permutations(8, 100)
     assert len(orders.unique(dim=0)) == 100
