@@ -42,7 +42,7 @@ COLUMNS = (
     "hairLong",
 )
 TASKS = ("position", "people", "shuffle", "scale", "pair", "jigsaw", "context")
-CROPS = 4000  # training crops that the probes learn from
+CROPS = 3000  # training crops that the probes learn from
 
 
 def batch_size(task: Any, batch: int) -> int:
@@ -62,7 +62,8 @@ def pretrain(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "--batch-size", str(batch_size(task, args.batch)),
         "--max-steps", str(round(args.patches / args.batch)),
         "--max-eval-crops", "660", "--eval-every", "0", "--save-every", "200",
-        "--output-dir", str(folder), "--no-figures", "--no-audit",
+        "--mixed-precision", args.mixed_precision, "--output-dir", str(folder),
+        "--no-figures", "--no-audit",
     ]  # fmt: skip
     if not (folder / "patchit.json").exists():
         subprocess.run(command, check=True)
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet10t")
     parser.add_argument("--patches", type=int, default=250_000)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--mixed-precision", default="no", choices=("no", "bf16"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--output", default="benchmarks/results/patch-tasks-peta")
@@ -189,7 +191,13 @@ def main() -> None:
             rows.append(row(name, seed, args, data))
             if name is not None and name not in baselines:
                 baselines[name] = shortcuts(name, args)
-            out = {"columns": COLUMNS, "rows": rows, "shortcuts": baselines, "versions": versions()}
+            out = {
+                "command": ["python", *sys.argv],
+                "columns": COLUMNS,
+                "rows": rows,
+                "shortcuts": baselines,
+                "versions": versions(),
+            }
             Path(f"{args.output}.json").write_text(json.dumps(out, indent=1) + "\n")
             Path(f"{args.output}.md").write_text(table(rows, baselines))
 
