@@ -1,0 +1,88 @@
+"""What the metrics ask of their input, and the two things that they all do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from patchit_hf.errors import InputError
+
+
+def check_shape(name: str, tensor: Tensor, *sides: int | None) -> None:
+    """Refuse a tensor of another shape.
+
+    Args:
+        name: what to call it in the message.
+        tensor: what was given.
+        sides: its sides; None allows any length.
+
+    Raises:
+        InputError: the shape is another; the message names both.
+    """
+    fits = tensor.ndim == len(sides) and all(
+        side in (None, length) for side, length in zip(sides, tensor.shape, strict=True)
+    )
+    if not fits:
+        allowed = ", ".join("any" if side is None else str(side) for side in sides)
+        raise InputError(f"{name} of shape {list(tensor.shape)}: must be of shape [{allowed}]")
+
+
+def check_numbers(name: str, tensor: Tensor) -> None:
+    """Refuse what is not of floating type, or holds NaN.
+
+    Raises:
+        InputError: as said; the message names the type or counts the NaN.
+    """
+    if not tensor.is_floating_point():
+        raise InputError(f"{name} of type {tensor.dtype}: must be of a floating type")
+    if bad := int(tensor.isnan().sum()):
+        raise InputError(f"{name}: {bad} of {tensor.numel()} values are NaN: must be numbers")
+
+
+def check_integers(name: str, tensor: Tensor, low: int, high: int | None = None) -> None:
+    """Refuse what is not of integer (or bool) type, or lies outside ``[low, high]``.
+
+    Raises:
+        InputError: as said; the message names the type or the value, and what is allowed.
+    """
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise InputError(f"{name} of type {tensor.dtype}: must be of an integer type")
+    if not tensor.numel():
+        return
+    least, most = int(tensor.min()), int(tensor.max())
+    wrong = least if least < low else most
+    if least < low or (high is not None and most > high):
+        allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise InputError(f"{name}: value {wrong}: must be {allowed}")
+
+
+def check_names(name: str, names: Sequence[str], count: int) -> None:
+    """Refuse names that are not as many as what they name, or not told apart.
+
+    Raises:
+        InputError: as said.
+    """
+    if len(names) != count:
+        raise InputError(f"{name}: {len(names)} names: must be {count}")
+    if len(set(names)) != count:
+        twice = sorted({word for word in names if list(names).count(word) > 1})
+        raise InputError(f"{name}: {', '.join(map(repr, twice))} more than once: must differ")
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of what is not None; None if nothing is left."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def known_only(figures: dict[str, float | None]) -> dict[str, float]:
+    """Return the figures without those that are None."""
+    return {key: value for key, value in figures.items() if value is not None}
+
+
+def ratio(part: Tensor, whole: Tensor) -> list[float | None]:
+    """Return part / whole element by element, both ``[K]``; None where the whole is 0."""
+    quotients = (part.to(torch.float64) / whole).tolist()
+    return [q if n else None for q, n in zip(quotients, whole.tolist(), strict=True)]
