@@ -210,6 +210,11 @@ TROUBLE = {
     "commit, 502": lambda hub: hub.fail("/commit/", status=502),
     "commit, 504": lambda hub: hub.fail("/commit/", status=504),
     "commit, cut": lambda hub: hub.cut("/commit/", 1000, upload=True),
+    "preupload, 503": lambda hub: hub.fail("/preupload/", status=503),
+    "preupload, cut": lambda hub: hub.cut("/preupload/", 10),
+    "batch, 500": lambda hub: hub.fail("/objects/batch", status=500),
+    "batch, cut": lambda hub: hub.cut("/objects/batch", 10),
+    "verify, 503": lambda hub: hub.fail("/objects/verify", status=503),
     "storage, link run out": lambda hub: hub.fail("^/storage/", method="PUT", status=403, after=1),
     "storage, 500": lambda hub: hub.fail("^/storage/", method="PUT", status=500),
     "storage, cut": lambda hub: hub.cut("^/storage/", 1000, method="PUT", upload=True),
@@ -270,7 +275,9 @@ def refusal(folder, **options) -> str:
     return line
 
 
-@pytest.mark.parametrize("route", ["^/api/models/", "/validate-yaml", "/preupload/", "/commit/"])
+@pytest.mark.parametrize(
+    "route", ["^/api/models/", "/validate-yaml", "/preupload/", "/objects/batch", "/commit/"]
+)
 @pytest.mark.parametrize(
     ("status", "words"),
     [
