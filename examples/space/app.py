@@ -1,0 +1,274 @@
+"""A Space: drop in a crop of one person and see where the network puts its patches.
+
+Example:
+    python examples/space/app.py runs/resnet18-position-people    # a run's folder
+    python examples/space/app.py org/name@v1                      # a checkpoint on the Hub
+
+On a Space, the variable ``PATCHIT_CHECKPOINT`` names the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from patchit_hf import InputError, PatchTaskModel
+from patchit_hf.data.canvas import load_canvas
+from patchit_hf.data.draws import Draws
+from patchit_hf.data.feed import EVAL_SEED
+from patchit_hf.data.people import render_person
+from patchit_hf.figures import as_image, confusion_on_body, mean_crop
+from patchit_hf.figures.answered import reassemble
+from patchit_hf.figures.asked import colours
+from patchit_hf.figures.cells import layers
+from patchit_hf.figures.page import INK, MARGIN, WIDTH, Page, halo, photo, with_look
+from patchit_hf.files import read_json
+from patchit_hf.publish.load import locate
+
+TITLE = "Where is this patch from?"
+ROUNDS, AT_ONCE = 24, 4  # how often a crop is cut, each time with other offsets
+GAP, NAME, TALLEST = 28, 26, 600  # of a page, in pixels
+PEOPLE = (0, 4, 9, 15, 20, 24)  # rows of the embedded people; of this seed, nobody trains on them
+PEOPLE_SEED = 20160
+FORGET = 600  # seconds after which uploaded pictures are deleted
+CSS = "#crop img { width: 100%; height: 100%; object-fit: contain; } footer { display: none; }"
+
+
+class Checkpoint:
+    """A published checkpoint that can be asked about single crops.
+
+    Args:
+        name: a folder, or ``org/name[@revision]`` on the Hub.
+
+    Raises:
+        InputError: if there is no such checkpoint, or its answers are no places on the body.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.model = PatchTaskModel.from_pretrained(name)
+        self.record = read_json(locate(name).fetch("patchit.json") / "patchit.json")
+        self.task: Any = self.model.task
+        if self.task.boxes is None:
+            raise InputError(
+                f"{name!r}: the {self.record['task']['name']} task's answers are no places on the "
+                "body; this app shows position, people, scale and shuffle"
+            )
+
+    def __call__(self, file: str) -> tuple[str, Figure, Figure]:
+        """Return what there is to say about a picture, and two figures.
+
+        Raises:
+            InputError: if it is no picture, or one too small to cut anything from.
+        """
+        crop, task = self.read(file), self.task
+        pictures, truth, answered = self.ask(crop)
+        confusion = torch.zeros(task.num_classes, task.num_classes, dtype=torch.int64)
+        places = (truth.flatten(), answered.flatten())
+        confusion.index_put_(places, torch.tensor(1), accumulate=True)
+        words = said(truth, answered, task.chance) + self.wide(file)
+        place = put_together(crop, pictures, answered[0], truth[0], task.boxes)
+        return words, place, confusion_on_body(confusion, task.boxes, mean_crop(crop[None]))
+
+    def read(self, file: str) -> Tensor:
+        """Bring a picture to the canvas as the training did: uint8 ``[3, H, W]``."""
+        canvas = self.task.canvas
+        fit = self.record["config"].get("fit", "squash")
+        picture = {"bytes": Path(file).read_bytes()}  # an error would show the file's path here
+        pixels = torch.from_numpy(load_canvas(picture, canvas, fit, "this picture").copy())
+        with Image.open(file) as image:
+            width, height = image.size
+        least = (canvas[0] // 4, canvas[1] // 4)
+        if height < least[0] or width < least[1]:
+            raise InputError(
+                f"this picture has {width}x{height} px (width x height); there is nothing to see "
+                f"in fewer than {least[1]}x{least[0]}"
+            )
+        return pixels.permute(2, 0, 1)
+
+    def wide(self, file: str) -> str:
+        """Return a remark on a picture that cannot be one person's, or nothing."""
+        with Image.open(file) as image:
+            if image.width <= image.height:
+                return ""
+        return (
+            "\n\n**This picture is wider than high**, and was squeezed. The network knows crops of "
+            "one person, head to foot."
+        )
+
+    @torch.inference_mode()
+    def ask(self, crop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Ask about all patches of a crop, in several rounds.
+
+        Returns:
+            The patches of the first round ``[q, S, S, 3]``, and the right and the given answers
+            ``[ROUNDS, q]``.
+        """
+        found = []
+        for numbers in torch.arange(ROUNDS).split(AT_ONCE):
+            crops = crop.expand(len(numbers), -1, -1, -1)
+            batch = self.task.sample_all(crops, Draws(EVAL_SEED, numbers))
+            answered = self.task.answers(self.model(batch.inputs))
+            found.append((self.task.examples(batch), self.task.truth(batch.targets), answered))
+        pictures, truth, answered = (torch.cat(parts) for parts in zip(*found, strict=True))
+        first = colours(self.task, pictures[: len(truth) // ROUNDS, 0])
+        return first, truth.view(ROUNDS, -1), answered.view(ROUNDS, -1)
+
+
+def said(truth: Tensor, answered: Tensor, chance: float) -> str:
+    """Return in words how many patches are put back."""
+    right, count = int((truth[0] == answered[0]).sum()), truth.shape[1]
+    share = float((truth == answered).float().mean())
+    return (
+        f"### {right} of {count} patches are put back where they were cut\n"
+        f"Cut {ROUNDS} times, each time a few pixels off: {share:.0%} right. "
+        f"Guessing gets {chance:.0%}."
+    )
+
+
+@with_look
+def put_together(
+    crop: Tensor, pictures: Tensor, answered: Tensor, true: Tensor, boxes: Tensor
+) -> Figure:
+    """Draw a crop, its cells, and what the network makes of its patches.
+
+    Args:
+        crop: uint8 ``[3, H, W]``.
+        pictures: its patches, in [0, 1], ``[q, S, S, 3]``.
+        answered: the cells that the network answers, int64 ``[q]``.
+        true: the cells that they are from, int64 ``[q]``.
+        boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
+    """
+    cells, canvas = boxes.numpy(), (crop.shape[1], crop.shape[2])
+    sheets = layers(cells)
+    count = 2 + len(sheets)
+    width = (WIDTH - 2 * MARGIN - GAP * (count - 1)) / count
+    width = min(width, TALLEST * canvas[1] / canvas[0])
+    left = (WIDTH - count * width - (count - 1) * GAP) / 2
+    page = Page(
+        NAME + width * canvas[0] / canvas[1],
+        "Where the network puts each patch",
+        "It sees one patch at a time and says which cell it is from. A thick frame means: wrong.\n"
+        "Patches that meet in a cell share it. A hatched cell gets none.",
+    )
+    places = [left + number * (width + GAP) for number in range(count)]
+    page.picture(photo(crop), places[0], NAME, width, canvas).name("your crop", canvas)
+    asked = page.picture(photo(crop), places[1], NAME, width, canvas)
+    asked.name("its cells", canvas)
+    for number in sheets[0]:
+        asked.frame(cells[number], 1, INK, halo=1)
+        asked.label(cells[number], str(number), path_effects=halo(), fontweight="bold")
+    patches, given, right = pictures.numpy(), answered.numpy(), true.numpy()
+    for at, sheet in zip(places[2:], sheets, strict=True):
+        panel = page.picture(torch.ones(1, 1, 3).numpy(), at, NAME, width, canvas)
+        panel.name("put together by the network", canvas)
+        reassemble(panel, patches, given, right, cells, sheet)
+    return page.finish()
+
+
+def build(checkpoint: Checkpoint, people: list[str]) -> gr.Blocks:
+    """Return the page.
+
+    Args:
+        checkpoint: what is asked.
+        people: files of crops to begin with.
+    """
+    backbone, data = checkpoint.record["backbone"]["name"], checkpoint.record["data"]
+    seen = "rendered people" if data.get("rendered") else f"`{Path(data['name']).name}`"
+
+    def show(file: str | None) -> tuple[str, Any, Any]:
+        if file is None:
+            raise gr.Error("Drop a picture of one person in first.", title="No picture")
+        try:
+            words, *figures = checkpoint(file)
+        except InputError as error:
+            raise gr.Error(f"Sorry: {error}", title="Not shown", print_exception=False) from error
+        return words, *(gr.Image(as_image(figure), visible=True) for figure in figures)
+
+    with gr.Blocks(title=TITLE, delete_cache=(FORGET, FORGET)) as page:
+        gr.Markdown(
+            f"# {TITLE}\n"
+            f"`{backbone}` was pretrained on {seen} without a label: shown small patches of a "
+            "person, it had to say where each was cut. Drop in a crop of **one person, head to "
+            "foot**, and see what it has learnt. Pictures stay on the machine that serves this "
+            f"page, and are deleted after {FORGET // 60} minutes."
+        )
+        with gr.Row():
+            with gr.Column(scale=1, min_width=240):
+                crop = gr.Image(
+                    type="filepath", image_mode=None, sources=["upload", "clipboard"], height=420,
+                    label="A crop of one person", elem_id="crop", buttons=[],
+                )  # fmt: skip
+                button = gr.Button("Show where it puts the patches", variant="primary")
+                examples = gr.Column()
+            with gr.Column(scale=3, min_width=320):
+                words = gr.Markdown(
+                    "### Here you will see\n"
+                    "- the crop, put together from its patches as the network puts them,\n"
+                    "- and a heat map: for each cell, where it puts the patches cut there.",
+                    elem_id="words",
+                )
+                options = {"format": "png", "interactive": False, "buttons": ["fullscreen"]}
+                options |= {"show_label": False, "visible": False}
+                place = gr.Image(elem_id="place", alt_text="The crop put together", **options)
+                heat = gr.Image(elem_id="heat", alt_text="Heat map of each cell", **options)
+        answer = [words, place, heat]
+        with examples:
+            gr.Examples(
+                people, crop, answer, show, run_on_click=True, cache_examples=False,
+                label="Or one of these (rendered, nobody real)",
+            )  # fmt: skip
+        button.click(show, crop, answer, api_name="show")
+    return page
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page; bad input is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        default=os.environ.get("PATCHIT_CHECKPOINT"),
+        help="a run's folder, or org/name[@revision] on the Hub; $PATCHIT_CHECKPOINT by default",
+    )
+    parser.add_argument("--port", type=int, help="of 127.0.0.1; the first free one from 7860 on")
+    args = parser.parse_args(argv)
+    try:
+        if not args.checkpoint:
+            raise InputError("name a checkpoint, as an argument or in PATCHIT_CHECKPOINT")
+        checkpoint = Checkpoint(args.checkpoint)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads are gone with the app
+        people = [str(Path(folder, f"{row}.png")) for row in PEOPLE]
+        for row, file in zip(PEOPLE, people, strict=True):
+            render_person(row, seed=PEOPLE_SEED)["image"].save(file)
+        font = ["system-ui", "sans-serif"]
+        look = gr.themes.Default(primary_hue="blue", font=font, font_mono="monospace")
+        options = {"share": False, "ssr_mode": False, "footer_links": [], "css": CSS, "theme": look}
+        try:
+            build(checkpoint, people).launch(server_port=args.port, **options)
+        except OSError as error:  # the port is taken
+            sys.stderr.write(f"error: {error}\n")
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
