@@ -35,6 +35,7 @@ PEOPLE = {
     "patches.png": "Crops, their cells, and the patches that the network is asked about",
     "localisation.png": "Crops beside what the network makes of their patches",
 }
+ASKED = ("patches.png",)  # belongs to how it was made
 _HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 _LICENCES = re.compile(r"(apache|mit|bsd|cc|odbl|openrail|gpl|lgpl|agpl)[\w.-]*")
 
@@ -53,12 +54,19 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
+    shown = pictures(record)
+    asked = {name: shown.pop(name) for name in ASKED if name in shown}
     text = environment.from_string(template).render(
         **record,
         timm_config=config,
         metadata=metadata(record).to_yaml(),
-        shown=pictures(record),
+        asked=asked,
+        shown=shown,
         drawing=_drawing(record["task"]["name"]),
+        data_name=_data_name(record["data"]),
+        licence=_licence(record["data"]),
+        options={k: v for k, v in record["task"]["kwargs"].items() if v},
+        duration=_duration(record["training"]["seconds"]),
     )
     return text + "\n"
 
@@ -140,7 +148,28 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
 def _drawing(task: str) -> str:
     """Return what the task's file says of itself: what is cut, and the classes."""
     module = import_module(f"patchit_hf.patch_tasks.{task}")
-    return inspect.cleandoc(module.__doc__ or "")
+    return inspect.cleandoc(module.__doc__ or "").replace("``", "").replace("::\n", ":\n")
+
+
+def _data_name(data: dict[str, Any]) -> str:
+    """Return what the crops are called; of a folder, the name without the way to it."""
+    if data.get("rendered"):
+        return "rendered people"
+    return f"`{data['name'] if data.get('hub') else Path(data['name']).name}`"
+
+
+def _licence(data: dict[str, Any]) -> str:
+    if data.get("rendered"):
+        return "that of patchit_hf, which rendered them: Apache-2.0"
+    return str(data.get("license") or "").strip() or "the data set states none"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """What is exported is what was trained: equal outputs through timm and transformers."""
 
 import json
+import re
 
 import pytest
 import timm
@@ -179,6 +180,49 @@ def test_what_the_card_says_of_the_data(tmp_path):
     card = _card(tmp_path, name="people", rendered=True, license="whatever")
     assert card.data.license == "apache-2.0"
     assert "rendered by a program" in card.text
+    assert "# test_resnet, pretrained on rendered people by the position task" in card.text
+
+
+def test_the_card_names_crops_without_the_way_to_them(tmp_path):
+    text = _card(tmp_path, name="/home/somebody/My Crops").text
+    assert "pretrained on `My Crops` by" in text
+    assert "/home/somebody" not in text
+    assert "| licence of the crops | the data set states none |" in text
+    data = {"name": "org/crops", "hub": True, "license": "cc-by-4.0", "homepage": "https://a.org"}
+    text = _card(tmp_path, **data, citation="@misc{crops}\n").text
+    assert "pretrained on `org/crops` by" in text
+    assert "| licence of the crops | cc-by-4.0 |\n| home of the crops | https://a.org |" in text
+    assert "```bibtex\n@misc{crops}\n```" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(8.4, "8 s"), (255.9, "4 min 16 s"), (7500, "2 h 5 min")]
+)
+def test_the_card_says_how_long_it_took(tmp_path, seconds, words):
+    record = {**RECORD, "training": {**RECORD["training"], "seconds": seconds}}
+    assert f"| time | {words} on " in _card(tmp_path, record).text
+
+
+def test_every_way_to_load_of_a_card_loads(tmp_path):
+    """Each code block, with the folder's own name in it."""
+    text = _card(tmp_path).text
+    blocks = re.findall(r"```python\n(.*?)```", text.split("## How it was made")[0], re.S)
+    assert len(blocks) == 3
+    inputs, wanted = torch.randn(1, 3, 192, 96), None
+    for block in blocks:
+        scope = {}
+        exec(block.replace("FOLDER", str(tmp_path)), scope)
+        if "maps" in scope:
+            assert scope["model"].eval()(inputs).shape == (1, 7)
+            assert len(scope["maps"](inputs)) > 1
+            wanted = scope["model"].forward_features(inputs)
+        elif "backbone" in scope:
+            assert scope["classifier"](inputs).logits.shape == (1, 7)
+            found = scope["backbone"].eval()(inputs).last_hidden_state
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        else:
+            found = scope["model"].features(inputs)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_card_shows_what_was_measured_and_single_people_only_if_rendered(tmp_path):
