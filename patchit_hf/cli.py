@@ -85,7 +85,7 @@ def flag_of(name: str, *classes: type[Any]) -> str:
 def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
     meta = item.metadata
     default = _default(item)
-    shown = "" if default in (None, {}, False) else f" (default: {default})"
+    shown = "" if default in (None, {}, [], False) else f" (default: {_worded(default)})"
     options: dict[str, Any] = {
         "dest": item.name,
         "default": argparse.SUPPRESS,
@@ -96,11 +96,23 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
         options["action"] = argparse.BooleanOptionalAction
     elif kind is dict:
         options |= {"nargs": "*", "metavar": "KEY=VALUE", "action": _KeyValues}
+    elif kind is list:
+        element = typing.get_args(hint)[0]
+        options |= {"nargs": "+", "action": "extend", "type": _reader(element)}
+        options["metavar"] = element.__name__.upper()
     else:
         options |= {"type": _reader(kind), "metavar": kind.__name__.upper()}
         if meta["choices"]:
             options |= {"metavar": "{" + ",".join(meta["choices"]) + "}"}
+    if not meta["flag"].startswith("-"):  # a word without a flag
+        del options["dest"]
+        group.add_argument(item.name, **{**options, "metavar": meta["flag"]})
+        return
     group.add_argument(meta["flag"], **options)
+
+
+def _worded(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, list) else str(default)
 
 
 class _KeyValues(argparse.Action):

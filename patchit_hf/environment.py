@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from patchit_hf.errors import InputError
-from patchit_hf.training_args import TrainingArguments
+from patchit_hf.training_args import LoopArguments
 
 PACKAGES = (
     "patchit_hf",
@@ -27,7 +27,7 @@ PACKAGES = (
 )
 
 
-def create_accelerator(args: TrainingArguments, folder: Path) -> Accelerator:
+def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
     """Return Accelerate's view of the processes, with the tracker that was asked for.
 
     Raises:

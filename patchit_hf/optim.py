@@ -12,7 +12,7 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
 from patchit_hf.errors import InputError
-from patchit_hf.training_args import TrainingArguments, in_steps
+from patchit_hf.training_args import LoopArguments, in_steps
 
 _FUSED = {"fused": True}  # torch's own: one pass over the weights
 OPTIONS: dict[str, dict[str, Any]] = {  # ours where timm's default is another
@@ -65,9 +65,7 @@ def lr_at(
     return learning_rate
 
 
-def schedule(
-    args: TrainingArguments, max_steps: int, steps_per_epoch: float
-) -> Callable[[int], float]:
+def schedule(args: LoopArguments, max_steps: int, steps_per_epoch: float) -> Callable[[int], float]:
     """Return ``lr_at`` of a run: from a step's number to its learning rate."""
     return functools.partial(
         lr_at,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from patchit_hf import cli
-from patchit_hf.errors import InputError
+from patchit_hf.console import guarded, say
 from patchit_hf.training_args import TrainingArguments, arg
 
 DESCRIPTION = """\
@@ -79,7 +78,7 @@ def run(argv: list[str] | None = None) -> int:
     args = dataclasses.replace(args, output_dir=folder)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:
-        _say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
+        say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
         if args.push_to_hub and first:
             _push_again(folder, args)
         return 0
@@ -99,7 +98,7 @@ def run(argv: list[str] | None = None) -> int:
     if what.dry_run:
         summary = dry_run(model, args, task, crops.train, crops.held_out, info)
         for line in summary.lines():
-            _say(line)
+            say(line)
         return 0 if summary.works else 1
     trainer = PatchTaskTrainer(
         model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
@@ -109,18 +108,19 @@ def run(argv: list[str] | None = None) -> int:
     finally:
         if run_folder.finished:  # even where the push failed after it
             _report(folder, trainer.results())
+        run_folder.release()
     trainer.accelerator.end_training()
     return 0
 
 
 def _report(folder: str, results: dict[str, Any]) -> None:
     if "eval_accuracy" in results:
-        _say(
+        say(
             f"{folder}: held-out accuracy {results['eval_accuracy']:.1%}, "
             f"{results['eval_accuracy'] / results['chance']:.1f} times chance "
             f"({results['chance']:.1%})"
         )
-    _say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
+    say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
 
 
 def _push_again(folder: str, args: TrainingArguments) -> None:
@@ -134,34 +134,12 @@ def _push_again(folder: str, args: TrainingArguments) -> None:
         revision=args.hub_revision,
         include_people=args.hub_include_people,
     )
-    _say(f"pushed: {url}")
+    say(f"pushed: {url}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "datasets", "huggingface_hub", "accelerate"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        return run(argv)
-    except InputError as error:
-        _say(f"error: {error}")
-        return 2
-    except FloatingPointError as error:
-        _say(f"error: {error}")
-        return 1
-    except KeyboardInterrupt:
-        _say("interrupted; the same command continues from the newest checkpoint")
-        return 130
-
-
-def _say(line: str) -> None:
-    """Write a line on stderr: the main process's, and errors of any."""
-    rank = os.environ.get("RANK", "0")
-    if rank == "0":
-        sys.stderr.write(f"{line}\n")
-    elif line.startswith("error:"):
-        sys.stderr.write(f"process {rank}: {line}\n")
+    return guarded(run, argv)
 
 
 if __name__ == "__main__":

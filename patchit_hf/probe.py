@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchit_hf.data.bad import BadImages
 from patchit_hf.data.draws import epoch_order
 from patchit_hf.data.source import find_image_column
 from patchit_hf.data.store import open_crops
@@ -163,8 +164,10 @@ def open_probe(
             workers=args.dataloader_num_workers,
             main=False,
             name=f"{column} ({name})",
+            bad=BadImages("raise" if args.on_bad_image == "raise" else "skip"),
         )
-        crops = torch.cat(list(store.batches(torch.arange(len(order)).split(64))))
+        labels = labels if store.index is None else labels[store.index]
+        crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
         parts.append(LabelledCrops(crops, labels))
     return OnlineProbe(column, *parts)
 

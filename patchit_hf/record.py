@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from patchit_hf.data.bad import settle
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.environment import command, hardware
 from patchit_hf.modeling import has_batch_norm
@@ -13,9 +14,14 @@ if TYPE_CHECKING:
 
 
 def describe_run(trainer: PatchTaskTrainer) -> dict[str, Any]:
-    """Return command, configuration, data, training and results as JSON values."""
+    """Return command, configuration, data, training and results as JSON values.
+
+    The list of bad images in the run's folder is brought up to date.
+    """
     streaming = isinstance(trainer.source, StreamedCrops)
     steps = trainer.monitor.done if trainer.monitor else 0
+    held_out = [] if trainer.held_out is None else [trainer.held_out.bad]
+    bad = settle(trainer.run.path, trainer.source.bad, *held_out)
     inputs = steps * trainer.share.batch * trainer.task.inputs_per_sample
     return {
         "command": command(),
@@ -25,6 +31,8 @@ def describe_run(trainer: PatchTaskTrainer) -> dict[str, Any]:
             "fingerprint": trainer.source.fingerprint,
             "train_crops": None if streaming else len(trainer.source),  # type: ignore[arg-type]
             "eval_crops": 0 if trainer.held_out is None else len(trainer.held_out),
+            "on_bad_image": trainer.args.on_bad_image,
+            "bad_images": bad,
             "mean": list(trainer.task.transform.mean),
             "std": list(trainer.task.transform.std),
         },

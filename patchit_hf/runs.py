@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf.cli import identity
 from patchit_hf.errors import InputError
 from patchit_hf.files import read_json, write_json
+from patchit_hf.lock import FolderLock, check_free
 
 if TYPE_CHECKING:
     from patchit_hf.modeling import BackboneSpec
@@ -35,8 +37,11 @@ class RunFolder:
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
+        self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output-dir {str(path)!r}: is a file")
+        if os.environ.get("RANK", "0") == "0":  # the one that writes
+            check_free(self.path, f"--output-dir {str(path)!r}")
         if self.record.exists():
             there = read_json(self.record)["config"]
             refuse_other(f"--output-dir {str(path)!r} holds another run", there, self.config)
@@ -55,15 +60,29 @@ class RunFolder:
         """Whether the run has exported its result."""
         return (self.path / DONE_FILE).exists()
 
+    def release(self) -> None:
+        """Let others write into the folder; else that happens when the object is given up."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def newest_checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
         found = sorted((self.path / CHECKPOINTS).glob("step-*"))
         return found[-1] if found else None
 
     def start(self) -> None:
-        """Create the folder and say which run it holds."""
+        """Create the folder, keep others from writing into it, and say which run it holds.
+
+        Raises:
+            InputError: if another process writes into it, or has made another run of it meanwhile.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.record.exists():
+        name = f"--output-dir {str(self.path)!r}"
+        self._lock = self._lock or FolderLock(self.path, name)
+        if self.record.exists():
+            refuse_other(f"{name} holds another run", read_json(self.record)["config"], self.config)
+        else:
             write_json(self.record, {"config": self.config})
 
 

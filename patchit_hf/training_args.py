@@ -19,6 +19,7 @@ _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
 _STEP_OPTIONS = ("step_epochs", "step_factor")
 _FITS = ("squash", "cover")
+_ON_BAD = ("raise", "skip", "replace")
 
 
 def arg(
@@ -40,12 +41,14 @@ def arg(
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingArguments:
-    """Arguments of training; see each field's help.
+class LoopArguments:
+    """Arguments of any training, pretraining and finetuning alike; see each field's help.
 
     Raises:
         InputError: for a value that is out of range, named by its flag.
@@ -119,13 +122,6 @@ class TrainingArguments:
     dataloader_num_workers: int = arg(
         2, "--workers", "data", "threads or processes that decode", identity=False
     )
-    max_eval_crops: int = arg(
-        300,
-        "--max-eval-crops",
-        "evaluation",
-        "held-out crops used, every question of each",
-        identity=False,
-    )
     eval_steps: float = arg(
         0.2,
         "--eval-every",
@@ -147,30 +143,6 @@ class TrainingArguments:
         "what counts as better, as a difference of accuracies",
         identity=False,
     )
-    probe_column: str | None = arg(
-        None,
-        "--probe-column",
-        "evaluation",
-        "labelled column that frozen features of whole crops are probed on, by kNN and linearly",
-        identity=False,
-    )
-    probe_steps: float = arg(
-        0.2,
-        "--probe-every",
-        "evaluation",
-        "steps between probes, or a share of the run below 1; 0 for the end alone",
-        identity=False,
-    )
-    audit: bool = arg(
-        True,
-        "--audit",
-        "evaluation",
-        "at the end, see how far colours, edges and border pixels alone get",
-        identity=False,
-    )
-    figures: bool = arg(
-        True, "--figures", "output", "draw figures/*.png at the end", identity=False
-    )
     logging_steps: int = arg(
         20, "--log-every", "output", "steps between progress updates", identity=False
     )
@@ -183,14 +155,6 @@ class TrainingArguments:
     )
     save_total_limit: int = arg(
         2, "--save-limit", "output", "newest checkpoints kept while training", identity=False
-    )
-    resume_from_checkpoint: str | None = arg(
-        None,
-        "--resume",
-        "output",
-        "a checkpoint to go on from, a folder or hub:org/name@revision; a run in --output-dir is "
-        "continued by itself",
-        identity=False,
     )
     report_to: str = arg(
         "none", "--report-to", "output", "tracker", identity=False, choices=_REPORTERS
@@ -211,25 +175,17 @@ class TrainingArguments:
     hub_revision: str | None = arg(
         None, "--hub-revision", "hub", "branch to push to", identity=False
     )
-    hub_include_people: bool = arg(
-        False,
-        "--hub-include-people",
-        "hub",
-        "upload the figures that show single people of your crops, too",
-        identity=False,
-    )
 
     def __post_init__(self) -> None:
         for name in ("train_batch_size", "gradient_accumulation_steps", "logging_steps"):
             self._check_whole(name, 1)
-        for name in ("max_eval_crops", "save_total_limit"):
-            self._check_whole(name, 1)
+        self._check_whole("save_total_limit", 1)
         for name in ("dataloader_num_workers", "seed", "early_stopping_patience"):
             self._check_whole(name, 0)
         for name in ("warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps"):
             self._check_number(name, positive=False)
         self._check_number("learning_rate", positive=True)
-        for name in ("crop_cache_gb", "probe_steps", "early_stopping_threshold"):
+        for name in ("crop_cache_gb", "early_stopping_threshold"):
             self._check_number(name, positive=False)
         if self.max_steps != -1:
             self._check_whole("max_steps", 1)
@@ -267,6 +223,76 @@ class TrainingArguments:
     def _error(self, name: str, allowed: str) -> InputError:
         flag = next(f.metadata["flag"] for f in dataclasses.fields(self) if f.name == name)
         return InputError(f"{flag} {getattr(self, name)!r}: must be {allowed} ({name})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments(LoopArguments):
+    """Arguments of pretraining; see each field's help.
+
+    Raises:
+        InputError: for a value that is out of range, named by its flag.
+    """
+
+    on_bad_image: str = arg(
+        "raise",
+        "--on-bad-image",
+        "data",
+        "an image that is damaged, empty, huge or tiny: stop, leave it out, or take another crop "
+        "in its place; the run's bad_images.jsonl names each",
+        identity=False,
+        choices=_ON_BAD,
+    )
+    max_eval_crops: int = arg(
+        300,
+        "--max-eval-crops",
+        "evaluation",
+        "held-out crops used, every question of each",
+        identity=False,
+    )
+    probe_column: str | None = arg(
+        None,
+        "--probe-column",
+        "evaluation",
+        "labelled column that frozen features of whole crops are probed on, by kNN and linearly",
+        identity=False,
+    )
+    probe_steps: float = arg(
+        0.2,
+        "--probe-every",
+        "evaluation",
+        "steps between probes, or a share of the run below 1; 0 for the end alone",
+        identity=False,
+    )
+    audit: bool = arg(
+        True,
+        "--audit",
+        "evaluation",
+        "at the end, see how far colours, edges and border pixels alone get",
+        identity=False,
+    )
+    figures: bool = arg(
+        True, "--figures", "output", "draw figures/*.png at the end", identity=False
+    )
+    resume_from_checkpoint: str | None = arg(
+        None,
+        "--resume",
+        "output",
+        "a checkpoint to go on from, a folder or hub:org/name@revision; a run in --output-dir is "
+        "continued by itself",
+        identity=False,
+    )
+    hub_include_people: bool = arg(
+        False,
+        "--hub-include-people",
+        "hub",
+        "upload the figures that show single people of your crops, too",
+        identity=False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_whole("max_eval_crops", 1)
+        self._check_number("probe_steps", positive=False)
 
 
 def in_steps(value: float, max_steps: int) -> int:

@@ -14,6 +14,7 @@ OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "image_column",
     "fit",
     "crop_cache_gb",
+    "on_bad_image",
     "max_eval_crops",
     "audit",
     "hub_include_people",

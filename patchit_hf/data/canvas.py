@@ -9,13 +9,31 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchit_hf.errors import InputError
 
 Fit = Literal["squash", "cover"]
 FITS: tuple[str, ...] = get_args(Fit)
 RESAMPLE = Image.Resampling.BICUBIC  # the interpolation that the exported config names
+MAX_PIXELS = 100_000_000  # a larger crop is a decompression bomb
+SMALLEST = 8  # pixels a side; a smaller picture is a placeholder
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+ORIENTATION = 0x0112  # EXIF tag
+
+
+class BadImageError(InputError):
+    """An image that nothing can be learnt from.
+
+    Attributes:
+        file: its name, or None where it has none.
+        reason: what is wrong with it, in words.
+    """
+
+    def __init__(self, where: str, file: str | None, reason: str) -> None:
+        named = f" (file {file})" if file else ""
+        super().__init__(f"{where}{named}: not a readable image: {reason}")
+        self.file, self.reason = file, reason
 
 
 def to_canvas(image: Image.Image, canvas: tuple[int, int], fit: str) -> NDArray[np.uint8]:
@@ -31,14 +49,23 @@ def to_canvas(image: Image.Image, canvas: tuple[int, int], fit: str) -> NDArray[
         uint8 ``[H, W, 3]``.
     """
     height, width = canvas
-    if image.format == "JPEG":
-        image.draft("RGB", (width, height))  # decodes at a fraction where that is large enough
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    if image.format == "JPEG":  # decodes at a fraction where that is large enough
+        lying = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        image.draft("RGB", (height, width) if lying else (width, height))
+    image = ImageOps.exif_transpose(image)
+    image = to_8_bits(image) if image.mode in DEEP else image.convert("RGB")
     if fit == "cover":
         image = ImageOps.fit(image, (width, height), method=RESAMPLE)
     elif image.size != (width, height):
         image = image.resize((width, height), RESAMPLE)
     return np.asarray(image, dtype=np.uint8)
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """Return 16-bit grey as 8-bit RGB, over its whole range."""
+    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert(
+        "RGB"
+    )
 
 
 def decode(value: Any) -> Image.Image:
@@ -48,23 +75,20 @@ def decode(value: Any) -> Image.Image:
         value: a mapping with ``bytes`` or ``path``, a path, or a PIL image.
 
     Raises:
-        ValueError: if the value is nothing of that kind.
+        ValueError: if the value is nothing of that kind, or no picture of a size that can be used.
         OSError: if the file cannot be read or is no image.
     """
     if isinstance(value, Image.Image):
-        return value
-    if isinstance(value, Mapping):
-        if value.get("bytes") is not None:
-            return Image.open(io.BytesIO(value["bytes"]))
-        value = value.get("path")
-    if isinstance(value, str | Path):
-        if "://" in str(value):  # inside an archive or on a remote file system
-            import fsspec  # type: ignore[import-untyped]
-
-            with fsspec.open(str(value), "rb") as file:
-                return Image.open(io.BytesIO(file.read()))
-        return Image.open(value)
-    raise ValueError(f"no image but {type(value).__name__}")
+        return _checked(value)
+    content = value.get("bytes") if isinstance(value, Mapping) else None
+    if content is None:
+        content = _read(value.get("path") if isinstance(value, Mapping) else value)
+    if not content:
+        raise ValueError("the file is empty")
+    try:
+        return _checked(Image.open(io.BytesIO(content)))
+    except UnidentifiedImageError:
+        raise ValueError("no picture, or of an unknown kind") from None
 
 
 def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> NDArray[np.uint8]:
@@ -77,15 +101,60 @@ def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> ND
         where: what the error names, such as ``row 17 of data/train``.
 
     Raises:
-        InputError: if the image cannot be decoded.
+        BadImageError: if the image is missing, damaged, too large or too small.
+        InputError: if its file cannot be read for another reason, which says nothing of the image.
     """
+    path = value.get("path") if isinstance(value, Mapping) else None
+    path = str(value) if isinstance(value, str | Path) else path
     try:
         return to_canvas(decode(value), canvas, fit)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        path = value.get("path") if isinstance(value, Mapping) else None
-        file = f" (file {path})" if path else ""
-        reason = str(error).split("<_io.")[0].strip() or type(error).__name__
-        raise InputError(f"{where}{file}: not a readable image: {reason}") from error
+    except (_UnreachableError, MemoryError) as error:
+        raise InputError(f"{where} (file {path}): cannot be read: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise BadImageError(where, path, f"too large, not decoded: {error}") from error
+    except Exception as error:  # a decoder may raise anything at all on damaged bytes
+        reason = " ".join(str(error).split("<_io.")[0].split()) or type(error).__name__
+        raise BadImageError(where, path, reason) from error
+
+
+class _UnreachableError(Exception):
+    """A file that is there and cannot be read now: no right to, no network, too many files."""
+
+
+def _read(path: Any) -> bytes:
+    if not isinstance(path, str | Path):
+        raise ValueError(f"no image but {type(path).__name__}")
+    try:
+        return _fetch(str(path)) if "://" in str(path) else Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise ValueError("no such file") from None
+    except OSError as error:
+        raise _UnreachableError(error.strerror or str(error)) from error
+
+
+def _fetch(path: str) -> bytes:
+    """Read a file inside an archive or on a remote file system."""
+    import fsspec  # type: ignore[import-untyped]
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # every file system has its own
+        raise _UnreachableError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _checked(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}: not decoded")
+    if min(width, height) < SMALLEST:
+        raise ValueError(f"{width}x{height} pixels: smaller than {SMALLEST} a side")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}: their range is not known")
+    return image
 
 
 def parse_canvas(text: str) -> tuple[int, int]:

@@ -113,6 +113,12 @@ def epoch_order(seed: int, epoch: int, num_crops: int) -> Tensor:
     return ((words[0] << 31) ^ words[1]).argsort(stable=True)
 
 
+def sampled_rows(size: int, count: int, batch: int = 100) -> tuple[Tensor, ...]:
+    """Return batches of at most ``count`` of ``size`` row numbers, the same ones every time."""
+    rows = epoch_order(0, 0, size)[:count].sort().values
+    return tuple(rows.split(batch))
+
+
 def crop_rows(seed: int, numbers: Tensor, num_crops: int) -> Tensor:
     """Return which crop each sample of the run is cut from.
 

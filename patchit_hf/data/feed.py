@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
 from torch import Tensor
 
+from patchit_hf.data.bad import BadImages
 from patchit_hf.data.draws import Draws, crop_rows, epoch_order
+from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.source import find_image_column
-from patchit_hf.data.store import CropStore, LazyCrops, open_crops
+from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.errors import InputError
 from patchit_hf.modeling import PatchTaskModel, has_batch_norm
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
 
 if TYPE_CHECKING:
-    from patchit_hf.training_args import TrainingArguments
+    from patchit_hf.training_args import LoopArguments, TrainingArguments
 
 Source = CropStore | LazyCrops | StreamedCrops
 
@@ -93,10 +96,11 @@ class HeldOut:
 
     Args:
         crops: uint8 ``[N, 3, H, W]``.
+        bad: the images that are left out because nothing can be seen on them.
     """
 
-    def __init__(self, crops: Tensor) -> None:
-        self.crops = crops
+    def __init__(self, crops: Tensor, bad: BadImages | None = None) -> None:
+        self.crops, self.bad = crops, bad or BadImages()
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -121,14 +125,17 @@ def open_training(
     """Open a training set as decoded crops: cached, on the fly, or streamed.
 
     Raises:
-        InputError: if it is empty, its image column is not clear, or an image is damaged.
+        InputError: if it is empty, its image column is not clear, or an image is damaged and
+            ``--on-bad-image`` does not say to go on.
     """
     name = f"{info['name']} ({info.get('split') or 'train'})"
     column = find_image_column(dataset, args.image_column, name)
     workers = args.dataloader_num_workers
+    folder = Path(args.output_dir) if args.output_dir else None
+    bad = BadImages(args.on_bad_image, name, folder=folder)
     if isinstance(dataset, datasets.IterableDataset):
         return StreamedCrops(
-            dataset, column, task.canvas, args.fit, workers, args.seed, rank, world
+            dataset, column, task.canvas, args.fit, workers, args.seed, rank, world, bad=bad
         )
     if len(dataset) < 2:
         raise InputError(f"{name}: {len(dataset)} crops to train on; at least 2 are needed")
@@ -141,6 +148,7 @@ def open_training(
         workers=workers,
         main=rank == 0,
         name=name,
+        bad=bad,
     )
 
 
@@ -149,21 +157,28 @@ def open_held_out(
 ) -> HeldOut | None:
     """Bring at most ``args.max_eval_crops`` held-out crops into memory, the same ones every time.
 
+    A bad image among them is left out, unless it is to be an error; nothing stands for it.
+
     Raises:
-        InputError: if there are none, or an image is damaged.
+        InputError: if there are none, or an image is damaged and ``--on-bad-image`` does not say to
+            go on.
     """
     if dataset is None:
         return None
     name = f"{info['name']} (held out)"
+    column = find_image_column(dataset, args.image_column, name)
     if isinstance(dataset, datasets.IterableDataset):
-        rows = list(dataset.take(args.max_eval_crops))
+        images = dataset.select_columns([column])
+        images = images.cast_column(column, datasets.Image(decode=False))
+        rows = list(images.take(args.max_eval_crops))
         if not rows:
             raise InputError(f"{name}: no crop of the stream; give the data set a validation split")
-        dataset = datasets.Dataset.from_list(rows, features=dataset.features)
+        dataset = datasets.Dataset.from_list(rows, features=images.features)
     if len(dataset) == 0:
         raise InputError(f"{name}: it is empty")
-    column = find_image_column(dataset, args.image_column, name)
     chosen = epoch_order(EVAL_SEED, 0, len(dataset))[: args.max_eval_crops].sort().values
+    policy = "raise" if args.on_bad_image == "raise" else "skip"
+    bad = BadImages(policy, name, part="held_out")
     store = open_crops(
         dataset.select(chosen.tolist()),
         column,
@@ -174,8 +189,9 @@ def open_held_out(
         workers=args.dataloader_num_workers,
         main=False,
         name=name,
+        bad=bad,
     )
-    return HeldOut(torch.cat(list(store.batches(torch.arange(len(store)).split(64)))))
+    return HeldOut(torch.cat(list(store.batches(torch.arange(len(store)).split(64)))), bad)
 
 
 def steps_per_epoch(num_crops: int, share: Share) -> float:
@@ -188,7 +204,7 @@ def num_crops(source: Any) -> int:
     return 0 if isinstance(source, StreamedCrops | datasets.IterableDataset) else len(source)
 
 
-def count_steps(args: TrainingArguments, num_crops: int, share: Share) -> int:
+def count_steps(args: LoopArguments, num_crops: int, share: Share) -> int:
     """Return the optimiser steps of the run; the last batch of the last epoch is a whole one.
 
     Raises:
@@ -247,10 +263,11 @@ def statistics(
     for crops in source.sample(STATISTICS_CROPS):
         top = (crops.shape[2] - covered[0]) // 2
         left = (crops.shape[3] - covered[1]) // 2
-        area = crops[:, :, top : top + covered[0], left : left + covered[1]].float() / 255
-        total += area.sum((0, 2, 3), dtype=torch.float64)
-        squares += area.square().sum((0, 2, 3), dtype=torch.float64)
-        count += area[:, 0].numel()
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(1e-4).sqrt()
+        area = crops.permute(0, 2, 3, 1)  # as it lies in memory; sums of rows are exact in float32
+        area = area[:, top : top + covered[0], left : left + covered[1]].to(torch.float32)
+        total += area.sum(2).sum((0, 1), dtype=torch.float64)
+        squares += area.square_().sum(2).sum((0, 1), dtype=torch.float64)
+        count += area[..., 0].numel()
+    mean = total / 255 / count
+    std = (squares / 255**2 / count - mean.square()).clamp_min(1e-4).sqrt()
     return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())

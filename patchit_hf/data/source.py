@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+from huggingface_hub import DatasetCard
+from yaml import YAMLError
 
+from patchit_hf.data import opened
+from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.errors import InputError
-
-GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
-HELD_OUT = 0.1  # share of the crops held out where there is no validation split
 
 
 @dataclass
@@ -59,7 +58,7 @@ def load_crops(
 
     Returns:
         The crops. Held out is the ``validation`` split if there is one, else 10 % of the training
-        split, by person or source where one of the columns in ``GROUP_COLUMNS`` says so.
+        split, by person or source where one of the columns in ``held_out.GROUP_COLUMNS`` says so.
 
     Raises:
         InputError: if the data set, split or column is missing, ambiguous or empty.
@@ -80,7 +79,33 @@ def load_crops(
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
     kind = {"rendered": dataset is None, "hub": bool(dataset) and not Path(name).exists()}
-    return Crops(train, held_out, column, name, split, words, {**kind, **_meta(train)})
+    return Crops(
+        train, held_out, column, name, split, words, {**kind, **_stated(name), **_meta(train)}
+    )
+
+
+def open_split(
+    dataset: str | None, split: str | None, image_column: str | None = None
+) -> tuple[Any, str]:
+    """Open one split to be judged on.
+
+    Args:
+        dataset: see ``load_crops``.
+        split: its name; the ``test`` split by default, else what ``load_crops`` holds out.
+        image_column: the image column; found by itself where there is only one.
+
+    Returns:
+        The split, and what it is in words.
+
+    Raises:
+        InputError: if there is none.
+    """
+    splits, name = _open(dataset, False), dataset or "people"
+    if split is None and "test" not in splits:
+        crops = load_crops(dataset, image_column=image_column)
+        return crops.held_out, crops.held_out_from
+    chosen = _choose_split(splits, split or "test", name)
+    return splits[chosen], f"{chosen} split"
 
 
 def find_image_column(dataset: Any, column: str | None, name: str) -> str:
@@ -108,61 +133,6 @@ def find_image_column(dataset: Any, column: str | None, name: str) -> str:
     return str(images[0])
 
 
-def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
-    """Split 10 % off a data set, by person or source where a column says so.
-
-    The choice is a hash of the group's (or row's) key, so it is the same in every run and process.
-    A missing or negative key stands for an unknown person: such a row is its own group.
-    """
-    if len(train) < 2:
-        raise InputError(f"data set {name!r} has {len(train)} crop; at least 2 are needed")
-    column = next((c for c in GROUP_COLUMNS if c in train.column_names), None)
-    keys = range(len(train)) if column is None else train[column][:]
-    groups: dict[str, list[int]] = {}
-    for row, key in enumerate(keys):
-        unknown = key is None or (isinstance(key, int) and key < 0)
-        groups.setdefault(f"row {row}" if unknown else str(key), []).append(row)
-    if len(groups) < 2:
-        column, groups = None, {str(row): [row] for row in range(len(train))}
-    target = max(1, round(HELD_OUT * len(train)))
-    chosen: list[int] = []
-    for key in sorted(groups, key=lambda k: hashlib.blake2b(k.encode()).digest()):
-        if len(chosen) >= target or len(chosen) + len(groups[key]) >= len(train):
-            break
-        chosen += groups[key]
-    chosen = chosen or min(groups.values(), key=len)
-    held = set(chosen)
-    words = f"10 % of the training split, by {column}" if column else "10 % of the training split"
-    return (
-        train.select([row for row in range(len(train)) if row not in held]),
-        train.select(sorted(held)),
-        words,
-    )
-
-
-def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
-    """Split about 10 % off a stream, by the hash of person or source, else of the picture itself.
-
-    A row's side does not depend on who reads the stream, or in which order.
-    """
-    column = next((c for c in GROUP_COLUMNS if c in (train.features or {})), None)
-    columns = [image_column] if column is None else [image_column, column]
-    raw = train.cast_column(image_column, datasets.Image(decode=False))
-    sides = [
-        raw.filter(partial(_on_side, held_out=side), input_columns=columns)
-        for side in (False, True)
-    ]
-    words = "about 10 % of the stream, by " + (column or "the picture's hash")
-    return sides[0], sides[1], words
-
-
-def _on_side(image: dict[str, Any], group: Any = None, *, held_out: bool) -> bool:
-    unknown = group is None or (isinstance(group, int) and group < 0)
-    picture = image["bytes"] or str(image["path"]).encode()
-    key = picture if unknown else str(group).encode()
-    return (hashlib.blake2b(key).digest()[0] < round(256 * HELD_OUT)) == held_out
-
-
 def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
     if dataset is None:
         from patchit_hf.data.people import load_people
@@ -178,9 +148,17 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
         raise InputError(f"--dataset {dataset!r}: is a file; give a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return _load_from_disk(path, streaming)
-    if not any(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+    known = None if streaming else opened.recall(path)
+    if known is not None:
+        return known
+    if not opened.holds_files(path):
         raise InputError(f"--dataset {dataset!r}: the folder is empty")
-    return _load(str(path), dataset, streaming)
+    seen = {} if streaming else opened.look(path)
+    splits = None if streaming else opened.index(path, seen)
+    splits = splits or _load(str(path), dataset, streaming)
+    if not streaming:
+        opened.remember(path, seen, splits)
+    return splits
 
 
 def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
@@ -189,6 +167,10 @@ def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
     except datasets.exceptions.DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise InputError(f"--dataset {name!r}: cannot be read: {_line(cause)}") from error
+    except YAMLError as error:
+        raise InputError(
+            f"--dataset {name!r}: the header of its README.md is no YAML: {_line(error)}"
+        ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         hint = "" if Path(path).exists() else "; no such folder either"
         raise InputError(f"--dataset {name!r}: {_line(error)}{hint}") from error
@@ -222,6 +204,18 @@ def _meta(dataset: Any) -> dict[str, Any]:
     info = dataset.info
     meta = {"license": info.license, "homepage": info.homepage, "citation": info.citation}
     return {key: value for key, value in meta.items() if value}
+
+
+def _stated(name: str) -> dict[str, Any]:
+    """Return the licence that the card of a local folder states, if it has one that does."""
+    card = Path(name).expanduser() / "README.md"
+    if not card.is_file():
+        return {}
+    try:
+        licence = DatasetCard.load(card, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # somebody's README, and none of the Hub's kind
+        return {}
+    return {"license": licence} if isinstance(licence, str) and licence != "unknown" else {}
 
 
 def _line(error: BaseException) -> str:

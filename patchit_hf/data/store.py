@@ -1,7 +1,8 @@
 """Decoded crops: cached on disk where they fit, decoded on the fly where not.
 
-Each source yields uint8 batches ``[B, 3, H, W]``. A cached data set is one memory-mapped file that
-every process of the machine shares; cutting a patch then costs a copy of its crop and no decoding.
+Each source yields uint8 batches ``[B, 3, H, W]``. A cached data set is one file that every process
+of the machine reads; cutting a patch then costs a copy of its crop and no decoding. The cache is
+the same whatever is done about bad images: which they are stands beside the pixels.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import logging
 import os
 import shutil
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.draws import epoch_order
-from patchit_hf.errors import InputError
+from patchit_hf.data.bad import BadImage, BadImages, substitute
+from patchit_hf.data.canvas import BadImageError
+from patchit_hf.data.draws import sampled_rows
+from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
+from patchit_hf.data.rows import ImageRows
+
+__all__ = ["CropStore", "LazyCrops", "open_crops"]
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the cache's files
+VERSION = 2  # of the cache's files
 CHUNK = 64
+Found = dict[int, BadImage]  # bad images by their place among the crops
 
 
 class CropStore:
@@ -41,18 +48,33 @@ class CropStore:
     Args:
         array: uint8 ``[N, H, W, 3]``, in memory or memory-mapped.
         fingerprint: hash of the crops' pixels.
+        bad: what was bad among them.
+        index: row of the array of each crop ``[M]``; None for all in order.
     """
 
-    def __init__(self, array: NDArray[np.uint8], fingerprint: str) -> None:
-        self.array = array
-        self.fingerprint = fingerprint
+    def __init__(
+        self,
+        array: NDArray[np.uint8],
+        fingerprint: str,
+        bad: BadImages | None = None,
+        index: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.array, self.fingerprint, self.index = array, fingerprint, index
+        self.bad = bad or BadImages()
+        self._path = str(getattr(array, "filename", ""))
+        self._file: int | None = None
+        if self._path and hasattr(os, "preadv"):
+            self._file = os.open(self._path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self.array) if self.index is None else len(self.index)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return crops, uint8 ``[B, 3, H, W]``, by row numbers ``[B]``."""
-        return torch.from_numpy(self.array[rows.numpy()]).permute(0, 3, 1, 2)
+        numbers = rows.numpy() if self.index is None else self.index[rows.numpy()]
+        crops = self.array[numbers] if self._file is None else self._read(self._file, numbers)
+        return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
     def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the crops of each planned batch of row numbers."""
@@ -62,49 +84,13 @@ class CropStore:
         """Yield batches of at most ``count`` crops, the same ones every time."""
         return self.batches(sampled_rows(len(self), count))
 
-
-class LazyCrops:
-    """Crops decoded when they are asked for, in worker processes.
-
-    Args:
-        dataset: a map-style data set.
-        column: its image column.
-        canvas: height and width, in pixels.
-        fit: see ``patchit_hf.data.canvas.to_canvas``.
-        workers: number of worker processes.
-    """
-
-    def __init__(
-        self, dataset: Any, column: str, canvas: tuple[int, int], fit: str, workers: int
-    ) -> None:
-        self.dataset = undecoded(dataset, column)
-        self.column, self.canvas, self.fit, self.workers = column, canvas, fit, workers
-        self.fingerprint = f"datasets-{dataset._fingerprint}"
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, rows: list[int]) -> Tensor:
-        values = self.dataset[rows][self.column]
-        canvases = [
-            load_canvas(value, self.canvas, self.fit, f"row {original_row(self.dataset, row)}")
-            for row, value in zip(rows, values, strict=True)
-        ]
-        return torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
-
-    def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield the crops of each planned batch of row numbers."""
-        loader: Any = DataLoader(
-            self,  # type: ignore[arg-type]
-            batch_sampler=(rows.tolist() for rows in plan),
-            num_workers=self.workers,
-            collate_fn=_same,  # type: ignore[arg-type]
-        )
-        return one_line_errors(loader)
-
-    def sample(self, count: int) -> Iterator[Tensor]:
-        """Yield batches of at most ``count`` crops, the same ones every time."""
-        return self.batches(sampled_rows(len(self), count))
+    def _read(self, file: int, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read crops from the file; through the mapping, the process would seem to grow to it."""
+        crops = np.empty((len(numbers), *self.array.shape[1:]), np.uint8)
+        for crop, number in zip(crops, numbers.tolist(), strict=True):
+            if os.preadv(file, [crop.data], number * crop.nbytes) != crop.nbytes:
+                raise OSError(f"{self._path}: crop {number} is not there any more")
+        return crops
 
 
 def open_crops(
@@ -118,6 +104,7 @@ def open_crops(
     workers: int = 2,
     main: bool = True,
     name: str = "data set",
+    bad: BadImages | None = None,
 ) -> CropStore | LazyCrops:
     """Open a map-style data set as decoded crops.
 
@@ -134,126 +121,161 @@ def open_crops(
         workers: threads or worker processes that decode.
         main: whether this process shows progress.
         name: what errors and the progress bar call the data.
+        bad: what is done about bad images, and takes note of them; they are errors by default.
 
     Raises:
-        InputError: for an image that cannot be decoded.
+        InputError: for an image that cannot be decoded, unless ``bad`` says otherwise.
     """
-    shape = (len(dataset), *canvas, 3)
+    bad = bad or BadImages()
+    bad.name = name
+    rows = ImageRows(dataset, column)
+    shape = (len(rows), *canvas, 3)
     size = int(np.prod(shape))
+    note = _note(dataset, column, canvas, fit)
+    lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset._fingerprint}", bad)
     if size > cache_gb * 1e9:
         logger.info("%s: %.1f GB of crops, decoded on the fly", name, size / 1e9)
-        return LazyCrops(dataset, column, canvas, fit, workers)
-    if not (on_disk and dataset.cache_files):
+        return _without_bad(lazy, note, main=main)
+    if note is None or not on_disk:
         array = np.empty(shape, dtype=np.uint8)
-        return CropStore(array, _fill(array, dataset, column, fit, workers, main, name))
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf"
-    key = hashlib.blake2b(
-        json.dumps([VERSION, dataset._fingerprint, column, canvas, fit]).encode(), digest_size=12
-    ).hexdigest()
-    pixels, note = folder / f"{key}.uint8", folder / f"{key}.json"
+        return _store(array, *_fill(array, lazy, main=main), lazy)
+    pixels = note.with_suffix(".uint8")
     if not note.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < size + 10**9:
-            logger.warning("%s: no room for %.1f GB of crops in %s", name, size / 1e9, folder)
-            return LazyCrops(dataset, column, canvas, fit, workers)
-        _write(pixels, note, shape, dataset, column, fit, workers, main, name)
-    fingerprint = json.loads(note.read_text(encoding="utf-8"))["fingerprint"]
-    return CropStore(np.memmap(pixels, np.uint8, "r", shape=shape), fingerprint)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(note.parent).free < size + 10**9:
+            logger.warning("%s: no room for %.1f GB of crops in %s", name, size / 1e9, note.parent)
+            return _without_bad(lazy, note, main=main)
+        _write(pixels, note, shape, lazy, main=main)
+    known = json.loads(note.read_text(encoding="utf-8"))
+    array = np.memmap(pixels, np.uint8, "r", shape=shape)
+    return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
 
 
-def undecoded(dataset: Any, column: str) -> Any:
-    """Return the data set with its image column alone, as bytes or paths."""
-    return dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
+    """Return the file that says what is known of a data set's crops; None for one in memory."""
+    if not dataset.cache_files:
+        return None
+    key = json.dumps([VERSION, dataset._fingerprint, column, canvas, fit])
+    word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.json"
 
 
-def sampled_rows(size: int, count: int, batch: int = 100) -> tuple[Tensor, ...]:
-    """Return batches of at most ``count`` of ``size`` row numbers, the same ones every time."""
-    rows = epoch_order(0, 0, size)[:count].sort().values
-    return tuple(rows.split(batch))
+def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
+    """Return the crops as the policy has them."""
+    bad = crops.bad
+    if not found:
+        return CropStore(array, fingerprint, bad)
+    if len(found) == len(array):
+        bad.add(next(iter(found.values())))
+        raise none_left(bad, len(array))
+    index = np.arange(len(array))
+    for row, image in found.items():
+        became = image.became
+        if bad.policy == "replace":
+            index[row] = next(r for r in _substitutes(row, len(array)) if r not in found)
+            became = f"row {crops.rows.original(int(index[row]))} stands for it"
+        bad.add(replace(image, part=bad.part, became=became))
+    if bad.policy == "skip":
+        index = np.delete(index, list(found))
+        fingerprint += "-without-bad"
+    return CropStore(array, fingerprint, bad, index)
 
 
-def original_row(dataset: Any, row: int) -> int:
-    """Return the row of the file that a row of a selection stands for."""
-    indices = getattr(dataset, "_indices", None)
-    return row if indices is None else int(indices.column(0)[row].as_py())
+def _substitutes(row: int, size: int) -> Iterator[int]:
+    attempt = 0
+    while True:
+        yield substitute(row, attempt, size)
+        attempt += 1
+
+
+def _without_bad(crops: LazyCrops, note: Path | None, *, main: bool) -> LazyCrops:
+    """Leave out bad images before training starts, where they are to be left out.
+
+    All images are decoded for it, once: which are bad is kept.
+    """
+    if crops.bad.policy != "skip":
+        return crops
+    file = note and note.with_suffix(".bad.json")
+    if file and file.exists():
+        found = _read_found(json.loads(file.read_text(encoding="utf-8")))
+    else:
+        found = Scan(crops).run(main=main)
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _replace(file, json.dumps(_found_as_json(found)))
+    for image in found.values():
+        crops.bad.add(replace(image, part=crops.bad.part))
+    if len(found) == len(crops):
+        raise none_left(crops.bad, len(crops))
+    if found:
+        crops.index = np.delete(np.arange(len(crops)), list(found))
+        crops.fingerprint += "-without-bad"
+    return crops
 
 
 def _write(
-    pixels: Path,
-    note: Path,
-    shape: tuple[int, ...],
-    dataset: Any,
-    column: str,
-    fit: str,
-    workers: int,
-    main: bool,
-    name: str,
+    pixels: Path, note: Path, shape: tuple[int, ...], crops: LazyCrops, *, main: bool
 ) -> None:
     """Fill both files under other names, and move them when they are whole."""
     draft = pixels.with_name(f"{pixels.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    draft_note = draft.with_suffix(".note")
     try:
         array = np.memmap(draft, np.uint8, "w+", shape=shape)
-        fingerprint = _fill(array, dataset, column, fit, workers, main, name)
+        fingerprint, found = _fill(array, crops, main=main)
         array.flush()
         del array
-        text = json.dumps({"fingerprint": fingerprint, "shape": shape})
-        draft_note.write_text(text, encoding="utf-8")
         os.replace(draft, pixels)
-        os.replace(draft_note, note)
+        known = {"fingerprint": fingerprint, "shape": shape, "bad": _found_as_json(found)}
+        _replace(note, json.dumps(known))
     finally:
         draft.unlink(missing_ok=True)
-        draft_note.unlink(missing_ok=True)
 
 
-def _fill(
-    array: NDArray[np.uint8],
-    dataset: Any,
-    column: str,
-    fit: str,
-    workers: int,
-    main: bool,
-    name: str,
-) -> str:
-    """Decode every crop into the array and return the hash of all pixels."""
-    source = undecoded(dataset, column)
-    canvas = (array.shape[1], array.shape[2])
+def _replace(file: Path, text: str) -> None:
+    draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
-    def fill_chunk(start: int) -> tuple[int, bytes]:
+
+def _fill(array: NDArray[np.uint8], crops: LazyCrops, *, main: bool) -> tuple[str, Found]:
+    """Decode every crop into the array; return the hash of all pixels, and what is bad."""
+    rows, bad = crops.rows, crops.bad
+
+    def fill_chunk(start: int) -> tuple[int, bytes, Found]:
         stop = min(start + CHUNK, len(array))
-        for row, value in enumerate(source[start:stop][column], start):
-            where = f"{name}, row {original_row(source, row)}"
-            array[row] = load_canvas(value, canvas, fit, where)
-        return stop - start, hashlib.blake2b(array[start:stop].tobytes(), digest_size=16).digest()
+        found: Found = {}
+        for row in range(start, stop):
+            try:
+                array[row] = load_row(rows, row, crops.canvas, crops.fit, bad.name)
+            except BadImageError as error:
+                array[row] = 0
+                found[row] = bad_image(rows, row, error, bad.part, "left out")
+        digest = hashlib.blake2b(array[start:stop].tobytes(), digest_size=16).digest()
+        return stop - start, digest, found
 
-    total = hashlib.blake2b(digest_size=16)
-    bar = tqdm(total=len(array), desc=f"decoding {name}", unit=" crops", disable=not main)
-    with ThreadPoolExecutor(max(1, workers)) as pool, bar:
+    total, found = hashlib.blake2b(digest_size=16), Found()
+    bar = tqdm(total=len(array), desc=f"decoding {bad.name}", unit=" crops", disable=not main)
+    with ThreadPoolExecutor(max(1, crops.workers)) as pool, bar:
         futures = [pool.submit(fill_chunk, start) for start in range(0, len(array), CHUNK)]
         try:
             for future in futures:
-                done, digest = future.result()
+                done, digest, images = future.result()
+                if images and bad.policy == "raise":
+                    bad.add(next(iter(images.values())))
                 total.update(digest)
+                found |= images
                 bar.update(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return total.hexdigest()
+    return total.hexdigest(), found
 
 
-def _same(batch: Tensor) -> Tensor:
-    return batch
+def _found_as_json(found: Found) -> list[Any]:
+    return [[row, asdict(image)] for row, image in found.items()]
 
 
-def one_line_errors(loader: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Iterate over a loader; bad input found by a worker comes out as the one line it is."""
-    try:
-        yield from loader
-    except InputError:
-        raise
-    except Exception as error:
-        marker = f"{InputError.__module__}.{InputError.__name__}: "
-        lines = [line for line in str(error).splitlines() if line.startswith(marker)]
-        if lines:
-            raise InputError(lines[-1].removeprefix(marker)) from error
-        raise
+def _read_found(known: list[Any]) -> Found:
+    return {row: BadImage(**image) for row, image in known}

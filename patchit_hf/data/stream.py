@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from datasets.distributed import split_dataset_by_node
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.store import one_line_errors, undecoded
+from patchit_hf.data.bad import BadImage, BadImages, substitute
+from patchit_hf.data.canvas import BadImageError, load_canvas
+from patchit_hf.data.lazy import Batch, none_left, one_line_errors
 from patchit_hf.errors import InputError
 
-Row = tuple[str, Any]  # where it is, and its undecoded image
+IN_A_ROW = 1000  # bad images without a good one between them, after which nothing else is expected
+
+
+@dataclass(frozen=True)
+class Row:
+    """An undecoded row of a stream.
+
+    Attributes:
+        number: its place in what one worker reads in an epoch.
+        reader: which epoch, process and worker that is.
+        value: what the image column holds.
+    """
+
+    number: int
+    reader: str
+    value: Any
 
 
 class StreamedCrops:
     """Crops of a streaming data set, in its own order through a shuffle buffer.
 
-    The order is exact for a fixed number of processes and workers; a resumed run reads past what
-    it has seen without decoding it.
+    Files are shared out among processes and their workers; where their number does not allow it,
+    rows are. Each crop is seen once an epoch. The order is exact for a fixed number of processes
+    and workers; a resumed run reads past what it has seen, and decodes it only where bad images are
+    skipped, because they decide on who comes next. A replaced image gives way to another of its
+    batch.
 
     Args:
         dataset: a ``datasets.IterableDataset``.
@@ -35,6 +58,7 @@ class StreamedCrops:
         rank: this process.
         world: number of processes.
         buffer: size of the shuffle buffer, in crops.
+        bad: what is done about bad images, and takes note of them.
     """
 
     def __init__(
@@ -48,11 +72,15 @@ class StreamedCrops:
         rank: int = 0,
         world: int = 1,
         buffer: int = 1000,
+        bad: BadImages | None = None,
     ) -> None:
-        dataset = undecoded(dataset, column).shuffle(seed=seed, buffer_size=buffer)
-        self.dataset = split_dataset_by_node(dataset, rank=rank, world_size=world)
-        self.column, self.canvas, self.fit = column, canvas, fit
+        images = dataset.select_columns([column])
+        images = images.cast_column(column, datasets.Image(decode=False))
+        images = images.shuffle(seed=seed, buffer_size=buffer)
+        self.dataset = split_dataset_by_node(images, rank=rank, world_size=world)
+        self.column, self.canvas, self.fit, self.rank = column, canvas, fit, rank
         self.workers = min(workers, self.dataset.num_shards)
+        self.bad = bad or BadImages()
         self.fingerprint = "streamed"
 
     def stream(self, batch: int, skip: int) -> Iterator[Tensor]:
@@ -60,13 +88,25 @@ class StreamedCrops:
         loader: Any = DataLoader(
             _Stream(self, batch, skip), batch_size=None, num_workers=self.workers
         )
-        return (crops for crops in one_line_errors(loader) if len(crops))
+        for crops, found in one_line_errors(loader):
+            for image in found:
+                self.bad.add(image)
+            if len(crops):
+                yield crops
 
     def sample(self, count: int, batch: int = 50) -> Iterator[Tensor]:
         """Yield batches of the first crops of the stream, at most ``count`` crops."""
         rows = itertools.islice(self.rows(0), count)
         while chunk := list(itertools.islice(rows, batch)):
-            yield self.decode(chunk)
+            good: list[NDArray[np.uint8]] = []
+            found: list[BadImage] = []
+            for row in chunk:
+                canvas = self._canvas(row, found, "left out")
+                good += [] if canvas is None else [canvas]
+            for image in found:
+                self.bad.add(image)
+            if good:
+                yield _stacked(good)
 
     def rows(self, epoch: int) -> Iterator[Row]:
         """Yield an epoch's rows, not decoded.
@@ -74,31 +114,93 @@ class StreamedCrops:
         Raises:
             InputError: if there is none for this process and worker.
         """
+        info = torch.utils.data.get_worker_info()
+        reader = f"epoch {epoch}, process {self.rank}, worker {info.id if info else 0}"
         self.dataset.set_epoch(epoch)
-        row = -1
-        for row, example in enumerate(self.dataset):
-            yield f"epoch {epoch}, row {row} of the stream", example[self.column]
-        if row < 0:
+        number = -1
+        for number, example in enumerate(self.dataset):
+            yield Row(number, reader, example[self.column])
+        if number < 0:
             raise InputError(
                 "--streaming: a process or worker has no crop to read; take fewer of them or a "
                 "data set of more files"
             )
 
-    def decode(self, rows: list[Row]) -> Tensor:
-        """Return crops, uint8 ``[B, 3, H, W]``."""
-        canvases = [load_canvas(value, self.canvas, self.fit, where) for where, value in rows]
-        return torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
+    def take(self, rows: Iterator[Row], count: int) -> Batch:
+        """Return the next good crops, uint8 ``[count, 3, H, W]``, and the bad images among them.
+
+        Raises:
+            InputError: if there are too many bad ones in a row.
+        """
+        good: list[NDArray[np.uint8]] = []
+        found: list[BadImage] = []
+        last = 0
+        while len(good) < count:
+            canvas = self._canvas(next(rows), found, "left out")
+            if canvas is not None:
+                good.append(canvas)
+                last = len(found)
+            elif len(found) - last >= IN_A_ROW:
+                raise none_left(self._with(found), IN_A_ROW)
+        return _stacked(good), found
+
+    def decode(self, rows: list[Row]) -> Batch:
+        """Return the crops of rows, uint8 ``[B, 3, H, W]``, and the bad images among them.
+
+        In place of a bad one stands another of them; which one is a function of its place.
+
+        Raises:
+            InputError: if none is good.
+        """
+        found: list[BadImage] = []
+        crops = [self._canvas(row, found, "another of its batch stands for it") for row in rows]
+        good = [crop for crop in crops if crop is not None]
+        if not good:
+            if self.bad.policy == "raise":
+                self.bad.add(found[0])
+            raise none_left(self._with(found), len(rows))
+        filled = [
+            good[substitute(row.number, 0, len(good))] if crop is None else crop
+            for row, crop in zip(rows, crops, strict=True)
+        ]
+        return _stacked(filled), found
+
+    def _canvas(self, row: Row, found: list[BadImage], became: str) -> NDArray[np.uint8] | None:
+        where = f"{self.bad.name}, row {row.number} of {row.reader}"
+        try:
+            return load_canvas(row.value, self.canvas, self.fit, where)
+        except BadImageError as error:
+            content = (row.value or {}).get("bytes") or b""
+            digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+            found.append(
+                BadImage(
+                    self.bad.part, row.number, error.file, error.reason, became, row.reader, digest
+                )
+            )
+            return None
+
+    def _with(self, found: list[BadImage]) -> BadImages:
+        return BadImages("skip", self.bad.name, found={image.key: image for image in found})
 
 
-class _Stream(IterableDataset[Tensor]):
+class _Stream(IterableDataset[Batch]):
     def __init__(self, source: StreamedCrops, batch: int, skip: int) -> None:
         self.source, self.batch, self.skip = source, batch, skip
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        rows = itertools.chain.from_iterable(map(self.source.rows, itertools.count()))
+        source = self.source
+        rows = itertools.chain.from_iterable(map(source.rows, itertools.count()))
         for turn in itertools.count():
-            chunk = list(itertools.islice(rows, self.batch))
             skipped = turn * workers + worker < self.skip  # a loader's batches come in turns
-            yield torch.empty(0) if skipped else self.source.decode(chunk)
+            if source.bad.policy == "skip":
+                crops, found = source.take(rows, self.batch)
+                yield torch.empty(0) if skipped else crops, found
+                continue
+            chunk = list(itertools.islice(rows, self.batch))
+            yield (torch.empty(0), []) if skipped else source.decode(chunk)
+
+
+def _stacked(canvases: list[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
@@ -156,3 +158,22 @@ def test_a_stream_is_split_by_hash(tmp_path, column):
         assert not {r["person_id"] for r in train} & {r["person_id"] for r in held}
     else:
         assert not {r["image"]["bytes"] for r in train} & {r["image"]["bytes"] for r in held}
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: cc-by-4.0\n---\n# Crops\n", "cc-by-4.0"),
+        ("---\nlicense: unknown\n---\n# Crops\n", None),
+        ("# Somebody's notes, with --- dashes ---\n", None),
+    ],
+)
+def test_the_licence_that_a_folder_states(crop_folder, card, licence):
+    (Path(crop_folder) / "README.md").write_text(card)
+    assert load_crops(crop_folder).meta.get("license") == licence
+
+
+def test_a_card_that_is_no_yaml(crop_folder):
+    (Path(crop_folder) / "README.md").write_text("---\nlicense: [a\n---\n")
+    with pytest.raises(InputError, match=r"the header of its README.md is no YAML"):
+        load_crops(crop_folder)

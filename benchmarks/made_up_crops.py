@@ -1,0 +1,97 @@
+"""A made-up million of tiny crops: parquet shards, tar shards, or a folder of pictures.
+
+Their bytes repeat those of a few hundred different JPEGs, so that a million is made in seconds;
+every row has a name of its own. In the folder of pictures, files are hard links of a few, and take
+no room.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from PIL import Image
+
+DIFFERENT, SHARDS, CHUNK, FOLDERS = 400, 20, 1000, 100
+PER_PERSON = 10
+
+
+def pictures() -> list[bytes]:
+    """Return different JPEGs of 48x24 px, about 900 bytes each."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:48, 0:24]
+    found = []
+    for _ in range(DIFFERENT):
+        spots = rng.integers(-40, 40, (12, 6, 3)).repeat(4, 0).repeat(4, 1)
+        pixels = np.stack([y * 4, x * 8, 255 - y * 4], -1) + spots
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=70)
+        found.append(buffer.getvalue())
+    return found
+
+
+def picture_of(row: int) -> int:
+    """Return which of the different pictures a row shows."""
+    return row * 2654435761 % 2**32 % DIFFERENT
+
+
+def name_of(row: int) -> str:
+    """Return the name of a row's file."""
+    return f"{row:07d}.jpg"
+
+
+def make_parquet(folder: Path, rows: int) -> None:
+    """Write parquet shards with images and persons, neither compressed nor as a dictionary."""
+    different = pictures()
+    folder.mkdir(parents=True)
+    features = datasets.Features({"image": datasets.Image(), "person_id": datasets.Value("int64")})
+    schema = features.arrow_schema
+    for shard in range(SHARDS):
+        file = folder / f"train-{shard:05d}-of-{SHARDS:05d}.parquet"
+        stop = (shard + 1) * rows // SHARDS
+        with pyarrow.parquet.ParquetWriter(
+            file, schema, use_dictionary=False, compression="none"
+        ) as out:
+            for start in range(shard * rows // SHARDS, stop, CHUNK):
+                numbers = range(start, min(start + CHUNK, stop))
+                content = pyarrow.array([different[picture_of(n)] for n in numbers])
+                names = pyarrow.array([name_of(n) for n in numbers])
+                image = pyarrow.StructArray.from_arrays([content, names], ["bytes", "path"])
+                persons = pyarrow.array([n // PER_PERSON for n in numbers])
+                out.write_table(
+                    pyarrow.Table.from_arrays([image, persons], schema=schema),
+                    row_group_size=CHUNK,
+                )
+
+
+def make_tars(folder: Path, rows: int) -> None:
+    """Write WebDataset shards: tar files with one JPEG a sample."""
+    different = pictures()
+    folder.mkdir(parents=True)
+    for shard in range(SHARDS):
+        with tarfile.open(folder / f"train-{shard:05d}.tar", "w") as out:
+            for row in range(shard * rows // SHARDS, (shard + 1) * rows // SHARDS):
+                content = different[picture_of(row)]
+                entry = tarfile.TarInfo(name_of(row))
+                entry.size = len(content)
+                out.addfile(entry, io.BytesIO(content))
+
+
+def make_pictures(folder: Path, rows: int) -> None:
+    """Write a folder of pictures below ``FOLDERS`` others, as hard links of the different ones."""
+    different = pictures()
+    store = folder.with_name(f"{folder.name}-store")
+    store.mkdir(parents=True)
+    for i, content in enumerate(different):
+        (store / f"{i}.jpg").write_bytes(content)
+    for part in range(FOLDERS):
+        inside = folder / f"{part:03d}"
+        inside.mkdir(parents=True)
+        for row in range(part * rows // FOLDERS, (part + 1) * rows // FOLDERS):
+            os.link(store / f"{picture_of(row)}.jpg", inside / name_of(row))

@@ -1,0 +1,39 @@
+"""How a command speaks: one line for bad input, and only one process at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from patchit_hf.errors import InputError
+
+QUIET = ("httpx", "datasets", "huggingface_hub", "accelerate", "timm")
+
+
+def guarded(run: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
+    """Run a command; bad input is one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in QUIET:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return run(argv)
+    except InputError as error:
+        say(f"error: {error}")
+        return 2
+    except FloatingPointError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; the same command continues from the newest checkpoint")
+        return 130
+
+
+def say(line: str) -> None:
+    """Write a line on stderr: the main process's, and errors of any."""
+    rank = os.environ.get("RANK", "0")
+    if rank == "0":
+        sys.stderr.write(f"{line}\n")
+    elif line.startswith("error:"):
+        sys.stderr.write(f"process {rank}: {line}\n")

@@ -1,0 +1,187 @@
+"""What is held out where there is no validation split: 10 %, by person or source where possible.
+
+The choice is a hash of the group's (or row's) key, so it is the same in every run and process. It
+is made on whole columns, and of a data set on disk only once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.compute  # type: ignore[import-untyped]
+from datasets.table import InMemoryTable
+from numpy.typing import NDArray
+
+from patchit_hf.errors import InputError
+
+GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
+HELD_OUT = 0.1  # share of the crops held out where there is no validation split
+VERSION = 1  # of the choice
+KEYS = 10_000  # texts of keys that are in memory at a time
+
+
+def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
+    """Split 10 % off a data set, by person or source where a column says so.
+
+    A missing or negative key stands for an unknown person: such a row is its own group.
+
+    Args:
+        train: a ``datasets.Dataset``.
+        name: what errors call it.
+
+    Returns:
+        Training and held-out crops, each in the order of their rows, and what they were split by.
+
+    Raises:
+        InputError: if there are fewer than two crops.
+    """
+    if len(train) < 2:
+        raise InputError(f"data set {name!r} has {len(train)} crop; at least 2 are needed")
+    column = next((c for c in GROUP_COLUMNS if c in train.column_names), None)
+    file = None
+    if train.cache_files:
+        key = f"{VERSION} {HELD_OUT} {train._fingerprint} {column}"
+        word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+        file = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.held-out.npy"
+    if file is not None and file.exists():
+        held, grouped = _load(file)
+    else:
+        held, grouped = _choose(train, column)
+        if file is not None:
+            _save(file, held, grouped)
+    rest = np.ones(len(train), dtype=np.bool_)
+    rest[held] = False
+    words = "10 % of the training split" + (f", by {column}" if grouped else "")
+    return select(train, np.flatnonzero(rest), "train"), select(train, held, "held out"), words
+
+
+def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
+    """Return some rows of a data set, without a Python list of them.
+
+    Args:
+        dataset: a ``datasets.Dataset``.
+        rows: row numbers ``[N]``.
+        what: a word that together with the data set decides on the rows.
+    """
+    if dataset._indices is not None:
+        rows = dataset._indices.column(0).to_numpy()[rows]
+    table = pyarrow.table({"indices": pyarrow.array(rows, pyarrow.uint64())})
+    key = f"{dataset._fingerprint} {VERSION} {HELD_OUT} {what}"
+    return datasets.Dataset(
+        dataset.data,
+        info=dataset.info.copy(),
+        split=dataset.split,
+        indices_table=InMemoryTable(table),
+        fingerprint=hashlib.blake2b(key.encode(), digest_size=8).hexdigest(),
+    )
+
+
+def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
+    """Split about 10 % off a stream, by the hash of person or source, else of the picture itself.
+
+    A row's side does not depend on who reads the stream, or in which order.
+    """
+    column = next((c for c in GROUP_COLUMNS if c in (train.features or {})), None)
+    columns = [image_column] if column is None else [image_column, column]
+    raw = train.cast_column(image_column, datasets.Image(decode=False))
+    sides = [
+        raw.filter(partial(_on_side, held_out=side), input_columns=columns)
+        for side in (False, True)
+    ]
+    words = "about 10 % of the stream, by " + (column or "the picture's hash")
+    return sides[0], sides[1], words
+
+
+def _on_side(image: dict[str, Any] | None, group: Any = None, *, held_out: bool) -> bool:
+    unknown = group is None or (isinstance(group, int) and group < 0)
+    picture = (image or {}).get("bytes") or str((image or {}).get("path")).encode()
+    key = picture if unknown else str(group).encode()
+    return (hashlib.blake2b(key).digest()[0] < round(256 * HELD_OUT)) == held_out
+
+
+def _choose(train: Any, column: str | None) -> tuple[NDArray[np.int64], bool]:
+    """Return the held-out rows in their order, and whether they are whole groups of the column."""
+    count = len(train)
+    codes, digests = _groups(train, column) if column else _rows(count)
+    if len(digests) < 2:
+        column, (codes, digests) = None, _rows(count)
+    sizes = np.bincount(codes, minlength=len(digests))
+    order = np.argsort(digests, kind="stable")
+    reached = np.cumsum(sizes[order])
+    target = max(1, round(HELD_OUT * count))
+    stop = (reached - sizes[order] >= target) | (reached >= count)
+    taken = order[: int(np.argmax(stop)) if stop.any() else len(order)]
+    if not len(taken):
+        taken = np.array([np.argmin(sizes)])  # codes are in the order of their first rows
+    chosen = np.zeros(len(digests), dtype=np.bool_)
+    chosen[taken] = True
+    return np.flatnonzero(chosen[codes]), column is not None
+
+
+def _rows(count: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    return np.arange(count), _digests(str(row) for row in range(count))
+
+
+def _groups(train: Any, column: str) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the group of each row, in the order of their first rows, and the groups' digests."""
+    table = train.select_columns([column]).with_format("arrow")[:]
+    keys = table.column(0).combine_chunks()
+    if pyarrow.types.is_dictionary(keys.type):
+        keys = keys.dictionary_decode()
+    known = keys.is_valid()
+    if pyarrow.types.is_integer(keys.type):
+        negative = pyarrow.compute.fill_null(pyarrow.compute.less(keys, 0), True)
+        known = pyarrow.compute.and_(known, pyarrow.compute.invert(negative))
+    there = known.to_numpy(zero_copy_only=False)
+    coded = keys.filter(known).dictionary_encode()
+    codes = np.empty(len(keys), np.int64)
+    codes[there] = coded.indices.to_numpy()
+    unknown = np.flatnonzero(~there)
+    codes[unknown] = len(coded.dictionary) + np.arange(len(unknown))
+    digests = _digests(_texts(coded.dictionary, unknown))
+    first = np.full(len(digests), len(codes))
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[codes], digests[order]
+
+
+def _texts(keys: Any, unknown: NDArray[np.int64]) -> Iterator[str]:
+    for start in range(0, len(keys), KEYS):
+        yield from map(str, keys.slice(start, KEYS).to_pylist())
+    for row in unknown:
+        yield f"row {row}"
+
+
+def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
+    """Return the first eight bytes of each word's hash as a number, which keeps their order."""
+    return np.fromiter(
+        (int.from_bytes(hashlib.blake2b(word.encode()).digest()[:8], "big") for word in words),
+        np.uint64,
+    )
+
+
+def _save(file: Path, held: NDArray[np.int64], grouped: bool) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with draft.open("wb") as out:
+            np.save(out, np.append(held, int(grouped)), allow_pickle=False)
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _load(file: Path) -> tuple[NDArray[np.int64], bool]:
+    values = np.load(file, allow_pickle=False)
+    return values[:-1], bool(values[-1])

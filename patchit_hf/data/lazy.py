@@ -1,0 +1,174 @@
+"""Crops decoded when they are asked for, in worker processes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from patchit_hf.data.bad import TRIES, BadImage, BadImages, substitute
+from patchit_hf.data.canvas import BadImageError, load_canvas
+from patchit_hf.data.draws import sampled_rows
+from patchit_hf.data.rows import ImageRows
+from patchit_hf.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SCAN = 256  # crops that a worker looks at in a turn
+Batch = tuple[Tensor, list[BadImage]]
+
+
+class LazyCrops:
+    """Crops decoded when they are asked for, in worker processes.
+
+    Args:
+        rows: the images.
+        canvas: height and width, in pixels.
+        fit: see ``patchit_hf.data.canvas.to_canvas``.
+        workers: number of worker processes.
+        fingerprint: of the data set.
+        bad: what is done about bad images, and takes note of them.
+        index: row of each crop ``[M]``; None for all in order.
+    """
+
+    def __init__(
+        self,
+        rows: ImageRows,
+        canvas: tuple[int, int],
+        fit: str,
+        workers: int,
+        fingerprint: str,
+        bad: BadImages,
+        index: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.rows, self.canvas, self.fit, self.workers = rows, canvas, fit, workers
+        self.fingerprint, self.bad, self.index = fingerprint, bad, index
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.index is None else len(self.index)
+
+    def __getitems__(self, numbers: list[int]) -> Batch:
+        """Return crops, uint8 ``[B, 3, H, W]``, and the bad images among them."""
+        found: list[BadImage] = []
+        rows = numbers if self.index is None else self.index[numbers].tolist()
+        canvases = [self._canvas(row, found) for row in rows]
+        return torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2), found
+
+    def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the crops of each planned batch of row numbers."""
+        for crops, found in load(self, plan, self.workers):
+            for image in found:
+                self.bad.add(image)
+            yield crops
+
+    def sample(self, count: int) -> Iterator[Tensor]:
+        """Yield batches of at most ``count`` crops, the same ones every time."""
+        return self.batches(sampled_rows(len(self), count))
+
+    def _canvas(self, row: int, found: list[BadImage]) -> NDArray[np.uint8]:
+        try:
+            return load_row(self.rows, row, self.canvas, self.fit, self.bad.name)
+        except BadImageError as error:
+            if self.bad.policy != "replace":
+                found.append(bad_image(self.rows, row, error, self.bad.part, "left out"))
+                if self.index is not None:
+                    raise InputError(f"{error}; it was readable when the run began") from error
+                return np.zeros((*self.canvas, 3), np.uint8)
+            other, canvas = self._substitute(row)
+            became = f"row {self.rows.original(other)} stands for it"
+            found.append(bad_image(self.rows, row, error, self.bad.part, became))
+            return canvas
+
+    def _substitute(self, row: int) -> tuple[int, NDArray[np.uint8]]:
+        for attempt in range(TRIES):
+            other = substitute(row, attempt, len(self.rows))
+            try:
+                return other, load_row(self.rows, other, self.canvas, self.fit, self.bad.name)
+            except BadImageError:
+                continue
+        raise none_left(self.bad, TRIES)
+
+
+class Scan:
+    """All images, decoded once to see which are bad.
+
+    Args:
+        crops: the images.
+    """
+
+    def __init__(self, crops: LazyCrops) -> None:
+        self.crops = crops
+
+    def __getitems__(self, numbers: list[int]) -> dict[int, BadImage]:
+        found: dict[int, BadImage] = {}
+        crops = self.crops
+        for row in numbers:
+            try:
+                load_row(crops.rows, row, crops.canvas, crops.fit, crops.bad.name)
+            except BadImageError as error:
+                found[row] = bad_image(crops.rows, row, error, crops.bad.part, "left out")
+        return found
+
+    def run(self, *, main: bool) -> dict[int, BadImage]:
+        """Return the bad images by their rows, in order."""
+        count = len(self.crops)
+        found: dict[int, BadImage] = {}
+        plan = (torch.arange(i, min(i + SCAN, count)) for i in range(0, count, SCAN))
+        with tqdm(total=count, desc=f"checking {self.crops.bad.name}", disable=not main) as bar:
+            for images in load(self, plan, self.crops.workers):
+                found |= images
+                bar.update(min(SCAN, count - bar.n))
+        return found
+
+
+def load(dataset: Any, plan: Iterable[Tensor], workers: int) -> Iterator[Any]:
+    """Yield what a data set has for each batch of row numbers, in worker processes."""
+    loader: Any = DataLoader(
+        dataset,
+        batch_sampler=(rows.tolist() for rows in plan),
+        num_workers=workers,
+        collate_fn=_same,
+    )
+    return one_line_errors(loader)
+
+
+def load_row(
+    rows: ImageRows, row: int, canvas: tuple[int, int], fit: str, name: str
+) -> NDArray[np.uint8]:
+    """Decode one row; see ``load_canvas``."""
+    return load_canvas(rows[row], canvas, fit, f"{name}, row {rows.original(row)}")
+
+
+def bad_image(rows: ImageRows, row: int, error: BadImageError, part: str, became: str) -> BadImage:
+    """Return what is to be said about a bad row."""
+    return BadImage(part, rows.original(row), error.file or rows.path(row), error.reason, became)
+
+
+def none_left(bad: BadImages, count: int) -> InputError:
+    """Return the error for a data set without a good image."""
+    first = next(iter(bad.found.values()), None)
+    said = f"; row {first.row}: {first.reason}" if first else ""
+    return InputError(f"{bad.name}: none of {count} images is readable{said}")
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def one_line_errors(loader: Iterable[Any]) -> Iterator[Any]:
+    """Iterate over a loader; bad input found by a worker comes out as the one line it is."""
+    try:
+        yield from loader
+    except Exception as error:
+        name = InputError.__name__
+        lines = [line for line in str(error).splitlines() if f"{name}: " in line]
+        if len(str(error).splitlines()) > 1 and lines:
+            raise InputError(lines[-1].partition(f"{name}: ")[2]) from error
+        raise

@@ -1,0 +1,166 @@
+"""Folders that were opened before: found again without a look at every file.
+
+``datasets`` lists and stats all files of a folder each time it opens it, which takes minutes for a
+million pictures. What it made of the folder is noted here: which Arrow files, and how the folder
+looked. Of a folder of up to ``FILES`` files, every file's size and time of change are compared. Of
+a larger one, all directories' and the files' that are no pictures: a picture that was added, taken
+away or renamed is seen, and one that was overwritten in its place is read as it is now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+from PIL import Image
+
+from patchit_hf.data.picture_index import index_pictures
+from patchit_hf.data.rows import release
+from patchit_hf.errors import InputError
+from patchit_hf.files import read_json
+
+VERSION = 1  # of the notes
+FILES = 10_000  # files that are looked at one by one
+
+
+def recall(folder: Path) -> dict[str, Any] | None:
+    """Return the splits that a folder was opened as before; None where it has to be opened anew."""
+    file = _note(folder)
+    if not file.exists():
+        return None
+    try:
+        note = read_json(file)
+        if note["seen"] != _look_again(folder, note["seen"]):
+            return None
+        return {name: _open(name, split) for name, split in note["splits"].items()}
+    except (InputError, OSError, KeyError, TypeError, ValueError):  # no longer there, or damaged
+        return None
+
+
+def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the splits of a large folder of plain pictures; None for any other folder."""
+    if seen["count"] <= FILES:
+        return None
+    note = _note(folder)
+    return index_pictures(folder, json.dumps([str(folder.resolve()), seen]), note.parent)
+
+
+def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> None:
+    """Note what a folder was opened as.
+
+    Args:
+        folder: the folder.
+        seen: how it looked before it was opened; see ``look``.
+        splits: what ``datasets.load_dataset`` returned. Nothing is noted of one in memory.
+    """
+    files = {name: [f["filename"] for f in split.cache_files] for name, split in splits.items()}
+    if not all(files.values()) or any(split._indices is not None for split in splits.values()):
+        return
+    note = _note(folder)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    made = {
+        name: {
+            "fingerprint": split._fingerprint,
+            "rows": len(split),
+            "files": [[file, os.path.getsize(file)] for file in files[name]],
+        }
+        for name, split in splits.items()
+    }
+    text = json.dumps({"folder": str(folder.resolve()), "seen": seen, "splits": made})
+    draft = note.with_name(f".{note.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, note)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def holds_files(folder: Path) -> bool:
+    """Say whether there is any file below a folder that is not hidden."""
+    return any(not name.startswith(".") for _, names in _walk(folder) for name in names)
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """Return how a folder looks: times of its directories, sizes and times of files."""
+    known = Image.registered_extensions()
+    directories, files, others, count = [], [], [], 0
+    for path, names in _walk(folder):
+        directories.append(path)
+        for name in names:
+            count += 1
+            where = os.path.join(path, name)
+            if os.path.splitext(name)[1].lower() not in known:
+                others.append(where)
+            if count <= FILES:
+                files.append(where)
+    seen = files if count <= FILES else others
+    return {
+        "count": count,
+        "directories": {path: os.stat(folder / path).st_mtime_ns for path in directories},
+        "files": {path: _state(folder / path) for path in seen},
+    }
+
+
+def _look_again(folder: Path, seen: dict[str, Any]) -> dict[str, Any]:
+    """Look at what was looked at before, and at nothing else."""
+    return {
+        "count": seen["count"],
+        "directories": {path: os.stat(folder / path).st_mtime_ns for path in seen["directories"]},
+        "files": {path: _state(folder / path) for path in seen["files"]},
+    }
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yield every directory below a folder, relative to it, with the names of its files."""
+    waiting, known = [""], set()
+    while waiting:
+        path = waiting.pop()
+        state = os.stat(folder / path)
+        if (state.st_dev, state.st_ino) in known:  # a link to a folder above
+            continue
+        known.add((state.st_dev, state.st_ino))
+        inside: list[str] = []
+
+        def names(path: str = path, inside: list[str] = inside) -> Iterator[str]:
+            with os.scandir(folder / path) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        inside.append(os.path.join(path, entry.name))
+                    else:
+                        yield entry.name
+
+        yield path, names()
+        waiting += sorted(inside)
+
+
+def _state(file: Path) -> list[int]:
+    state = os.stat(file)
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _note(folder: Path) -> Path:
+    key = json.dumps([VERSION, datasets.__version__, str(folder.resolve())])
+    word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.opened.json"
+
+
+def _open(name: str, split: dict[str, Any]) -> Any:
+    parts = []
+    for file, size in split["files"]:
+        if os.path.getsize(file) != size:
+            raise OSError(f"{file}: is another file now")
+        parts.append(datasets.Dataset.from_file(file))
+        release({file})  # opening has touched all of it
+    info = datasets.DatasetInfo.from_directory(os.path.dirname(split["files"][0][0]))
+    whole = datasets.concatenate_datasets(parts)
+    if len(whole) != split["rows"]:
+        raise OSError(f"{name}: holds other rows now")
+    return datasets.Dataset(
+        whole.data, info=info, split=datasets.Split(name), fingerprint=split["fingerprint"]
+    )
