@@ -6,15 +6,13 @@ import logging
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf import cli
+from patchit_hf.crops_args import ON_BAD, CropsArguments
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.detections import FORMATS
 from patchit_hf.errors import InputError
-from patchit_hf.training_args import arg
 
 if TYPE_CHECKING:
     from patchit_hf.data.cutting.shards import Shards
@@ -25,111 +23,11 @@ Cut boxes of persons out of pictures, into a data set of crops.
 
   python -m patchit_hf.crops --detections BOXES --images FOLDER --output OUT
   python -m patchit_hf.crops --detections BOXES --images FOLDER --push-to-hub org/name
+  python -m patchit_hf.crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
   python -m patchit_hf.pretrain --dataset OUT
 
 BOXES: COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV or
 Parquet, or PARSE-27k's data base. A run that was stopped is continued by the same command."""
-
-ON_BAD = ("raise", "skip")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropsArguments:
-    """Where boxes and pictures come from, and where crops go."""
-
-    detections: str | None = arg(
-        None, "--detections", "input", "file or folder of boxes", identity=False
-    )
-    images: str | None = arg(None, "--images", "input", "folder of pictures", identity=False)
-    format: str | None = arg(
-        None,
-        "--format",
-        "input",
-        "format of the boxes; seen from the content by default",
-        identity=False,
-        choices=FORMATS,
-    )
-    box_format: str | None = arg(
-        None,
-        "--box-format",
-        "input",
-        "what the four numbers of a box are, in a table or in lines of text",
-        identity=False,
-        choices=("xyxy", "xywh", "cxcywh"),
-    )
-    columns: dict[str, Any] = arg(
-        {},
-        "--columns",
-        "input",
-        "of a table whose names are not known: image=, box= or a= b= c= d=, score=, label=, "
-        "track=, source=, split=",
-        identity=False,
-    )
-    image_list: str | None = arg(
-        None,
-        "--image-list",
-        "input",
-        "COCO ground truth that names the pictures and classes of a list of results",
-        identity=False,
-    )
-    on_bad_image: str = arg(
-        "raise",
-        "--on-bad-image",
-        "pictures",
-        "what to do where a picture is missing, damaged or too large: stop, or go on without it",
-        identity=False,
-        choices=ON_BAD,
-    )
-    output: str | None = arg(
-        None,
-        "--output",
-        "output",
-        "folder of the data set; crops/<name> by default where it is pushed",
-        identity=False,
-    )
-    workers: int = arg(
-        -1,
-        "--workers",
-        "output",
-        "processes that cut; 0 for none, -1 for all cores",
-        identity=False,
-    )
-    license: str = arg(
-        "unknown",
-        "--license",
-        "card",
-        "licence of the crops, as the Hub spells it, such as cc-by-4.0",
-        identity=False,
-    )
-    title: str | None = arg(None, "--title", "card", "name of the data set", identity=False)
-    pictures_from: str = arg(
-        "", "--pictures-from", "card", "where the pictures come from, in words", identity=False
-    )
-    push_to_hub: str | None = arg(
-        None,
-        "--push-to-hub",
-        "hub",
-        "data set to push to, such as org/name; all but the contact sheet goes there",
-        identity=False,
-    )
-    hub_private: bool = arg(
-        False, "--hub-private", "hub", "create the data set as private", identity=False
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("detections", "images"):
-            if not getattr(self, name):
-                raise InputError(f"--{name} is needed; see --help")
-        if not self.output and not self.push_to_hub:
-            raise InputError("--output or --push-to-hub is needed; see --help")
-        choices = {"format": FORMATS, "on_bad_image": ON_BAD}
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value is not None and value not in allowed:
-                flag = cli.flag_of(name, CropsArguments)
-                raise InputError(f"{flag} {value!r}: must be one of {', '.join(allowed)}")
-        if self.workers < -1:
-            raise InputError(f"--workers {self.workers}: must be a whole number from -1")
 
 
 def make_crops(
@@ -151,7 +49,7 @@ def make_crops(
 
     Args:
         detections: the boxes; see ``patchit_hf.data.detections``.
-        images: folder of the pictures.
+        images: folder of the pictures or videos, or a video.
         output: folder of the data set: new, empty, or of the same data set.
         options: how a box becomes a crop.
         workers: number of processes; 0 for this one alone.
@@ -167,8 +65,7 @@ def make_crops(
     Raises:
         InputError: for bad input; what was finished before it stays for the next call.
     """
-    from patchit_hf.data.cutting.pictures import PictureFolder
-    from patchit_hf.data.cutting.plan import make_plan
+    from patchit_hf.data.cutting.plan import make_plan, open_images
     from patchit_hf.data.cutting.run import cut_all
     from patchit_hf.data.cutting.shards import REPORT, Shards
     from patchit_hf.data.cutting.suspect import check_boxes
@@ -178,7 +75,7 @@ def make_crops(
         raise InputError(f"on_bad_image {on_bad_image!r}: must be one of {', '.join(ON_BAD)}")
     options = options or CropOptions()
     folder = Path(output).expanduser()
-    plan = make_plan(detections, PictureFolder(images), options)
+    plan = make_plan(detections, open_images(images, options, detections.kind), options)
     check_boxes(plan, options)
     shards = Shards(folder, plan, options)
     if not shards.finished:
@@ -223,19 +120,10 @@ def run(argv: list[str] | None = None) -> int:
         from patchit_hf.crops_hub import check_push, push_crops
 
         check_push(what.push_to_hub, private=what.hub_private)
-    from patchit_hf.data.detections import read_detections
-
-    found = read_detections(
-        what.detections,
-        what.format,
-        image_list=what.image_list,
-        columns=what.columns,
-        box_format=what.box_format,
-    )
     folder = what.output or f"crops/{what.push_to_hub.split('/')[-1]}"
-    _say(
-        f"{what.detections}: {len(found):,} boxes in {len(found.images):,} pictures ({found.kind})"
-    )
+    found = _find(what, options, folder)
+    boxes = what.detections or what.detector
+    _say(f"{boxes}: {len(found):,} boxes in {len(found.images):,} pictures ({found.kind})")
     report = make_crops(
         found,
         what.images,
@@ -243,7 +131,7 @@ def run(argv: list[str] | None = None) -> int:
         options,
         workers=(os.cpu_count() or 1) if what.workers < 0 else what.workers,
         on_bad_image=what.on_bad_image,
-        name=Path(what.detections).name,
+        name=Path(boxes).name if Path(boxes).exists() else boxes,
         license=what.license,
         title=what.title,
         pictures_from=what.pictures_from,
@@ -252,6 +140,32 @@ def run(argv: list[str] | None = None) -> int:
     if what.push_to_hub:
         _say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
+
+
+def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:
+    """Read the boxes, or have them found."""
+    if what.detections:
+        from patchit_hf.data.detections import read_detections
+
+        return read_detections(
+            what.detections,
+            what.format,
+            image_list=what.image_list,
+            columns=what.columns,
+            box_format=what.box_format,
+        )
+    from patchit_hf.data.cutting.find import detect
+
+    return detect(
+        str(what.images),
+        folder,
+        str(what.detector),
+        options,
+        label=what.detector_label,
+        score=what.detector_score,
+        batch=what.detector_batch,
+        skip_bad=what.on_bad_image == "skip",
+    )
 
 
 def _tell(folder: str, report: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The command on generated scenes: what it makes, how it goes on, and one line for bad input."""
 
+import hashlib
 import io
 import itertools
 import json
@@ -477,7 +478,7 @@ def test_nothing_left_says_why(tmp_path, scenes):
 
 
 ERRORS = [
-    ([], "--detections is needed"),
+    ([], "--detections or --detector is needed"),
     (["--detections", "b.txt"], "--images is needed"),
     (["--detections", "b.txt", "--images", "images"], "--output or --push-to-hub is needed"),
     (["--detections", "b.txt", "--images", "none", "--output", "o"], "--images 'none': no such"),
@@ -580,6 +581,46 @@ def test_push_and_stream(tmp_path, scenes, hub: Hub, capsys, monkeypatch):
     words, *streamed = hub.run(code).stdout.splitlines()
     assert words == "validation split"
     assert streamed == files
+
+
+def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hub, capsys):
+    images, boxes = scenes
+    command = [
+        "--detections", as_text(boxes, tmp_path / "b.txt"), "--images", images, "--workers", 0,
+        "--source", "image", "--output", tmp_path / "out", "--push-to-hub", "org/crops",
+    ]  # fmt: skip
+    code, text = run(capsys, *command)
+    assert code == 0, text
+    cut = {"train": {}, "validation": {}}
+    for file in sorted((tmp_path / "out/data").glob("*.parquet")):
+        for row in pyarrow.parquet.read_table(file).to_pylist():
+            cut[file.name.split("-")[0]][row["image"]["path"]] = row
+    code = """
+        import datasets, json, hashlib
+        from patchit_hf import load_crops
+        crops = load_crops("org/crops", streaming=True)
+        for name, side in (("train", crops.train), ("validation", crops.held_out)):
+            for row in side.cast_column("image", datasets.Image(decode=False)):
+                image = row.pop("image")
+                row["digest"] = hashlib.sha256(image["bytes"]).hexdigest()
+                print(json.dumps([name, image["path"], row]))
+    """
+    streamed = [json.loads(line) for line in hub.run(code).stdout.splitlines()]
+    assert len(streamed) == 36
+    for split, path, row in streamed:
+        there = cut[split].pop(path)
+        assert row.pop("digest") == hashlib.sha256(there.pop("image")["bytes"]).hexdigest()
+        assert row == there
+    assert cut == {"train": {}, "validation": {}}
+    code = f"""
+        from patchit_hf.pretrain import main
+        words = "--backbone test_resnet --dataset org/crops --streaming --max-steps 3 " \\
+            "--batch-size 8 --workers 1 --no-figures --no-audit --output-dir"
+        print(main([*words.split(), {str(tmp_path / "run")!r}]))
+    """
+    assert hub.run(code).stdout.splitlines()[-1] == "0"
+    record = json.loads((tmp_path / "run/patchit.json").read_text())
+    assert (record["data"]["hub"], record["results"]["steps"]) == (True, 3)
 
 
 def test_pushes_that_cannot_work_are_refused_before(tmp_path, hub: Hub, monkeypatch):

@@ -26,6 +26,7 @@ class Job:
     Attributes:
         name: of the picture, relative to the folder.
         path: the file, or None if there is none.
+        picture: the picture itself where it has been decoded already, or why it could not be.
         source: what the picture is a part of.
         box: numbers of the boxes ``[N]``.
         boxes: as the detections have them ``[N, 4]``.
@@ -46,6 +47,7 @@ class Job:
     score: NDArray[np.float64]
     size: tuple[int, int]
     relative: bool
+    picture: Picture | str | None = None
 
 
 @dataclass
@@ -71,11 +73,9 @@ def cut(job: Job, options: CropOptions) -> Cut:
     """Cut all boxes of a picture; one without a wanted box is not opened."""
     result = Cut()
     reasons = job.reasons
-    if (reasons == KEPT).any():
+    if (reasons == KEPT).any() or isinstance(job.picture, str):
         try:
-            if job.path is None:
-                raise BadPictureError("no such file below --images, or several")
-            picture = open_picture(job.path, options.max_pixels)
+            picture = _picture(job, options)
             result.decoded, result.notes = True, picture.notes
             boxes = _placed(job, picture, options)
             reasons, windows = in_picture(boxes, reasons, picture.pixels.size, options)
@@ -90,6 +90,16 @@ def cut(job: Job, options: CropOptions) -> Cut:
         if number not in kept
     ]
     return result
+
+
+def _picture(job: Job, options: CropOptions) -> Picture:
+    if isinstance(job.picture, Picture):
+        return job.picture
+    if job.picture is not None:
+        raise BadPictureError(job.picture)
+    if job.path is None:
+        raise BadPictureError("no such file below --images, or several")
+    return open_picture(job.path, options.max_pixels)
 
 
 def resize(pixels: Image.Image, window: list[float], canvas: tuple[int, int]) -> Image.Image:
@@ -139,7 +149,9 @@ def _write(
         if sharp < options.min_sharpness:
             reasons[i] = "blurred"
             continue
-        trunk = PurePosixPath(job.name).with_suffix("").as_posix().replace("/", "_")
+        name, _, frame = job.name.partition("#")
+        trunk = PurePosixPath(name).with_suffix("").as_posix().replace("/", "_")
+        trunk += f"_{frame}" if frame else ""
         end = "jpg" if options.image_format == "jpeg" else "png"
         score = float(job.score[i])
         result.crops.append(

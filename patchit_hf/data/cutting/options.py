@@ -85,6 +85,13 @@ class CropOptions:
         "filters",
         "smallest sharpness: the variance of the crop's Laplacian (column sharpness)",
     )
+    every: int = arg(1, "--every", "filters", "of videos, take every k-th frame")
+    first_frame: int | None = arg(
+        None,
+        "--first-frame",
+        "pictures",
+        "number that the boxes give the first frame of a video; 1 for MOT, else 0",
+    )
     keep_every: int = arg(1, "--keep-every", "filters", "keep every k-th box along a track")
     check_boxes: bool = arg(
         True, "--check-boxes", "filters", "stop where boxes seem to be in another format"
@@ -103,7 +110,9 @@ class CropOptions:
 
     def __post_init__(self) -> None:
         parse_canvas(self.canvas)
-        for name in ("keep_every", "shard_size", "max_pixels", "quality"):
+        if self.first_frame not in (None, 0, 1):
+            raise self._error("first_frame", "0 or 1")
+        for name in ("every", "keep_every", "shard_size", "max_pixels", "quality"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1 or (name == "quality" and value > 100):
                 raise self._error(name, "a whole number from 1" + " to 100" * (name == "quality"))

@@ -6,15 +6,16 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from patchit_hf.data.canvas import DEEP, ORIENTATION, SMALLEST, to_8_bits
 from patchit_hf.errors import InputError
 
-ORIENTATION = 0x0112  # EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,8 +26,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 Key = Callable[[str], str]
-SMALLEST = 8  # pixels a side; a smaller picture is a placeholder
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 SOLID = 128  # of 255; a pixel of a lower alpha shows no scene
 
 
@@ -133,7 +132,7 @@ def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
     image.load()
     if image.mode in DEEP:
         notes.append("16-bit, brought to 8 bits")
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+        image = to_8_bits(image)
     elif image.mode in ("I", "F"):
         raise BadPictureError(f"pixels of mode {image.mode}: their range is not known")
     elif image.mode == "CMYK":
@@ -173,6 +172,22 @@ class PictureFolder:
         if not self.root.is_dir():
             raise InputError(f"--images {str(root)!r}: no such folder")
 
+    def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
+        """Return width and height of a file by its header; None if it cannot be read.
+
+        Args:
+            file: relative to the folder.
+            stored: as it is stored, and not as its EXIF tag turns it.
+        """
+        size = size_of(self.root / file)
+        if size and not stored and orientation_of(self.root / file) >= 5:
+            return size[1], size[0]
+        return size
+
+    def picture(self, file: str, max_pixels: int) -> Picture:
+        """Decode a file; see ``open_picture``."""
+        return open_picture(self.root / file, max_pixels)
+
     def locate(self, names: list[str]) -> list[str | None]:
         """Return the file of each name, relative to the folder; None where there is none.
 
@@ -180,7 +195,7 @@ class PictureFolder:
         ending, then as a number: ``139`` finds ``000000000139.jpg``. What fits several files finds
         none.
         """
-        files = self._files()
+        files = self.files
         there = set(files)
         indexes: dict[Key, dict[str, str]] = {}  # made when a name first needs them
         found: list[str | None] = []
@@ -199,7 +214,9 @@ class PictureFolder:
             found.append(match or None)
         return found
 
-    def _files(self) -> list[str]:
+    @cached_property
+    def files(self) -> list[str]:
+        """All pictures below the folder, relative to it, in order."""
         known = Image.registered_extensions()
         files = []
         for folder, _, names in os.walk(self.root, followlinks=True):

@@ -6,15 +6,16 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchit_hf.data.cutting.cut import Job
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import PictureFolder
+from patchit_hf.data.cutting.pictures import BadPictureError, Picture, PictureFolder
 from patchit_hf.data.cutting.select import KEPT, Words, before_decoding, thin
+from patchit_hf.data.cutting.videos import VideoFolder, video_files
 from patchit_hf.data.detections import Detections
 from patchit_hf.errors import InputError
 
@@ -38,7 +39,7 @@ class Plan:
     """
 
     found: Detections
-    folder: PictureFolder
+    folder: PictureFolder | VideoFolder
     files: list[str | None]
     order: list[int]
     split: list[str]
@@ -50,13 +51,16 @@ class Plan:
     def __len__(self) -> int:
         return len(self.order)
 
-    def jobs(self, start: int = 0) -> Iterator[Job]:
-        """Yield the jobs from a place in the order on."""
+    def jobs(self, start: int, max_pixels: int) -> Iterator[Job]:
+        """Yield the jobs from a place in the order on; frames of videos are decoded here."""
         found = self.found
         for image in self.order[start:]:
             box = np.arange(self.starts[image], self.starts[image + 1])
             file = self.files[image]
             size = found.sizes[image].tolist() if len(found.sizes) else [0, 0]
+            picture: Picture | str | None = found.bad.get(found.images[image])
+            if isinstance(self.folder, VideoFolder) and (self.reasons[box] == KEPT).any():
+                picture = self._frame(self.folder, file, max_pixels)
             yield Job(
                 name=file or found.images[image],
                 path=None if file is None else self.folder.root / file,
@@ -68,10 +72,39 @@ class Plan:
                 score=found.score[box],
                 size=(size[0], size[1]),
                 relative=found.relative,
+                picture=picture,
             )
 
+    def _frame(self, folder: VideoFolder, file: str | None, max_pixels: int) -> Picture | str:
+        if file is None:
+            return "no such video below --images, or several"
+        try:
+            return folder.picture(file, max_pixels)
+        except BadPictureError as error:
+            return str(error)
 
-def make_plan(found: Detections, folder: PictureFolder, options: CropOptions) -> Plan:
+
+def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureFolder | VideoFolder:
+    """Open a folder of pictures, or of videos alone, or a video.
+
+    Args:
+        images: the folder or the video.
+        options: with the number of the first frame.
+        kind: the boxes' format, some of which say that number, too.
+
+    Raises:
+        InputError: if there is nothing there, or a folder is needed.
+    """
+    path = Path(images).expanduser()
+    if path.is_file() and not video_files(path):
+        raise InputError(f"--images {str(images)!r}: is no video; must be a folder or a video")
+    if video_files(path) and (path.is_file() or not PictureFolder(path).files):
+        first = int(kind == "mot") if options.first_frame is None else options.first_frame
+        return VideoFolder(path, first)
+    return PictureFolder(path)
+
+
+def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: CropOptions) -> Plan:
     """Decide on order, splits and what is dropped without looking at a picture.
 
     Raises:
@@ -84,11 +117,13 @@ def make_plan(found: Detections, folder: PictureFolder, options: CropOptions) ->
             f"such as {found.images[0]!r}"
         )
     reasons = before_decoding(found.boxes, _persons(found, options), found.score, options)
+    reasons = _other_frames(found, folder, files, reasons, options.every)
     reasons = thin(reasons, found.track, options.keep_every)
     counts = np.bincount(found.image, minlength=len(found.images))
     wanted = np.bincount(found.image[reasons == KEPT], minlength=len(found.images))
     names = [file or name for file, name in zip(files, found.images, strict=True)]
-    source, by = _sources(found, names, options.source)
+    videos = isinstance(folder, VideoFolder)
+    source, by = _sources(found, names, options.source, videos=videos)
     split = found.splits or _split(source, wanted, options)
     _check(source, split)
     order = [i for name in _ordered(split) for i in range(len(split)) if split[i] == name]
@@ -118,12 +153,34 @@ def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:
     return persons
 
 
-def _sources(found: Detections, names: list[str], choice: str) -> tuple[list[str], str]:
+def _other_frames(
+    found: Detections,
+    folder: PictureFolder | VideoFolder,
+    files: list[str | None],
+    reasons: Words,
+    every: int,
+) -> Words:
+    """Mark the boxes of all but every k-th frame."""
+    if every == 1:
+        return reasons
+    if not isinstance(folder, VideoFolder):
+        raise InputError(f"--every {every}: is for videos; --keep-every thins tracks of pictures")
+    wanted = np.array([file is None or folder.number(file) % every == 0 for file in files])
+    reasons = reasons.copy()
+    reasons[(reasons == KEPT) & ~wanted[found.image]] = "other frame"
+    return reasons
+
+
+def _sources(
+    found: Detections, names: list[str], choice: str, *, videos: bool
+) -> tuple[list[str], str]:
     """Return the source of each picture, and what it is."""
     folders = [PurePosixPath(name).parent.as_posix() for name in names]
     if choice == "auto" and found.sources:
         missing = [source or name for source, name in zip(found.sources, names, strict=True)]
         return missing, "source"
+    if choice == "auto" and videos:
+        return [name.partition("#")[0] for name in names], "source"
     if choice == "folder" or (choice == "auto" and (found.tracks or len(set(folders)) > 1)):
         return folders, "folder"
     if choice in ("auto", "image"):

@@ -19,6 +19,7 @@ from patchit_hf.data.cutting.cut import Cut, Job, cut
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.data.cutting.shards import Shards
+from patchit_hf.data.cutting.videos import VideoFolder
 from patchit_hf.errors import InputError
 
 CHUNK = 8  # pictures that a process takes at once
@@ -48,12 +49,14 @@ def cut_all(
     )
     crops = sum(part.crops for part in shards.parts)
     place = shards.done
-    jobs = plan.jobs(place)
+    jobs = plan.jobs(place, options.max_pixels)
+    chunk = 1 if isinstance(plan.folder, VideoFolder) else CHUNK  # whose pictures are with the job
     with bar:
-        for job, result in _in_order(jobs, options, workers):
+        for job, result in _in_order(jobs, options, workers, chunk):
             if result.bad and not skip_bad:
+                where = f"{plan.found.where(int(job.box[0]))}: " if len(job.box) else ""
                 raise InputError(
-                    f"{plan.found.where(int(job.box[0]))}: picture {job.name}: {result.bad} "
+                    f"{where}picture {job.name}: {result.bad} "
                     "(--on-bad-image skip goes on without it)"
                 )
             crops += len(result.crops)
@@ -62,9 +65,13 @@ def cut_all(
             bar.set_postfix_str(f"{crops:,} crops", refresh=False)
             bar.update()
         shards.flush()
+    if isinstance(plan.folder, VideoFolder):
+        plan.folder.close()
 
 
-def _in_order(jobs: Iterator[Job], options: CropOptions, workers: int) -> Iterator[tuple[Job, Cut]]:
+def _in_order(
+    jobs: Iterator[Job], options: CropOptions, workers: int, size: int
+) -> Iterator[tuple[Job, Cut]]:
     """Yield each job and what came of it; only so many are under way at a time."""
     if workers < 1:
         yield from ((job, cut(job, options)) for job in jobs)
@@ -74,7 +81,7 @@ def _in_order(jobs: Iterator[Job], options: CropOptions, workers: int) -> Iterat
     waiting: deque[tuple[list[Job], Future[list[Cut]]]] = deque()
     try:
         while True:
-            while len(waiting) < 3 * workers and (chunk := list(islice(jobs, CHUNK))):
+            while len(waiting) < 3 * workers and (chunk := list(islice(jobs, size))):
                 waiting.append((chunk, pool.submit(_cut_chunk, chunk, options)))
             if not waiting:
                 break

@@ -23,6 +23,7 @@ REASONS = {
     "no area": "width or height is zero or negative",
     "class": "no person by its class",
     "score": "score below --min-score",
+    "other frame": "its frame is none of every k-th (--every)",
     "thinned": "another box of its track stands for it (--keep-every)",
     "bad picture": "its picture cannot be used",
     "outside": "it lies outside the frame",

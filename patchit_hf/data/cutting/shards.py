@@ -23,9 +23,11 @@ from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.errors import InputError
 from patchit_hf.files import read_json, write_json
+from patchit_hf.lock import FolderLock
 
 VERSION = 1
 ROW_GROUP = 100  # rows a reader has to take at once
+FOUND = ".detections.parquet"  # what a detector found
 WORK, REPORT, DROPPED, BAD = ".work", "report.json", "dropped.jsonl", "bad_pictures.jsonl"
 
 
@@ -79,6 +81,7 @@ class Shards:
             shutil.rmtree(self.work, ignore_errors=True)
         else:
             self._begin()
+            self._lock = FolderLock(self.work, f"--output {str(folder)!r}")
         self.parts = [] if self.finished else self._records()
         self.features = features(plan)
         self._rows: list[dict[str, Any]] = []
@@ -119,7 +122,8 @@ class Shards:
             self._lines.append({**line, "box": _finite(box), "reason": reason})
         if result.bad:
             part.bad += 1
-            where = {"picture": job.name, "first_box": found.where(int(job.box[0]))}
+            first = found.where(int(job.box[0])) if len(job.box) else None
+            where = {"picture": job.name, "first_box": first}
             self._bad.append({**where, "boxes": len(job.box), "reason": result.bad})
         part.crops = len(self._rows)
         if (
@@ -180,6 +184,7 @@ class Shards:
             os.rename(self.work / "data", self.folder / "data")
         write_json(self.folder / REPORT, {**self.identity, **report})
         shutil.rmtree(self.work)
+        self._lock.release()
 
     def _row(self, crop: dict[str, Any]) -> dict[str, Any]:
         found, number = self.plan.found, crop.pop("number")
@@ -204,7 +209,7 @@ class Shards:
                 f"--output {str(self.folder)!r}: holds a data set of other boxes or options; give "
                 "another folder"
             )
-        if self.folder.exists() and any(p.name != WORK for p in self.folder.iterdir()):
+        if self.folder.exists() and any(p.name not in (WORK, FOUND) for p in self.folder.iterdir()):
             raise InputError(f"--output {str(self.folder)!r}: is not empty; give another folder")
         self.work.mkdir(parents=True, exist_ok=True)
         write_json(state, self.identity)

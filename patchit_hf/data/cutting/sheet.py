@@ -6,7 +6,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from patchit_hf.data.boxes import Boxes, clip, orient, to_pixels
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
+from patchit_hf.data.cutting.pictures import BadPictureError
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.data.cutting.shards import DROPPED, Shards
 
@@ -83,7 +82,7 @@ def _dropped(shards: Shards) -> dict[str, list[Image.Image]]:
 def _shown(entry: dict[str, Any], plan: Plan, options: CropOptions) -> Image.Image | None:
     """Return a dropped box with half of its size around it, outlined."""
     try:
-        picture = open_picture(plan.folder.root / Path(entry["picture"]), options.max_pixels)
+        picture = plan.folder.picture(entry["picture"], options.max_pixels)
     except BadPictureError:
         return None
     size = picture.stored if options.exif == "stored" else picture.pixels.size

@@ -6,7 +6,6 @@ import numpy as np
 
 from patchit_hf.data.boxes import Boxes, area, from_xywh, sizes
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import orientation_of, size_of
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.errors import InputError
 
@@ -80,12 +79,9 @@ def _sample(plan: Plan, options: CropOptions) -> list[tuple[Boxes, tuple[int, in
     step = max(1, len(there) // SAMPLE)
     pairs = []
     for image in there[::step][:SAMPLE]:
-        path = plan.folder.root / str(plan.files[image])
-        size = size_of(path)
+        size = plan.folder.size(str(plan.files[image]), stored=options.exif == "stored")
         if size is None:
             continue
-        if options.exif == "shown" and orientation_of(path) >= 5:
-            size = (size[1], size[0])
         rows = np.arange(plan.starts[image], plan.starts[image + 1])
         pairs.append((plan.found.boxes_in(rows, size), size))
     return pairs

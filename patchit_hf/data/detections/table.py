@@ -6,6 +6,7 @@ import hashlib
 import re
 from array import array
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from patchit_hf.data.boxes import Boxes, to_pixels
 from patchit_hf.errors import InputError
 
 NONE = -1  # code of a missing label or track
+VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+    ".wmv", ".flv", ".ogv", ".3gp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Detections:
         persons: labels that mean a person unless the user says otherwise.
         relative: whether boxes are shares of the picture's size.
         kind: name of the format.
+        bad: pictures that could not be looked at, and why.
     """
 
     images: list[str]
@@ -57,6 +63,7 @@ class Detections:
     persons: tuple[str, ...] = ("person", "pedestrian", "people", "human")
     relative: bool = False
     kind: str = ""
+    bad: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -154,7 +161,7 @@ class Builder:
         """Return all that was added, in the order of the pictures' names."""
         columns = np.array(self._columns).reshape(-1, 6).T
         image, label, track, row, file = (columns[i].astype(np.int64) for i in (0, 2, 3, 4, 5))
-        more = {"persons": persons} if persons else {}
+        more: dict[str, Any] = {"persons": persons} if persons else {}
         return Detections(
             images=list(self.images),
             image=image,

@@ -12,11 +12,12 @@ import pyarrow.csv  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 
 from patchit_hf.data.boxes import Boxes, from_cxcywh, from_xywh
-from patchit_hf.data.detections.table import Builder, Detections, number
+from patchit_hf.data.detections.table import VIDEOS, Builder, Detections, number
 from patchit_hf.errors import InputError
 
 NAMES = {
     "image": ("image", "file", "filename", "file_name", "image_path", "path", "image_file", "img"),
+    "frame": ("frame", "frame_number", "frame_id", "frame_index"),
     "score": ("score", "confidence", "conf"),
     "label": ("label", "class_name", "class", "category", "class_id", "category_id"),
     "track": ("track", "track_id", "tracker_id", "person_id"),
@@ -62,19 +63,18 @@ def read_table(
             raise InputError(f"--columns {key}={column}: {path.name} has {_list(table)}")
     boxes = _boxes(table, path, given, box_format)
     found = {key: given.get(key) or _known(table, names) for key, names in NAMES.items()}
-    if found["image"] is None:
+    if found["image"] is None and found["frame"] is None:
         raise InputError(f"{path.name}: no column with the picture's name; {_list(table)}")
     values = {key: table[name].to_pylist() for key, name in found.items() if name is not None}
     builder = Builder("table")
-    for i, name in enumerate(values["image"]):
+    for i in range(len(boxes)):
         where = f"{path.name}, row {i + 1}"
-        if name is None:
-            raise InputError(f"{where}: the picture's name is missing")
+        name = _picture(values, i, where)
         x0, y0, x1, y1 = boxes[i].tolist()
         score = _at(values, "score", i)
         builder.box(
             builder.picture(
-                str(name),
+                name,
                 source=_at(values, "source", i) or "",
                 split=_at(values, "split", i) or "",
             ),
@@ -88,6 +88,19 @@ def read_table(
     return builder.done()
 
 
+def _picture(values: dict[str, list[Any]], row: int, where: str) -> str:
+    """Return a picture's name: as it stands there, or a video's with the frame behind it."""
+    name, frame = _at(values, "image", row), _at(values, "frame", row)
+    if name is not None and (frame is None or not name.lower().endswith(VIDEOS)):
+        return name
+    if frame is None:
+        raise InputError(f"{where}: the picture's name is missing")
+    place = number(frame, where, "frame")
+    if place < 0 or not place.is_integer():
+        raise InputError(f"{where}: frame {frame!r}: must be a whole number from 0")
+    return f"{name or _at(values, 'source', row) or ''}#{int(place)}"
+
+
 def header(path: Path) -> list[str]:
     """Return the names of the columns."""
     if path.suffix == ".parquet":
@@ -99,7 +112,7 @@ def header(path: Path) -> list[str]:
 def is_table(path: Path) -> bool:
     """Say whether a text file's first line names columns of ours."""
     names = {name.strip().strip('"').lower() for name in header(path)}
-    return bool(names & set(NAMES["image"])) and len(names) > 1
+    return bool(names & {*NAMES["image"], *NAMES["frame"]}) and len(names) > 1
 
 
 def _open(path: Path, words: list[str]) -> Any:

@@ -1,0 +1,299 @@
+"""PARSE-27k with its attributes: labelled crops of pedestrians, split by sequence.
+
+Sudowe, Spitzer and Leibe, "Person Attribute Recognition with a Jointly-trained Holistic CNN Model",
+ICCV workshops 2015; its pictures are on request from the authors. The folder holds
+``annotations.sqlite3`` and ``sequences/<directory>/<filename>``::
+
+    python -m patchit_hf.data.parse27k PARSE_FOLDER OUTPUT_FOLDER
+
+Crops for pretraining are cut without padding by ``python -m patchit_hf.crops``; those made here are
+for finetuning, where nobody asks for positions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from patchit_hf.data.canvas import RESAMPLE
+from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
+from patchit_hf.data.detections.parse27k import SPLITS
+from patchit_hf.errors import InputError
+
+NA = "n/a"
+_YES = (NA, "yes", "no")
+CLASSES: dict[str, tuple[str, ...]] = {
+    "Orientation": (NA, "front", "back", "left", "right"),
+    "Orientation8": (NA, "front", "front-right", "right", "back-right", "back", "back-left",
+                     "left", "front-left"),
+    "Gender": (NA, "male", "female"),
+    "Posture": (NA, "standing", "walking", "sitting"),
+    **dict.fromkeys((
+        "HasBagOnShoulderLeft", "HasBagOnShoulderRight", "HasBagInHandLeft", "HasBagInHandRight",
+        "HasTrolley", "HasBackpack", "isPushing", "isTalkingOnPhone",
+    ), _YES),
+}  # fmt: skip
+POSTURES = {1: 0, 2: 2, 3: 1, 4: 3}  # the one attribute whose class is not its code less one
+SITTING = 3
+
+# What a label becomes in a mirror: bags change the side, and so do directions.
+MIRRORED_COLUMNS = {
+    "HasBagOnShoulderLeft": "HasBagOnShoulderRight",
+    "HasBagOnShoulderRight": "HasBagOnShoulderLeft",
+    "HasBagInHandLeft": "HasBagInHandRight",
+    "HasBagInHandRight": "HasBagInHandLeft",
+}
+MIRRORED_CLASSES = {
+    "Orientation": (0, 1, 2, 4, 3),
+    "Orientation8": (0, 1, 8, 7, 6, 5, 4, 3, 2),
+}
+
+QUERY = """
+SELECT p.pedestrianID, s.sequenceID, s.directory, i.filename,
+       p.box_min_x, p.box_min_y, p.box_max_x, p.box_max_y, {attributes}
+FROM Pedestrian p JOIN AttributeSet a USING (attributeSetID)
+     JOIN Image i USING (imageID) JOIN Sequence s USING (sequenceID)
+ORDER BY s.sequenceID, i.filename, p.pedestrianID
+"""
+
+
+def load_parse27k(
+    folder: str | Path,
+    *,
+    size: tuple[int, int] = (128, 64),
+    padding: int = 32,
+    sitting: bool = False,
+    missing: bool = False,
+) -> Any:
+    """Read the labelled crops.
+
+    A crop has the box's height and centre and the aspect of ``size``, and shows ``padding`` pixels
+    more of the scene on each side; where that leaves the picture, its edge is repeated.
+
+    Args:
+        folder: PARSE-27k's folder.
+        size: height and width that a box is scaled to, in pixels.
+        padding: what is shown around it, in pixels.
+        sitting: keep the few people who sit, whom the authors left out.
+        missing: code N/A as -1, and the other classes from 0 on, as finetuning expects labels
+            that are not there; a column of yes and no is then 1 and 0.
+
+    Returns:
+        A ``datasets.DatasetDict`` of ``train``, ``validation`` and ``test``, each with ``image``,
+        a column of whole numbers for each of ``CLASSES`` (0 is N/A unless ``missing``),
+        ``person_id`` (the pedestrian's number), ``sequence``, ``file`` and ``box`` (xyxy).
+
+    Raises:
+        InputError: if the folder is no PARSE-27k, or a label or picture is damaged.
+    """
+    folder = Path(folder).expanduser()
+    base = folder / "annotations.sqlite3"
+    if not base.is_file():
+        raise InputError(f"{folder}: no PARSE-27k: it has no {base.name}")
+    people = read_people(base)
+    state = base.stat()
+    splits = {}
+    for split in ("train", "validation", "test"):
+        rows = [row for row in people if row["split"] == split]
+        rows = [row for row in rows if sitting or row["Posture"] != SITTING]
+        if rows:
+            splits[split] = _make(
+                folder, rows, split, size, padding, missing, (state.st_size, state.st_mtime_ns)
+            )
+    if splits:
+        return datasets.DatasetDict(splits)
+    raise InputError(f"{base}: has no pedestrian in it")
+
+
+def read_people(base: Path) -> list[dict[str, Any]]:
+    """Read boxes and classes of all pedestrians, picture by picture.
+
+    Raises:
+        InputError: if the file is no such data base, or holds a code or sequence of no meaning.
+    """
+    query = QUERY.format(attributes=", ".join(f"a.{name}ID" for name in CLASSES))
+    try:
+        connection = sqlite3.connect(f"{base.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            found = connection.execute(query).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise InputError(f"{base}: is not PARSE-27k's data base: {error}") from error
+    people = []
+    for person, sequence, directory, filename, x0, y0, x1, y1, *codes in found:
+        where = f"{base.name}, pedestrian {person}"
+        if sequence not in SPLITS:
+            raise InputError(f"{where}: sequence {sequence!r}: must be one of {sorted(SPLITS)}")
+        box = [float(value) for value in (x0, y0, x1, y1)]
+        if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
+            raise InputError(f"{where}: box {box}: must have its second corner below its first")
+        classes = {
+            name: class_of(name, code, where) for name, code in zip(CLASSES, codes, strict=True)
+        }
+        people.append(
+            {
+                "split": SPLITS[sequence],
+                "person_id": person,
+                "sequence": sequence,
+                "file": f"sequences/{directory}/{filename}",
+                "box": box,
+                **classes,
+            }
+        )
+    return people
+
+
+def class_of(attribute: str, code: Any, where: str) -> int:
+    """Return the class of a code of the data base: its number less one, but for the posture.
+
+    Raises:
+        InputError: if the attribute has no such code.
+    """
+    count = len(CLASSES[attribute])
+    if not isinstance(code, int) or not 1 <= code <= count:
+        raise InputError(f"{where}: {attribute} has code {code!r}; must be 1 to {count}")
+    return POSTURES[code] if attribute == "Posture" else code - 1
+
+
+def mirror_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the labels of the mirrored picture; columns that are no attributes stay.
+
+    Args:
+        labels: classes by attribute, 0 for N/A; all attributes, or some.
+
+    Raises:
+        InputError: if only one of two columns is there that take each other's place.
+    """
+    found = dict(labels)
+    for name in labels:
+        if name in MIRRORED_COLUMNS:
+            other = MIRRORED_COLUMNS[name]
+            if other not in labels:
+                raise InputError(f"{name} becomes {other} in a mirror, which is not there")
+            found[name] = labels[other]
+        if name in MIRRORED_CLASSES:
+            found[name] = MIRRORED_CLASSES[name][labels[name]]
+    return found
+
+
+def padded_crop(
+    picture: Image.Image, box: list[float], size: tuple[int, int], padding: int
+) -> Image.Image:
+    """Return a crop of height and width ``size`` plus ``padding`` on each side; see above."""
+    height, width = size
+    scale = (box[3] - box[1]) / height
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    half = (width / 2 + padding) * scale, (height / 2 + padding) * scale
+    window = np.array([x - half[0], y - half[1], x + half[0], y + half[1]])
+    frame = np.array(picture.size)
+    reach = 2 * max(1.0, scale)  # of the bicubic filter
+    before = np.ceil(np.clip(reach - window[:2], 0, None)).astype(int)
+    after = np.ceil(np.clip(window[2:] + reach - frame, 0, None)).astype(int)
+    if before.any() or after.any():
+        around = [(before[1], after[1]), (before[0], after[0]), (0, 0)]
+        picture = Image.fromarray(np.pad(np.asarray(picture), around, mode="edge"))
+        window += np.tile(before, 2)
+    x0, y0, x1, y1 = window.tolist()
+    return picture.resize((width + 2 * padding, height + 2 * padding), RESAMPLE, (x0, y0, x1, y1))
+
+
+def _make(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    split: str,
+    size: tuple[int, int],
+    padding: int,
+    missing: bool,
+    state: tuple[int, int],
+) -> Any:
+    features = {"image": datasets.Image()} | {
+        name: _feature(classes, missing) for name, classes in CLASSES.items()
+    }
+    number, text = datasets.Value("int64"), datasets.Value("string")
+    features |= {"person_id": number, "sequence": number, "file": text}
+    features["box"] = datasets.List(datasets.Value("float64"), length=4)
+    try:
+        return datasets.Dataset.from_generator(
+            _crops,
+            features=datasets.Features(features),
+            gen_kwargs={
+                "folder": str(folder), "rows": tuple(rows), "size": size, "padding": padding,
+                "missing": missing, "state": state,
+            },
+            split=datasets.Split(split),
+        )  # fmt: skip
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from error
+        raise
+
+
+def _feature(classes: tuple[str, ...], missing: bool) -> Any:
+    if missing and classes == _YES:
+        return datasets.Value("int64")
+    return datasets.ClassLabel(names=list(classes[1:] if missing else classes))
+
+
+def _crops(
+    folder: str,
+    rows: tuple[dict[str, Any], ...],
+    size: tuple[int, int],
+    padding: int,
+    missing: bool,
+    state: tuple[int, int],
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a split; each picture is decoded once. ``state`` tells data bases apart."""
+    for file, people in itertools.groupby(rows, key=lambda row: row["file"]):
+        several = list(people)
+        try:
+            picture = open_picture(Path(folder, file), 100_000_000).pixels
+        except BadPictureError as error:
+            person = several[0]["person_id"]
+            raise InputError(f"pedestrian {person}: picture {file}: {error}") from error
+        for person in several:
+            buffer = io.BytesIO()
+            padded_crop(picture, person["box"], size, padding).save(buffer, "PNG")
+            row = {key: value for key, value in person.items() if key != "split"}
+            for name, classes in CLASSES.items() if missing else ():
+                row[name] = int(row[name] == 1) if classes == _YES and row[name] else row[name] - 1
+            image = {"bytes": buffer.getvalue(), "path": f"{person['person_id']}.png"}
+            yield {"image": image, **row}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the splits as parquet; bad input is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(description="Write PARSE-27k's labelled crops.")
+    parser.add_argument("folder")
+    parser.add_argument("output", help="a new folder, for --dataset of patchit_hf.finetune")
+    words = parser.parse_args(argv)
+    output = Path(words.output)
+    try:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise InputError(f"{words.output!r}: is not empty; give another folder")
+        splits = load_parse27k(words.folder, missing=True)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    output.mkdir(parents=True, exist_ok=True)
+    for name, split in splits.items():
+        draft = output / f".{name}.parquet.tmp"
+        split.to_parquet(str(draft))
+        os.replace(draft, output / f"{name}-00000-of-00001.parquet")
+        sys.stderr.write(f"{output}: {name}: {len(split):,} crops\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
