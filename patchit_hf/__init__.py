@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from patchit_hf.data.people import load_people as load_people
     from patchit_hf.data.source import load_crops as load_crops
     from patchit_hf.errors import InputError as InputError
+    from patchit_hf.finetuned import FinetunedModel as FinetunedModel
     from patchit_hf.modeling import PatchTaskModel as PatchTaskModel
     from patchit_hf.modeling import build_backbone as build_backbone
     from patchit_hf.patch_tasks import create_task as create_task
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "FinetunedModel": "patchit_hf.finetuned",
     "InputError": "patchit_hf.errors",
     "PatchTaskModel": "patchit_hf.modeling",
     "PatchTaskTrainer": "patchit_hf.trainer",

@@ -67,3 +67,15 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep data set caches of a test inside its folder, and do not wait after a stream's end."""
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-datasets")
+
+
+@pytest.fixture(scope="session")
+def people_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where rendered people are kept for the whole session."""
+    return tmp_path_factory.mktemp("people-cache")
+
+
+@pytest.fixture
+def with_people(_own_caches: None, people_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render people once for all tests that use this."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", people_cache)

@@ -145,7 +145,10 @@ def _rendered(record: dict[str, Any]) -> bool:
 
 def _export_title(record: dict[str, Any]) -> str:
     backbone, task, data = (record.get(key, {}) for key in ("backbone", "task", "data"))
-    title = f"{backbone.get('name', 'A backbone')} pretrained by {task.get('name', 'a patch task')}"
+    how = f"pretrained by {task.get('name', 'a patch task')}"
+    if "downstream" in record:
+        how = f"finetuned for {record['downstream'].get('task')}"
+    title = f"{backbone.get('name', 'A backbone')} {how}"
     title += f" on {Path(str(data.get('name', 'person crops'))).name}"
     results = record.get("results", {})
     if "eval_accuracy" in results:

@@ -106,7 +106,7 @@ def timm_config(
         "model_args": {k: v for k, v in spec.args.items() if not k.endswith("_rate")},
         "pretrained_cfg": cfg,
     }
-    pool = spec.args.get("global_pool") or source.get("global_pool") or _pool_type(backbone)
+    pool = spec.args.get("global_pool") or source.get("global_pool") or pool_type(backbone)
     if pool:
         config["global_pool"] = pool
     return config
@@ -134,7 +134,8 @@ def _pool_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
     return list(shape[-2:])
 
 
-def _pool_type(backbone: Any) -> str | None:
+def pool_type(backbone: Any) -> str | None:
+    """Return how a timm model pools, None where it does not say."""
     pool = getattr(backbone, "global_pool", None)
     if isinstance(pool, str):
         return pool

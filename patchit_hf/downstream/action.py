@@ -1,0 +1,96 @@
+"""Actions, or any other label of which a picture has one: top-1 and mean AP.
+
+The classifier is the backbone's own, so that timm and transformers load it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from patchit_hf.downstream.augment import Augmentation
+from patchit_hf.downstream.base import DownstreamTask, Report
+from patchit_hf.downstream.columns import LabelColumn, find_column, read_column, swapped
+from patchit_hf.errors import InputError
+from patchit_hf.metrics.classification import classification
+
+COLUMNS = ("action", "label")
+
+
+class Task(DownstreamTask):
+    """One label a picture.
+
+    Args:
+        column: the label column.
+        smoothing: label smoothing.
+    """
+
+    augmentation = Augmentation(zoom=0.2, shift=0.1)
+
+    def __init__(self, *, column: LabelColumn, smoothing: float = 0.1) -> None:
+        if not isinstance(smoothing, int | float) or not 0 <= smoothing < 1:
+            raise InputError(f"smoothing={smoothing!r} in --task-kwargs: a number from 0, below 1")
+        self.column, self.smoothing = column, smoothing
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Any, *, column: str | None = None, smoothing: float = 0.1
+    ) -> Self:
+        """Build the task; the column is ``action`` or ``label`` unless named."""
+        name = find_column(dataset, column, COLUMNS, "column")
+        return cls(column=read_column(dataset, name), smoothing=smoothing)
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What builds this task again."""
+        return {"column": vars(self.column), "smoothing": self.smoothing}
+
+    @classmethod
+    def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
+        """Build the task from what ``kwargs`` was."""
+        return cls(**{**kwargs, "column": LabelColumn(**kwargs["column"])})
+
+    @property
+    def primary_metric(self) -> str:
+        """Top-1 accuracy."""
+        return "accuracy"
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the backbone's classifier."""
+        return len(self.column.classes)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The classes."""
+        return self.column.classes
+
+    def targets(self, dataset: Any) -> Tensor:
+        """Return class numbers int64 ``[N]``, -1 for no label."""
+        return self.column.encode(dataset)
+
+    def mirrored(self, targets: Tensor) -> Tensor:
+        """Swap classes that left and right tell apart."""
+        return targets.new_tensor([*swapped(self.column.classes), -1])[targets]
+
+    def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the cross entropy and the accuracy."""
+        loss = F.cross_entropy(output.float(), targets, label_smoothing=self.smoothing)
+        return {"loss": loss, "accuracy": (output.argmax(1) == targets).float().mean()}
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Return probabilities ``[B, K]``."""
+        return output.float().softmax(1)
+
+    def measure(self, predictions: Tensor, targets: Tensor) -> Report:
+        """Return top-1, balanced accuracy and mean AP."""
+        figures, table = classification(predictions, targets, self.column.classes)
+        return Report({k: v for k, v in figures.items() if v is not None}, table)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """Return the answer and the probability of every class."""
+        answers = [self.column.classes[i] for i in predictions.argmax(1).tolist()]
+        each = {f"p={c}": predictions[:, i].tolist() for i, c in enumerate(self.column.classes)}
+        return {"prediction": answers, **each}

@@ -1,0 +1,152 @@
+"""Label columns: found, read, and encoded with the training split's classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+
+from patchit_hf.data.held_out import GROUP_COLUMNS
+from patchit_hf.errors import InputError
+
+CAMERA_COLUMNS = ("camera", "camid", "cam_id", "camera_id")
+NO_ATTRIBUTES = {*GROUP_COLUMNS, *CAMERA_COLUMNS, "action", "label", "frame", "image_id"}
+MOST_CLASSES = 100
+_SIDE = re.compile(r"(?P<before>^|[_\W]|(?<=[a-z]))(?P<side>[Ll]eft|[Rr]ight)(?=$|[_\W]|[A-Z])")
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """A column of labels.
+
+    Attributes:
+        name: its name.
+        classes: the names of its classes; two for a binary one, the second of which is "yes".
+        values: what each class is in the data.
+    """
+
+    name: str
+    classes: list[str]
+    values: list[Any]
+
+    @property
+    def binary(self) -> bool:
+        """Whether there are two classes, no and yes."""
+        return len(self.classes) == 2
+
+    def encode(self, dataset: Any) -> Tensor:
+        """Return class numbers int64 ``[N]``; -1 for no label.
+
+        Raises:
+            InputError: if the column is missing, or holds a value that training had not.
+        """
+        require(dataset, self.name)
+        numbers = {value: number for number, value in enumerate(self.values)}
+        found = []
+        for row, value in enumerate(column_values(dataset, self.name)):
+            unknown = value is None or (isinstance(value, int) and value < 0)
+            number = -1 if unknown else numbers.get(value)
+            if number is None:
+                raise InputError(
+                    f"column {self.name!r}, row {row}: {value!r} is none of the classes that were "
+                    f"trained ({', '.join(map(str, self.values))})"
+                )
+            found.append(number)
+        return torch.tensor(found, dtype=torch.int64)
+
+
+def column_values(dataset: Any, name: str) -> list[Any]:
+    """Return a column as a list, without touching the pictures."""
+    return list(dataset.select_columns([name])[:][name])
+
+
+def require(dataset: Any, name: str) -> None:
+    """Refuse a column that is not there.
+
+    Raises:
+        InputError: naming those that are.
+    """
+    if name not in dataset.column_names:
+        raise InputError(
+            f"column {name!r}: the data set has none of that name (columns: "
+            f"{', '.join(dataset.column_names)})"
+        )
+
+
+def read_column(dataset: Any, name: str) -> LabelColumn:
+    """Return a label column with the classes that a training split has.
+
+    Class labels keep their names; whole numbers of -1, 0 and 1, and booleans, are no and yes; other
+    whole numbers and words are classes in sorted order.
+
+    Raises:
+        InputError: if it is missing or holds no labels.
+    """
+    require(dataset, name)
+    feature = dataset.features[name]
+    if isinstance(feature, datasets.ClassLabel):
+        return LabelColumn(name, list(feature.names), list(range(feature.num_classes)))
+    values = {v for v in column_values(dataset, name) if v is not None}
+    if not all(isinstance(v, int | str) for v in values):
+        kind = next(type(v).__name__ for v in values if not isinstance(v, int | str))
+        raise InputError(f"column {name!r}: holds {kind}; labels are whole numbers, words, yes/no")
+    values = {v for v in values if isinstance(v, str) or v >= 0}
+    if values <= {0, 1}:
+        return LabelColumn(name, ["no", "yes"], [0, 1])
+    known = sorted(values, key=lambda v: (isinstance(v, str), v))
+    if not 2 <= len(known) <= MOST_CLASSES:
+        raise InputError(
+            f"column {name!r}: has {len(known)} classes; a label has 2 to {MOST_CLASSES}"
+        )
+    return LabelColumn(name, [str(v) for v in known], list(known))
+
+
+def attribute_columns(dataset: Any) -> list[str]:
+    """Return the columns that look like attributes: class labels, booleans, and -1/0/1."""
+    found = []
+    for name, feature in dataset.features.items():
+        if name in NO_ATTRIBUTES:
+            continue
+        if isinstance(feature, datasets.ClassLabel):
+            found.append(name)
+        elif isinstance(feature, datasets.Value) and feature.dtype == "bool":
+            found.append(name)
+        elif isinstance(feature, datasets.Value) and "int" in feature.dtype:
+            if set(column_values(dataset, name)) <= {-1, 0, 1, None}:
+                found.append(name)
+    return found
+
+
+def find_column(dataset: Any, given: str | None, candidates: Sequence[str], flag: str) -> str:
+    """Return the named column, or the first candidate that is there.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if given is not None:
+        require(dataset, given)
+        return given
+    for name in candidates:
+        if name in dataset.column_names:
+            return name
+    raise InputError(
+        f"the data set has none of the columns {', '.join(candidates)}; name one with "
+        f"--task-kwargs {flag}=... (columns: {', '.join(dataset.column_names)})"
+    )
+
+
+def other_side(name: str) -> str:
+    """Return a name with left and right swapped: ``bag_left``, ``HasBagInHandLeft``, ``left``."""
+    swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return _SIDE.sub(lambda m: m["before"] + swap[m["side"]], name)
+
+
+def swapped(names: Sequence[str]) -> list[int]:
+    """Return for each name the number of the one that it becomes in a mirror."""
+    numbers = {name: i for i, name in enumerate(names)}
+    return [numbers.get(other_side(name), i) for i, name in enumerate(names)]

@@ -1,0 +1,329 @@
+"""Pose: where each joint is, by heat maps.
+
+A light head of transposed convolutions (Xiao et al., ECCV 2018), read by DARK or by soft-argmax;
+PCK@0.2 of the torso, PCKh@0.5 of the head, and OKS average precision. A mirrored crop swaps the
+joints of both sides.
+
+``keypoints`` holds ``[J, 3]``: x, y in pixels of the picture, and 0 where a joint is not seen.
+Where a row has a ``bbox`` (x0, y0, x1, y1 in pixels) the person is cut out with a margin, its
+aspect kept; what a window shows of outside the picture is black.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from functools import partial
+from typing import Any, Self
+
+import datasets
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from patchit_hf.data.canvas import RESAMPLE, decode
+from patchit_hf.data.source import find_image_column
+from patchit_hf.downstream import keypoints as kp
+from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_view
+from patchit_hf.downstream.base import DownstreamTask, Report
+from patchit_hf.downstream.columns import column_values, find_column, require, swapped
+from patchit_hf.downstream.heads import HeatMaps
+from patchit_hf.errors import InputError
+from patchit_hf.metrics.keypoints import (
+    head_length,
+    oks,
+    oks_ap,
+    pck_hits,
+    pck_summary,
+    torso_length,
+)
+
+COLUMNS, BOXES = ("keypoints",), ("bbox", "box")
+WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the picture
+DECODERS = ("dark", "soft_argmax")
+
+
+class Task(DownstreamTask):
+    """Joints of a person.
+
+    Args:
+        column: the column of joints.
+        joints: their names, ``left`` and ``right`` first where there are two.
+        box_column: the column of boxes, None where a picture shows one person and no more.
+        image_column: the column of pictures.
+        margin: how much larger than the box the window is.
+        decode: ``dark`` or ``soft_argmax``; the latter is trained by the distance, too.
+        sigma: deviation of the Gaussians, in pixels of the heat maps.
+        width: channels of the head.
+    """
+
+    augmentation = Augmentation(zoom=0.25, shift=0.05, rotate=30.0)
+
+    def __init__(
+        self,
+        *,
+        column: str,
+        joints: list[str],
+        box_column: str | None,
+        image_column: str,
+        margin: float = 0.25,
+        decode: str = "dark",
+        sigma: float = 1.5,
+        width: int = 128,
+    ) -> None:
+        if decode not in DECODERS:
+            raise InputError(f"decode={decode!r} in --task-kwargs: {' or '.join(DECODERS)}")
+        for name, value in (("margin", margin), ("sigma", sigma)):
+            if not isinstance(value, int | float) or not 0 <= value <= 10:
+                raise InputError(f"{name}={value!r} in --task-kwargs: a number from 0 to 10")
+        if not isinstance(width, int) or width < 1:
+            raise InputError(f"width={width!r} in --task-kwargs: a whole number from 1")
+        self.column, self.joints, self.box_column = column, list(joints), box_column
+        self.image_column, self.margin, self.decode = image_column, margin, decode
+        self.sigma, self.width = sigma, width
+        self._sides = torch.tensor(swapped(self.joints))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        column: str | None = None,
+        joints: list[str] | None = None,
+        box_column: str | None = None,
+        image_column: str | None = None,
+        margin: float = 0.25,
+        decode: str = "dark",
+        sigma: float = 1.5,
+        width: int = 128,
+    ) -> Self:
+        """Build the task; 14 joints are Leeds Sports Pose's and 17 COCO's unless named."""
+        name = find_column(dataset, column, COLUMNS, "column")
+        count = len(column_values(dataset.select(range(1)), name)[0])
+        known = {len(names): list(names) for names in (kp.LSP, kp.COCO)}
+        names = joints or known.get(count)
+        if names is None or len(names) != count:
+            raise InputError(
+                f"column {name!r}: has {count} joints; name them: --task-kwargs joints=[...]"
+            )
+        box = box_column or next((b for b in BOXES if b in dataset.column_names), None)
+        if box is not None:
+            require(dataset, box)
+        return cls(
+            column=name, joints=names, box_column=box,
+            image_column=find_image_column(dataset, image_column, "the data set"),
+            margin=margin, decode=decode, sigma=sigma, width=width,
+        )  # fmt: skip
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What builds this task again."""
+        names = (
+            "column", "joints", "box_column", "image_column", "margin", "decode", "sigma", "width",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
+        """Build the task from what ``kwargs`` was."""
+        return cls(**kwargs)
+
+    @property
+    def primary_metric(self) -> str:
+        """PCK@0.2 where there is a torso, else the average precision."""
+        return "pck" if self._torso() else "ap"
+
+    def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
+        """Cut the people out, and bring their joints to the canvas."""
+        require(dataset, self.column)
+        if self.box_column is not None:
+            require(dataset, self.box_column)
+        kept = [self.image_column, self.column, *([self.box_column] if self.box_column else [])]
+        source = dataset.select_columns(kept)
+        source = source.cast_column(self.image_column, datasets.Image(decode=False))
+        number = datasets.Value("float32")
+        features = datasets.Features(
+            {
+                self.image_column: datasets.Image(),
+                self.column: datasets.List(datasets.List(number, length=3)),
+                WINDOW: datasets.List(number, length=4),
+            }
+        )
+        cut = partial(
+            _cut, image=self.image_column, joints=self.column, box=self.box_column,
+            canvas=canvas, margin=self.margin,
+        )  # fmt: skip
+        return source.map(
+            cut, with_indices=True, remove_columns=kept, features=features, desc="cutting people"
+        )
+
+    def targets(self, dataset: Any) -> Tensor:
+        """Return float32 ``[N, J, 3]``: x, y on the canvas in pixels, and 1 where seen."""
+        found = torch.tensor(column_values(dataset, self.column), dtype=torch.float32)
+        if found.shape[1:] != (len(self.joints), 3):
+            raise InputError(
+                f"column {self.column!r}: holds {tuple(found.shape[1:])} a row; "
+                f"{(len(self.joints), 3)} was trained"
+            )
+        return found
+
+    def usable(self, targets: Tensor) -> Tensor:
+        """Return which rows show any joint."""
+        return (targets[..., 2] > 0).any(1)
+
+    def groups(self, targets: Tensor) -> Tensor:
+        """Return which row shows which joint."""
+        return targets[..., 2] > 0
+
+    def head(self, num_features: int) -> nn.Module:
+        """Return the transposed convolutions."""
+        return HeatMaps(num_features, len(self.joints), self.width)
+
+    def moved(self, targets: Tensor, view: View) -> Tensor:
+        """Return the joints in pixels of the input; the view knows how they were mirrored."""
+        points = torch.where(view.flipped.view(-1, 1, 1), self.mirrored(targets), targets)
+        return torch.cat([view.to_input(points[..., :2]), points[..., 2:]], 2)
+
+    def mirrored(self, targets: Tensor) -> Tensor:
+        """Swap the names of both sides; where they are, the view says."""
+        return targets[:, self._sides.to(targets.device)]
+
+    def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the mean squared difference of the maps, over the joints that are seen."""
+        maps = output.float()
+        stride = self._stride(maps)
+        points, seen = targets[..., :2] / stride, targets[..., 2] > 0
+        height, width = maps.shape[-2:]
+        inside = (points >= 0).all(-1) & (points[..., 0] < width) & (points[..., 1] < height)
+        seen = (seen & inside).to(maps.dtype)
+        truth = kp.draw_maps(points, (height, width), self.sigma)
+        each = ((maps - truth) ** 2).sum((2, 3)) * seen
+        loss = each.sum() / seen.sum().clamp(min=1) / 10
+        if self.decode == "soft_argmax":
+            found, _ = kp.soft_argmax(maps)
+            away = F.smooth_l1_loss(found, points, reduction="none").sum(-1) * seen
+            loss = loss + away.sum() / seen.sum().clamp(min=1) / 10
+        return {"loss": loss}
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Return ``[B, J, 3]``: x, y in pixels of the input, and how sure the network is."""
+        maps = output.float()
+        points, peaks = kp.dark(maps, self.sigma) if self.decode == "dark" else kp.soft_argmax(maps)
+        return torch.cat([points * self._stride(maps), peaks[..., None]], -1)
+
+    def _stride(self, maps: Tensor) -> Tensor:
+        return maps.new_tensor(self.input_size[::-1]) / maps.new_tensor(maps.shape[-2:][::-1])
+
+    def measure(self, predictions: Tensor, targets: Tensor) -> Report:
+        """Return PCK@0.2 of the torso, PCKh@0.5 of the head, and OKS AP."""
+        summary: dict[str, float | None] = {}
+        table: list[dict[str, Any]] = [{"joint": joint} for joint in self.joints]
+        for name, length, share in (
+            ("pck", self._torso(), 0.2),
+            ("pckh", self._head(), 0.5),
+        ):
+            if length is None:
+                continue
+            reference = length(targets)
+            hits = pck_hits(predictions[..., :2], targets, reference, share)
+            summary[name], each = pck_summary(hits, self.joints)
+            counted = (~hits.isnan()).sum(0).tolist()
+            for row, count in zip(table, counted, strict=True):
+                row |= {name: each[row["joint"]], f"{name}_joints": count}
+        sigmas = torch.tensor([kp.sigma_of(joint) for joint in self.joints])
+        found = oks(predictions[..., :2], targets, _area(targets), sigmas)
+        known = ~found.isnan()
+        if bool(known.any()):
+            summary |= oks_ap(found[known], predictions[known, :, 2].mean(1))
+        return Report({k: v for k, v in summary.items() if v is not None}, table)
+
+    def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
+        """Return x, y in pixels of the picture that the person was cut out of."""
+        windows = torch.tensor(column_values(dataset, WINDOW))
+        view = central_view(geometry, len(predictions))
+        shares = view.to_canvas(predictions[..., :2]) / torch.tensor(geometry.canvas[::-1])
+        low, high = windows[:, None, :2], windows[:, None, 2:]
+        return torch.cat([low + shares * (high - low), predictions[..., 2:]], -1)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """Return the joints: x, y, and how sure the network is."""
+        return {"predicted_keypoints": predictions.tolist()}
+
+    def _torso(self) -> Any:
+        names = {joint: i for i, joint in enumerate(self.joints)}
+        wanted = ("left shoulder", "right shoulder", "left hip", "right hip")
+        if not all(name in names for name in wanted):
+            return None
+        shoulders = (names["left shoulder"], names["right shoulder"])
+        hips = (names["left hip"], names["right hip"])
+        # from the left shoulder to the right hip, as for Leeds Sports Pose
+        return partial(_torso, shoulders=shoulders, hips=hips)
+
+    def _head(self) -> Any:
+        names = {joint: i for i, joint in enumerate(self.joints)}
+        if "neck" not in names or "head top" not in names:
+            return None
+        return lambda truth: head_length(truth, names["neck"], names["head top"])
+
+
+def _torso(truth: Tensor, shoulders: tuple[int, int], hips: tuple[int, int]) -> Tensor:
+    """Return the torso's length; the other diagonal where one end of the first is not seen."""
+    first = torso_length(truth, (shoulders[0], shoulders[0]), (hips[1], hips[1]))
+    second = torso_length(truth, (shoulders[1], shoulders[1]), (hips[0], hips[0]))
+    return torch.where(first.isnan(), second, first)
+
+
+def _area(truth: Tensor) -> Tensor:
+    """Return the area of the box around the joints that are seen, in square pixels ``[N]``."""
+    seen = truth[..., 2:] > 0
+    low = truth[..., :2].masked_fill(~seen, torch.inf).amin(1)
+    high = truth[..., :2].masked_fill(~seen, -torch.inf).amax(1)
+    sides = (high - low).clamp(min=1)
+    return torch.where(seen.any(1)[:, 0], sides.prod(1), torch.ones(len(truth)))
+
+
+def _cut(
+    row: dict[str, Any],
+    index: int,
+    *,
+    image: str,
+    joints: str,
+    box: str | None,
+    canvas: tuple[int, int],
+    margin: float,
+) -> dict[str, Any]:
+    """Cut one person out and bring it to the canvas."""
+    height, width = canvas
+    try:
+        picture = decode(row[image]).convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"row {index}: not a readable image: {error}") from error
+    window = (0.0, 0.0, float(picture.width), float(picture.height))
+    if box is not None:
+        x0, y0, x1, y1 = (float(v) for v in row[box])
+        if not (x1 > x0 and y1 > y0):
+            raise InputError(f"row {index}: {box} {row[box]}: must be x0 < x1 and y0 < y1")
+        window = _window((x0, y0, x1, y1), width / height, margin)
+    scale_x, scale_y = width / (window[2] - window[0]), height / (window[3] - window[1])
+    moved = [
+        [(x - window[0]) * scale_x, (y - window[1]) * scale_y, float(seen > 0)]
+        for x, y, seen in row[joints]
+    ]
+    left, top = math.floor(window[0]), math.floor(window[1])
+    around = picture.crop((left, top, math.ceil(window[2]), math.ceil(window[3])))
+    part = (window[0] - left, window[1] - top, window[2] - left, window[3] - top)
+    shown = around.resize((width, height), RESAMPLE, box=part)
+    file = io.BytesIO()
+    shown.save(file, "PNG", compress_level=1)
+    return {image: {"bytes": file.getvalue(), "path": None}, joints: moved, WINDOW: list(window)}
+
+
+def _window(
+    box: tuple[float, float, float, float], aspect: float, margin: float
+) -> tuple[float, float, float, float]:
+    """Return the box enlarged by a margin, and in one direction to an aspect of width/height."""
+    x0, y0, x1, y1 = box
+    wide, tall = (x1 - x0) * (1 + margin), (y1 - y0) * (1 + margin)
+    wide, tall = max(wide, tall * aspect), max(tall, wide / aspect)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2

@@ -1,0 +1,227 @@
+"""Judge a model on a labelled split: ``python -m patchit_hf.evaluate FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchit_hf import cli
+from patchit_hf.console import guarded, say
+from patchit_hf.errors import InputError
+from patchit_hf.training_args import LoopArguments, arg
+
+DESCRIPTION = """\
+Judge a finetuned model on a labelled split, or frozen features by a probe.
+
+  python -m patchit_hf.evaluate runs/attributes-people --dataset ... --split test
+  python -m patchit_hf.evaluate runs/reid-peta --dataset OTHER        re-id across data sets
+  python -m patchit_hf.evaluate FOLDER --probe knn,linear --column hat
+  python -m patchit_hf.evaluate FOLDER --embed embeddings.parquet"""
+
+PROBES = ("knn", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments:
+    """What is judged, on what."""
+
+    model: str = arg("", "FOLDER", "model", "a folder or org/name[@revision]; see --init too")
+    dataset: str | None = arg(
+        None, "--dataset", "data", "as in pretraining; rendered people if left out"
+    )
+    split: str | None = arg(
+        None, "--split", "data", "the split; test by default, else what is held out"
+    )
+    gallery_split: str | None = arg(
+        None, "--gallery-split", "data", "re-id: the split that is searched, such as gallery"
+    )
+    train_split: str | None = arg(
+        None, "--train-split", "data", "--probe: what it learns from; train by default"
+    )
+    image_column: str | None = arg(None, "--image-column", "data", "image column")
+    fit: str | None = arg(
+        None, "--fit", "data", "squash or cover; as it was finetuned", choices=("squash", "cover")
+    )
+    crop_cache_gb: float = arg(8.0, "--crop-cache-gb", "data", "decoded crops kept on disk")
+    dataloader_num_workers: int = arg(2, "--workers", "data", "threads that decode")
+    bootstrap: int = arg(1000, "--bootstrap", "output", "samples of the 95 % intervals; 0 for none")
+    output_dir: str | None = arg(
+        None, "--output-dir", "output", "where to; evaluation/ in the model's folder by default"
+    )
+    probe: str | None = arg(
+        None, "--probe", "features", "knn, linear, or knn,linear: fit it on frozen features"
+    )
+    column: str | None = arg(None, "--column", "features", "--probe: the label column")
+    embed: str | None = arg(
+        None, "--embed", "features", "a parquet file for the embedding of every crop"
+    )
+    backbone: str | None = arg(
+        None, "--backbone", "features", "where FOLDER is random, timm[:tag] or a weights file"
+    )
+    input_size: str | None = arg(None, "--input-size", "features", "height x width of the input")
+    reestimate_batch_norm: bool = arg(
+        True,
+        "--reestimate-batch-norm",
+        "features",
+        "--probe, --embed: estimate batch statistics on the crops first",
+    )
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0:
+            raise InputError(f"--bootstrap {self.bootstrap}: must be at least 0")
+        if self.probe is not None and not set(self.kinds) <= set(PROBES):
+            raise InputError(f"--probe {self.probe!r}: knn, linear, or knn,linear")
+        if self.probe is not None and self.column is None:
+            raise InputError("--probe: needs --column, the label column")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The probes that are asked for."""
+        return tuple(str(self.probe).split(","))
+
+    @property
+    def decoding(self) -> LoopArguments:
+        """How crops are decoded."""
+        return LoopArguments(
+            image_column=self.image_column,
+            fit=self.fit or "squash",
+            crop_cache_gb=self.crop_cache_gb,
+            dataloader_num_workers=self.dataloader_num_workers,
+        )
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Judge as the words say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    (what,) = cli.parse(DESCRIPTION, argv, EvaluateArguments, prog="patchit_hf.evaluate")
+    if what.probe:
+        return _probe(what)
+    if what.embed:
+        return _embed(what)
+    return _score(what)
+
+
+def _score(what: EvaluateArguments) -> int:
+    import dataclasses
+
+    from patchit_hf.data.source import find_image_column
+    from patchit_hf.finetuned import FinetunedModel
+    from patchit_hf.scoring import open_judged, score, write_table
+
+    model = FinetunedModel.from_pretrained(what.model)
+    args = dataclasses.replace(what.decoding, fit=what.fit or model.fit)
+    split, name = open_judged(what.dataset, what.split, what.image_column)
+    gallery = None
+    if what.gallery_split is not None:
+        gallery, _ = open_judged(what.dataset, what.gallery_split, what.image_column)
+    scores = score(model, split, args, name=name, gallery=gallery, samples=what.bootstrap)
+    chosen_on = model.record["data"]
+    if what.split is None and (what.dataset or "people") == chosen_on.get("name"):
+        if chosen_on.get("validated_on") and chosen_on["validated_on"] in name:
+            say("note: the weights were chosen on these crops; a test split is the fairer judge")
+    folder = _output(what)
+    image = find_image_column(split, what.image_column, name)
+    write_table(folder / "predictions.parquet", scores.columns, split, image)
+    _write(folder, what, {"data": name, **scores.as_json()})
+    for line in lines(scores.figures):
+        say(line)
+    say(f"{folder}: metrics.json, predictions.parquet")
+    return 0
+
+
+def _probe(what: EvaluateArguments) -> int:
+    from patchit_hf.data.source import load_crops
+    from patchit_hf.finetune import parse_size
+    from patchit_hf.scoring import open_extractor, open_judged, probe_column
+
+    size = parse_size(what.input_size) if what.input_size else None
+    extractor = open_extractor(what.model, what.backbone, size)
+    crops = load_crops(what.dataset, split=what.train_split, image_column=what.image_column)
+    test, name = open_judged(what.dataset, what.split, what.image_column)
+    values = probe_column(
+        extractor,
+        crops.train,
+        test,
+        str(what.column),
+        what.kinds,
+        what.decoding,
+        reestimate=what.reestimate_batch_norm,
+    )
+    figures = {f"{kind}_balanced_accuracy": {"value": v} for kind, v in values.items()}
+    folder = _output(what)
+    record = {"data": name, "column": what.column, "figures": figures}
+    _write(folder, what, record)
+    for line in lines(figures):
+        say(f"{what.column}: {line}")
+    say(f"{folder}: metrics.json")
+    return 0
+
+
+def _embed(what: EvaluateArguments) -> int:
+    from patchit_hf.data.source import find_image_column
+    from patchit_hf.finetune import parse_size
+    from patchit_hf.labelled import open_crops_of
+    from patchit_hf.modeling import has_batch_norm
+    from patchit_hf.scoring import open_extractor, open_judged, write_table
+
+    size = parse_size(what.input_size) if what.input_size else None
+    extractor = open_extractor(what.model, what.backbone, size)
+    split, name = open_judged(what.dataset, what.split, what.image_column)
+    data = open_crops_of(split, extractor.geometry.canvas, what.decoding, name)
+    if what.reestimate_batch_norm and has_batch_norm(extractor.backbone):
+        extractor.reestimate(data)
+    features = extractor(data)
+    file = Path(str(what.embed))
+    image = find_image_column(split, what.image_column, name)
+    write_table(file, {"embedding": features.tolist()}, split, image)
+    say(f"{file}: {len(features)} embeddings of {features.shape[1]} numbers")
+    return 0
+
+
+def lines(figures: dict[str, dict[str, float]]) -> list[str]:
+    """Return a line a figure, with its interval."""
+    width = max(map(len, figures), default=0)
+    found = []
+    for name, entry in figures.items():
+        line = f"{name:{width}}  {100 * entry['value']:5.1f} %" if "value" in entry else name
+        if "low" in entry:
+            line += f"  ({100 * entry['low']:.1f} to {100 * entry['high']:.1f})"
+        found.append(line)
+    return found
+
+
+def _output(what: EvaluateArguments) -> Path:
+    if what.output_dir is not None:
+        return Path(what.output_dir)
+    folder = Path(what.model)
+    data = Path(what.dataset).name if what.dataset else "people"
+    words = "-".join(w for w in (data, what.split, what.column) if w)
+    if not folder.is_dir():
+        return Path("runs") / "evaluation" / words
+    return folder / "evaluation" / words
+
+
+def _write(folder: Path, what: EvaluateArguments, record: dict[str, Any]) -> None:
+    from patchit_hf.environment import command, versions
+    from patchit_hf.files import write_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    full = {"model": what.model, **record, "command": command(), "versions": versions()}
+    write_json(folder / "metrics.json", full)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""A backbone with the answer to a downstream task: built, trained parts chosen, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+
+from patchit_hf.downstream import task_class
+from patchit_hf.downstream.augment import Geometry
+from patchit_hf.downstream.base import DownstreamTask
+from patchit_hf.errors import InputError
+from patchit_hf.feature_maps import feature_map
+from patchit_hf.files import read_json
+from patchit_hf.publish.export import BACKBONE_FILE, CONFIG_FILE, FORMAT_VERSION, HEAD_FILE
+from patchit_hf.publish.load import creation_args, locate, read_config
+from patchit_hf.runs import DONE_FILE
+
+
+class FinetunedModel(nn.Module):
+    """A backbone and the head of a downstream task.
+
+    Args:
+        backbone: a timm model; its classifier answers where the task has no head.
+        head: takes unpooled features ``[B, C, H, W]``, or None.
+        frozen: whether the backbone is not trained; it then stays in evaluation mode.
+
+    Attributes:
+        task: the task, where the model was read back.
+        geometry: from crops to inputs, where the model was read back.
+        fit: how crops get to the canvas, where the model was read back.
+        record: its ``patchit.json``, where the model was read back.
+        mean: per channel, of crops in [0, 1].
+        std: per channel.
+    """
+
+    task: DownstreamTask
+    geometry: Geometry
+    fit: str
+    record: dict[str, Any]
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module | None, *, frozen: bool = False
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.frozen = backbone, head, frozen
+        self.register_buffer("mean", torch.zeros(3), persistent=False)
+        self.register_buffer("std", torch.ones(3), persistent=False)
+        if frozen:
+            kept = set(self.classifier_names())
+            for name, parameter in backbone.named_parameters():
+                parameter.requires_grad_(name in kept)
+
+    def classifier_names(self) -> list[str]:
+        """Return the names of the parameters of the backbone's classifier."""
+        if self.head is not None or not hasattr(self.backbone, "get_classifier"):
+            return []
+        backbone: Any = self.backbone
+        classifier = backbone.get_classifier()
+        mine = {id(p) for p in classifier.parameters()}
+        return [name for name, p in self.backbone.named_parameters() if id(p) in mine]
+
+    def set_statistics(self, mean: Any, std: Any) -> None:
+        """Set what inputs are normalised with."""
+        self.mean.copy_(torch.tensor(mean))
+        self.std.copy_(torch.tensor(std))
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return pictures ``[B, 3, H, W]`` in [0, 1] as the network sees them."""
+        return (x - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return unpooled features ``[B, C, h, w]`` of pictures ``[B, 3, H, W]`` in [0, 1]."""
+        return feature_map(self.backbone, self.normalize(x))
+
+    def forward(self, x: Tensor) -> Any:
+        """Return the head's output for pictures ``[B, 3, H, W]`` in [0, 1]."""
+        if self.head is None:
+            return self.backbone(self.normalize(x))
+        return self.head(self.features(x))
+
+    def train(self, mode: bool = True) -> FinetunedModel:
+        """Switch to training; a frozen backbone keeps its batch statistics."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def parameter_groups(self, weight_decay: float, layer_decay: float | None) -> Any:
+        """Return what the optimiser trains, deeper layers faster if ``layer_decay`` is below 1."""
+        if layer_decay is None:
+            return self
+        backbone: Any = self.backbone
+        groups = param_groups_layer_decay(backbone, weight_decay, layer_decay=layer_decay)
+        if self.head is not None:
+            groups.append({"params": list(self.head.parameters()), "weight_decay": weight_decay})
+        for group in groups:
+            group["params"] = [p for p in group["params"] if p.requires_grad]
+        return [group for group in groups if group["params"]]
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> FinetunedModel:
+        """Read a finetuned model back, in evaluation mode.
+
+        Args:
+            source: a folder, or ``org/name[@revision]`` on the Hub.
+            revision: branch, tag or commit on the Hub.
+
+        Raises:
+            InputError: if there is none.
+        """
+        location = locate(source, revision)
+        record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
+        entry = record.get("downstream")
+        if not isinstance(entry, dict):
+            raise InputError(
+                f"{location.name!r}: is no finetuned model; finetune it first, or give its "
+                "features to a probe (--probe)"
+            )
+        if record.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"{location.name!r}: {DONE_FILE} has format {record.get('format_version')!r}; "
+                f"this version of patchit_hf reads {FORMAT_VERSION}"
+            )
+        config = read_config(location)
+        try:
+            task = task_class(entry["task"]).from_kwargs(entry["kwargs"])
+            geometry = Geometry(*(tuple(entry[k]) for k in ("canvas", "window", "size")))
+            mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{location.name!r}: {DONE_FILE}: is damaged: {type(error).__name__} {error}"
+            ) from error
+        args = creation_args(config)
+        args.pop("pretrained_model_args", None)
+        backbone = timm.create_model(
+            config["architecture"], num_classes=task.num_classes, **args, **_size(config)
+        )
+        head = task.head(int(backbone.num_features))
+        files = [BACKBONE_FILE, CONFIG_FILE, *([HEAD_FILE] if head is not None else [])]
+        folder = location.fetch(*files)
+        model = cls(backbone, head)
+        _fill(backbone, folder / BACKBONE_FILE)
+        if head is not None:
+            _fill(head, folder / HEAD_FILE)
+        model.set_statistics(mean, std)
+        model.task, model.geometry, model.fit, model.record = task, geometry, fit, record
+        task.input_size = model.geometry.size
+        return model.eval()
+
+
+def _size(config: dict[str, Any]) -> dict[str, Any]:
+    cfg = config["pretrained_cfg"]
+    return {"img_size": cfg["input_size"][1:]} if cfg.get("fixed_input_size") else {}
+
+
+def _fill(module: nn.Module, file: Path) -> None:
+    try:
+        module.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(f"{file}: cannot be read: {text}") from error

@@ -1,0 +1,163 @@
+"""Labelled crops: opened, brought to the canvas, and cut down to a nested subset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from patchit_hf.data.draws import epoch_order
+from patchit_hf.data.source import find_image_column
+from patchit_hf.data.store import CropStore, LazyCrops, open_crops
+from patchit_hf.downstream.base import DownstreamTask
+from patchit_hf.errors import InputError
+from patchit_hf.training_args import LoopArguments
+
+SUBSET_SEED = 0  # subsets are the same for every model and seed, and nested
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Crops with their targets.
+
+    Attributes:
+        store: the decoded crops of a split.
+        rows: which of them are used, int64 ``[N]``.
+        targets: theirs, ``[N, ...]``.
+        name: what errors call the data.
+    """
+
+    store: CropStore | LazyCrops
+    rows: Tensor
+    targets: Tensor
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, chosen: Tensor) -> Labelled:
+        """Return a part, by places int64 ``[M]`` among the used rows."""
+        return Labelled(self.store, self.rows[chosen], self.targets[chosen], self.name)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield crops uint8 ``[B, 3, H, W]`` and their targets, in order."""
+        crops = self.store.batches(self.rows.split(size))
+        return zip(crops, self.targets.split(size), strict=True)
+
+
+def open_labelled(
+    dataset: Any,
+    task: DownstreamTask,
+    canvas: tuple[int, int],
+    args: LoopArguments,
+    *,
+    name: str,
+    main: bool = True,
+    which: Literal["usable", "scored", "all"] = "usable",
+) -> Labelled:
+    """Open a split.
+
+    Args:
+        dataset: the split, a ``datasets.Dataset``.
+        task: says which columns are its targets.
+        canvas: height and width that crops are brought to.
+        args: how crops are decoded.
+        name: what errors and progress call the data.
+        main: whether this process shows progress.
+        which: the rows that can be learnt from, those that an evaluation counts, or all.
+
+    Raises:
+        InputError: for missing columns, labels of another kind, damaged pictures, or no label.
+    """
+    if len(dataset) == 0:
+        raise InputError(f"{name}: it is empty")
+    column = find_image_column(dataset, args.image_column, name)
+    prepared = task.prepare(dataset, canvas)
+    try:
+        targets = task.targets(prepared)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    rows = torch.arange(len(targets))
+    if which != "all":
+        kept = task.usable(targets) if which == "usable" else task.scored(targets)
+        rows = kept.nonzero()[:, 0]
+    if len(rows) == 0:
+        raise InputError(f"{name}: not one of its {len(targets)} rows has a label for this task")
+    store = open_crops(
+        prepared,
+        column,
+        canvas,
+        args.fit,
+        cache_gb=args.crop_cache_gb,
+        workers=args.dataloader_num_workers,
+        main=main,
+        name=name,
+    )
+    return Labelled(store, rows, targets[rows], name)
+
+
+def open_crops_of(
+    dataset: Any, canvas: tuple[int, int], args: LoopArguments, name: str
+) -> Labelled:
+    """Open a split without labels: every row, and no targets.
+
+    Raises:
+        InputError: for damaged pictures, or none.
+    """
+    if len(dataset) == 0:
+        raise InputError(f"{name}: it is empty")
+    column = find_image_column(dataset, args.image_column, name)
+    store = open_crops(
+        dataset,
+        column,
+        canvas,
+        args.fit,
+        cache_gb=args.crop_cache_gb,
+        workers=args.dataloader_num_workers,
+        name=name,
+    )
+    rows = torch.arange(len(dataset))
+    return Labelled(store, rows, torch.zeros(len(rows), 0), name)
+
+
+def subset(
+    data: Labelled, task: DownstreamTask, fraction: float | None, shots: int | None
+) -> Labelled:
+    """Return a part of the labels; a smaller one is always inside a larger one.
+
+    Args:
+        data: the training rows.
+        task: says what counts as a unit (a row, or a person) and as a class.
+        fraction: share of the units, in (0, 1]; None for all.
+        shots: rows of each class instead; a row may count for several.
+
+    Raises:
+        InputError: for numbers out of range.
+    """
+    if fraction is not None and shots is not None:
+        raise InputError("--fraction and --shots: give one of both")
+    if fraction is None and shots is None:
+        return data
+    order = epoch_order(SUBSET_SEED, 0, len(data))
+    if shots is not None:
+        if shots < 1:
+            raise InputError(f"--shots {shots}: must be a whole number of at least 1")
+        shown = task.groups(data.targets)[order]
+        first = shown & (shown.cumsum(0) <= shots)
+        return data.select(order[first.any(1)].sort().values)
+    if not fraction or not 0 < fraction <= 1:
+        raise InputError(f"--fraction {fraction}: must be above 0 and at most 1")
+    units = task.units(data.targets)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order))
+    numbers = units.unique(return_inverse=True)[1]
+    firsts = torch.full((int(numbers.max()) + 1,), len(order)).scatter_reduce(
+        0, numbers, places, "amin"
+    )
+    count = math.ceil(fraction * len(firsts) - 1e-9)
+    limit = firsts.sort().values[count - 1]
+    return data.select((firsts[numbers] <= limit).nonzero()[:, 0])

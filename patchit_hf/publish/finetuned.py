@@ -1,0 +1,209 @@
+"""Write a finetuned model as a folder that timm, transformers and the Hub read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from patchit_hf.environment import command, hardware, versions
+from patchit_hf.files import save_weights, write_json
+from patchit_hf.publish.export import (
+    BACKBONE_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    HEAD_FILE,
+    pool_type,
+)
+from patchit_hf.runs import DONE_FILE
+
+if TYPE_CHECKING:
+    from patchit_hf.finetuner import Finetuner
+
+PIPELINE_TAGS = {"attributes": "image-classification", "action": "image-classification"}
+METRICS = {  # what the card calls them
+    "map": "mean AP",
+    "ma": "mean accuracy (mA)",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "class_accuracy": "accuracy (several classes)",
+    "mber": "mean balanced error rate, lower is better",
+    "class_map": "11-point mean AP (two classes)",
+    "balanced_accuracy": "balanced accuracy",
+    "rank1": "CMC rank 1",
+    "rank5": "CMC rank 5",
+    "rank10": "CMC rank 10",
+    "pck": "PCK@0.2 (torso)",
+    "pckh": "PCKh@0.5",
+    "ap": "OKS AP",
+    "ap50": "OKS AP 0.50",
+    "ap75": "OKS AP 0.75",
+}
+
+
+def export_finetuned(folder: Path, finetuner: Finetuner) -> Path:
+    """Write the model; ``patchit.json`` comes last and says that the rest is whole.
+
+    Args:
+        folder: where to; made if missing.
+        finetuner: with the trained model.
+
+    Returns:
+        The folder: ``model.safetensors`` (backbone, with its classifier where that is the head),
+        ``config.json`` (timm's, with label names), ``head.safetensors`` (the task's own head, if it
+        has one), ``README.md`` and ``patchit.json``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record, config = describe_finetuning(finetuner), finetuned_config(finetuner)
+    record = json.loads(json.dumps(record))
+    model = finetuner.model
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as draft_name:
+        draft = Path(draft_name)
+        save_weights(model.backbone, draft / BACKBONE_FILE)
+        if model.head is not None:
+            save_weights(model.head, draft / HEAD_FILE)
+        write_json(draft / CONFIG_FILE, config)
+        (draft / CARD_FILE).write_text(render_finetuned_card(record, config), encoding="utf-8")
+        for file in sorted(draft.iterdir()):
+            os.replace(file, folder / file.name)
+    write_json(folder / DONE_FILE, record)
+    return folder
+
+
+def describe_finetuning(finetuner: Finetuner) -> dict[str, Any]:
+    """Return what ``patchit.json`` says: command, task, data, training and results."""
+    task, geometry, initial = finetuner.task, finetuner.geometry, finetuner.initial
+    follower = finetuner.follower
+    steps = follower.done if follower else 0
+    return {
+        "format_version": FORMAT_VERSION,
+        "backbone": {"name": initial.name, "args": initial.args},
+        "downstream": {
+            "task": type(task).__module__.rpartition(".")[2],
+            "kwargs": task.kwargs,
+            "primary_metric": task.primary_metric,
+            "mean": [round(v, 6) for v in finetuner.model.mean.tolist()],
+            "std": [round(v, 6) for v in finetuner.model.std.tolist()],
+            "canvas": list(geometry.canvas),
+            "window": list(geometry.window),
+            "size": list(geometry.size),
+            "fit": finetuner.args.fit,
+            "init": initial.source,
+        },
+        "command": command(),
+        "config": finetuner.run.config,
+        "data": {
+            **finetuner.data_info,
+            "fingerprint": finetuner.data.store.fingerprint,
+            "train_crops": len(finetuner.data),
+            "eval_crops": len(finetuner.validation) if finetuner.validation else 0,
+        },
+        "training": {
+            "steps": steps,
+            "crops": steps * finetuner.share.batch,
+            "seconds": round(finetuner.seconds, 1),
+            "stopped": follower.stopped if follower else None,
+            "hardware": hardware(finetuner.accelerator),
+            "processes": finetuner.accelerator.num_processes,
+            "mixed_precision": finetuner.accelerator.mixed_precision,
+            "frozen": finetuner.args.freeze,
+            "seed": finetuner.args.seed,
+        },
+        "results": finetuner.results(),
+        "versions": versions(),
+    }
+
+
+def finetuned_config(finetuner: Finetuner) -> dict[str, Any]:
+    """Return ``config.json``: how timm and transformers build the network and feed it."""
+    task, geometry, initial = finetuner.task, finetuner.geometry, finetuner.initial
+    backbone: Any = finetuner.model.backbone
+    source: dict[str, Any] = dict(backbone.pretrained_cfg)
+    share = max(w / c for w, c in zip(geometry.window, geometry.canvas, strict=True))
+    cfg = {
+        "tag": f"patchit_{type(task).__module__.rpartition('.')[2]}",
+        "custom_load": False,
+        "input_size": [3, *geometry.size],
+        "fixed_input_size": bool(source.get("fixed_input_size", False)),
+        "interpolation": "bicubic",
+        "crop_pct": round(share, 4),
+        "crop_mode": "squash",
+        "mean": [round(v, 6) for v in finetuner.model.mean.tolist()],
+        "std": [round(v, 6) for v in finetuner.model.std.tolist()],
+        "num_classes": task.num_classes,
+        "first_conv": source.get("first_conv"),
+        "classifier": source.get("classifier"),
+        "license": "other",
+    }
+    config: dict[str, Any] = {
+        "architecture": initial.name,
+        "num_classes": task.num_classes,
+        "num_features": int(backbone.num_features),
+        "model_args": {k: v for k, v in initial.args.items() if not k.endswith("_rate")},
+        "pretrained_cfg": {key: value for key, value in cfg.items() if value is not None},
+    }
+    pool = initial.args.get("global_pool") or source.get("global_pool") or pool_type(backbone)
+    if pool:
+        config["global_pool"] = pool
+    if task.num_classes:
+        config["label_names"] = task.label_names
+        kind = "multi_label" if task.multi_label else "single_label"
+        config["problem_type"] = f"{kind}_classification"
+    return config
+
+
+def render_finetuned_card(record: dict[str, Any], config: dict[str, Any]) -> str:
+    """Return the model card of a finetuned model: Markdown with the Hub's metadata on top."""
+    template = files("patchit_hf.publish").joinpath("finetuned.md.jinja")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    figures = {
+        name.removeprefix("eval_"): value
+        for name, value in record["results"].items()
+        if name.startswith("eval_")
+    }
+    text = environment.from_string(template.read_text(encoding="utf-8")).render(
+        **record,
+        timm_config=config,
+        metadata=finetuned_metadata(record, figures).to_yaml(),
+        figures={METRICS.get(name, name): value for name, value in figures.items()},
+    )
+    return text + "\n"
+
+
+def finetuned_metadata(record: dict[str, Any], figures: dict[str, float]) -> ModelCardData:
+    """Return the Hub's metadata of a finetuned model."""
+    task, data = record["downstream"]["task"], record["data"]
+    tag = PIPELINE_TAGS.get(task, "image-feature-extraction")
+    measured = [
+        EvalResult(
+            task_type=tag,
+            task_name=task,
+            dataset_type=data["name"],
+            dataset_name=f"{data['name']}, {data.get('validated_on') or 'validation'}",
+            metric_type=name,
+            metric_name=METRICS.get(name, name),
+            metric_value=round(value, 4),
+        )
+        for name, value in figures.items()
+    ]
+    rendered = bool(data.get("rendered"))
+    return ModelCardData(
+        library_name="timm",
+        pipeline_tag=tag,
+        license="apache-2.0" if rendered and record["downstream"]["init"] == "random" else "other",
+        license_name=None if rendered else "see-the-data-set",
+        tags=["timm", "transformers", "patchit", "person", task],
+        model_name=f"{record['backbone']['name']}.patchit_{task}",
+        eval_results=measured or None,
+    )

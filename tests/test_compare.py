@@ -1,0 +1,119 @@
+"""The comparison: the same budget for all, finished cells kept, one honest table."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from patchit_hf.compare import main, named
+from patchit_hf.comparison import difference_interval, table
+from patchit_hf.data.people import load_people
+from patchit_hf.errors import InputError
+from patchit_hf.figures.label_efficiency import label_efficiency
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    people = load_people(600, num_proc=1)
+    for name, rows in (("train", range(120)), ("validation", range(120, 160)),
+                       ("test", range(160, 220))):  # fmt: skip
+        people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
+    return str(folder)
+
+
+def _words(folder, out):
+    return [
+        "--task", "action", "--dataset", folder, "--backbone", "test_resnet", "--init", "random",
+        "--init", "again=random", "--fractions", "0.5", "1", "--seeds", "2", "--learning-rates",
+        "1e-3", "3e-3", "--input-size", "48x24", "--max-steps", "2", "--batch-size", "16",
+        "--eval-every", "0", "--save-every", "0", "--bootstrap", "20", "--output-dir", str(out),
+        "--reference", "again",
+    ]  # fmt: skip
+
+
+def test_a_comparison_and_the_same_again(folder, tmp_path, capsys):
+    out = tmp_path / "compare"
+    assert main(_words(folder, out)) == 0
+    result = json.loads((out / "compare.json").read_text())
+    assert [(r["contender"], r["fraction"], r["labels"]) for r in result["rows"]] == [
+        ("random", 0.5, 60), ("again", 0.5, 60), ("random", 1.0, 120), ("again", 1.0, 120),
+    ]  # fmt: skip
+    # Both contenders are the same weights, so budget, order and augmentation are shown to be, too.
+    for first, second in zip(result["rows"][::2], result["rows"][1::2], strict=True):
+        assert first["values"] == second["values"]
+        assert second["difference"] == 0
+        assert second["interval"][0] <= 0 <= second["interval"][1]
+    assert len(result["trials"]) == 4
+    assert (out / "label_efficiency.png").stat().st_size > 10_000
+    text = (out / "compare.md").read_text()
+    assert text == capsys.readouterr().out
+    assert "| 60 | random |" in text
+    files = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
+    assert len(files) == 2 * (2 + 2 + 1)  # two rates and a second seed at 1, two seeds at 0.5
+
+    shutil.rmtree(next(p for p in files if "fraction-0.5" in str(p)).parent)
+    assert main(_words(folder, out)) == 0
+    again = json.loads((out / "compare.json").read_text())
+    assert [r["values"] for r in again["rows"]] == [r["values"] for r in result["rows"]]
+    same = [p for p, time in files.items() if p.stat().st_mtime_ns == time]
+    assert len(same) == len(files) - 1
+
+
+class _Tested:
+    def __init__(self, values):
+        self.values, self.count = torch.tensor(values), len(values)
+
+    def statistic(self, rows):
+        return {"m": float(self.values[rows].mean())}
+
+
+def test_an_interval_covers_the_difference_and_shrinks_with_the_rows():
+    torch.manual_seed(0)
+    wide = None
+    for count in (30, 3000):
+        second = [_Tested(torch.rand(count).tolist()) for _ in range(3)]
+        first = [_Tested((s.values + 0.2).tolist()) for s in second]
+        low, high = difference_interval(first, second, "m", 200)
+        assert low < 0.2 < high
+        assert wide is None or high - low < wide / 3
+        wide = high - low
+
+
+def test_names():
+    inits = ["random", "timm:a1_in1k", "x/runs/peta", "in=w.safetensors", "w.safetensors"]
+    assert named(inits) == {
+        "random": "random", "timm:a1_in1k": "timm:a1_in1k", "peta": "x/runs/peta",
+        "in": "w.safetensors", "w": "w.safetensors",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="two are called 'peta'"):
+        named(["a/peta", "b/peta"])
+
+
+def test_the_table_and_the_figure_of_one_fraction():
+    row = {"labels": 10, "contender": "random", "mean": 0.5, "deviation": None, "seeds": [0],
+           "figures": {"map": 0.5, "ma": 0.6}, "learning_rate": 1e-3, "fraction": 1}  # fmt: skip
+    better = {**row, "contender": "mine", "mean": 0.6, "difference": 0.1, "interval": [0.05, 0.2],
+              "gap_closed": 0.5}  # fmt: skip
+    result = {"primary_metric": "map", "rows": [row, better]}
+    lines = table(result).splitlines()
+    assert "| gap closed |" in lines[0]
+    assert "+10.0 (+5.0 to +20.0)" in lines[3]
+    assert "50 %" in lines[3]
+    assert label_efficiency(result) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--init", "random"], "name at least two"),
+        (["--init", "random", "--init", "a=random", "--seeds", "0"], "--seeds 0"),
+        (["--init", "random", "--init", "a=random", "--fractions", "2"], "--fractions 2.0"),
+        (["--init", "random", "--init", "a=random", "--reference", "b"], "--reference 'b'"),
+        (["--init", "random", "--init", "a=random", "--learning-rates", "0"], "--learning-rates"),
+    ],
+)
+def test_bad_input_is_one_line(words, message, capsys, tmp_path):
+    assert main([*words, "--output-dir", str(tmp_path / "x")]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""Evaluation: figures, intervals, tables and predictions of a checkpoint; probes; embeddings."""
+
+import json
+
+import datasets
+import pytest
+import torch
+
+from patchit_hf import FinetunedModel
+from patchit_hf.data.people import load_people
+from patchit_hf.evaluate import main
+from patchit_hf.finetune import main as finetune
+
+pytestmark = pytest.mark.usefixtures("with_people")
+
+SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16",
+         "--max-steps", "4", "--eval-every", "0", "--save-every", "0"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "data").mkdir()
+    people = load_people(600, num_proc=1)
+    for name, rows in (("train", range(200)), ("test", range(200, 260)),
+                       ("query", range(300, 320)), ("gallery", range(320, 380))):  # fmt: skip
+        people.select(rows).to_parquet(str(folder / "data" / f"{name}-00000-of-00001.parquet"))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, folder):
+    made = {}
+    for task in ("attributes", "reid", "pose", "action"):
+        made[task] = tmp_path_factory.mktemp("models") / task
+        words = ["--task", task, *SMALL, "--dataset", folder, "--split", "train"]
+        assert finetune([*words, "--output-dir", str(made[task])]) == 0
+    return made
+
+
+def _evaluate(model, folder, out, *words):
+    code = main([str(model), "--dataset", folder, "--output-dir", str(out), *map(str, words)])
+    assert code == 0
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("task", ["attributes", "reid", "pose", "action"])
+def test_figures_and_predictions(task, models, folder, tmp_path):
+    found = _evaluate(models[task], folder, tmp_path, "--bootstrap", 50)
+    model = FinetunedModel.from_pretrained(models[task])
+    entry = found["figures"][model.task.primary_metric]
+    assert entry["low"] <= entry["value"] <= entry["high"]
+    assert found["crops"] == 60
+    assert found["table"]
+    assert "test split" in found["data"]
+    table = datasets.Dataset.from_parquet(str(tmp_path / "predictions.parquet"))
+    assert len(table) == 60
+    assert table["person_id"][0] == load_people(600, num_proc=1)[200]["person_id"]
+    rows = datasets.load_dataset(folder, split="test")
+    kept = torch.tensor([table[name][:] for name in model.task.columns(torch.zeros(1, 99, 3))]).T \
+        if task == "attributes" else None  # fmt: skip
+    if task == "attributes":
+        targets = model.task.targets(rows)
+        again = model.task.measure(kept, targets).summary
+        assert again["map"] == pytest.approx(entry["value"], abs=1e-6)
+    elif task == "action":
+        names = rows.features["action"].names
+        right = [names[a] == p for a, p in zip(rows["action"], table["prediction"], strict=True)]
+        assert sum(right) / 60 == pytest.approx(entry["value"])
+
+
+def test_query_and_gallery(models, folder, tmp_path):
+    found = _evaluate(models["reid"], folder, tmp_path, "--split", "query", "--gallery-split",
+                      "gallery", "--bootstrap", 20)  # fmt: skip
+    assert found["crops"] == 80
+    queries = found["table"][0]
+    assert queries["queries"] + queries["skipped"] == 20
+
+
+def test_a_gallery_is_for_reid(models, folder, tmp_path, capsys):
+    code = main([str(models["action"]), "--dataset", folder, "--split", "query",
+                 "--gallery-split", "gallery", "--output-dir", str(tmp_path / "x")])  # fmt: skip
+    assert code == 2
+    assert "only re-identification" in capsys.readouterr().err
+
+
+def test_probes_of_frozen_features(models, folder, tmp_path):
+    found = _evaluate(models["action"], folder, tmp_path, "--probe", "knn,linear", "--column",
+                      "long_sleeves")  # fmt: skip
+    values = {k: v["value"] for k, v in found["figures"].items()}
+    assert set(values) == {"knn_balanced_accuracy", "linear_balanced_accuracy"}
+    assert all(0 < v < 1 for v in values.values())
+
+
+def test_a_probe_finds_what_can_be_seen(tmp_path):
+    """Bright and dark pictures are told apart by the features of an untrained network."""
+    from patchit_hf.scoring import open_extractor, probe_column
+    from patchit_hf.training_args import LoopArguments
+
+    from .conftest import make_crops
+
+    bright = [i % 2 for i in range(80)]
+    pictures = [p.point(lambda v, b=b: v // (3 - 2 * b)) for p, b in
+                zip(make_crops(80), bright, strict=True)]  # fmt: skip
+    rows = datasets.Dataset.from_dict({"image": pictures, "bright": bright})
+    rows = rows.cast_column("image", datasets.Image())
+    extractor = open_extractor("random", "test_resnet", (48, 24))
+    values = probe_column(extractor, rows.select(range(60)), rows.select(range(60, 80)), "bright",
+                          ("knn", "linear"), LoopArguments())  # fmt: skip
+    assert values == {"knn": 1.0, "linear": 1.0}
+
+
+def test_embeddings(models, folder, tmp_path):
+    file = tmp_path / "deep" / "e.parquet"
+    assert main([str(models["reid"]), "--dataset", folder, "--embed", str(file)]) == 0
+    table = datasets.Dataset.from_parquet(str(file))
+    assert len(table) == 60
+    assert "image" not in table.column_names
+    assert (
+        len(table[0]["embedding"])
+        == FinetunedModel.from_pretrained(models["reid"]).backbone.num_features
+    )
+    assert [p.name for p in file.parent.iterdir()] == ["e.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--probe", "svm", "--column", "hat"], "--probe 'svm'"),
+        (["--probe", "knn"], "needs --column"),
+        (["--bootstrap", "-1"], "--bootstrap -1"),
+        (["--split", "nose"], "--split 'nose'"),
+        (["--probe", "knn", "--column", "nose"], "'nose'"),
+    ],
+)
+def test_bad_input_is_one_line(words, message, models, folder, tmp_path, capsys):
+    code = main([str(models["action"]), "--dataset", folder, *words])
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
+    assert code == 2
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_a_pretrained_export_is_no_finetuned_model(tmp_path, capsys):
+    (tmp_path / "patchit.json").write_text('{"format_version": 1}')
+    assert main([str(tmp_path)]) == 2
+    assert "is no finetuned model" in capsys.readouterr().err
