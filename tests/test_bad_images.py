@@ -61,6 +61,7 @@ def test_a_run_goes_on_and_lists_them(tmp_path, folder, capsys, way, policy):
     assert code == 0, text
     data = json.loads((run / "patchit.json").read_text())["data"]
     assert (data["on_bad_image"], data["bad_images"]) == (policy, len(BAD) + 2)
+    assert f"| bad images | {len(BAD) + 2}, " in (run / "README.md").read_text()
     if way != "streamed":
         assert data["train_crops"] == 40 + (policy == "replace") * len(BAD)
     assert data["eval_crops"] == 12
