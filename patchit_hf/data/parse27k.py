@@ -243,7 +243,13 @@ def _make(
 def _feature(classes: tuple[str, ...], missing: bool) -> Any:
     if missing and classes == _YES:
         return datasets.Value("int64")
+    if missing and _two(classes):  # the second class is the positive one
+        return datasets.ClassLabel(names=[classes[2], classes[1]])
     return datasets.ClassLabel(names=list(classes[1:] if missing else classes))
+
+
+def _two(classes: tuple[str, ...]) -> bool:
+    return len(classes) == 3
 
 
 def _crops(
@@ -267,7 +273,7 @@ def _crops(
             padded_crop(picture, person["box"], size, padding).save(buffer, "PNG")
             row = {key: value for key, value in person.items() if key != "split"}
             for name, classes in CLASSES.items() if missing else ():
-                row[name] = int(row[name] == 1) if classes == _YES and row[name] else row[name] - 1
+                row[name] = int(row[name] == 1) if _two(classes) and row[name] else row[name] - 1
             image = {"bytes": buffer.getvalue(), "path": f"{person['person_id']}.png"}
             yield {"image": image, **row}
 

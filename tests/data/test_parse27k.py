@@ -5,6 +5,7 @@ import sqlite3
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from patchit_hf.crops import make_crops
@@ -19,6 +20,7 @@ from patchit_hf.data.parse27k import (
     mirror_labels,
     padded_crop,
 )
+from patchit_hf.downstream import create_downstream
 from patchit_hf.errors import InputError
 
 WIDTH, HEIGHT = 640, 480
@@ -104,8 +106,8 @@ def test_labels_that_are_not_there_as_finetuning_wants_them(folder):
     train = load_parse27k(folder, missing=True)["train"]
     assert train["HasBagInHandLeft"][:] == [-1, 1]
     assert train["HasBagInHandRight"][:] == [-1, 0]
-    assert train["Gender"][:] == [0, -1]
-    assert train.features["Gender"].names == ["male", "female"]
+    assert train["Gender"][:] == [1, -1]
+    assert train.features["Gender"].names == ["female", "male"]  # male is the positive class
     assert train.features["Orientation"].int2str(train["Orientation"][0]) == "left"
     assert train["Posture"][:] == [-1, -1]
 
@@ -199,6 +201,31 @@ def test_the_command_writes_what_finetuning_reads(folder, tmp_path, capsys):
     assert read["train"]["HasBagInHandLeft"][:] == [-1, 1]
     assert main([str(folder), str(out)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_papers_two_evaluations(folder):
+    """Classification counts N/A as a class, retrieval leaves it out and ranks the positive one."""
+    train = load_parse27k(folder, missing=True)["train"]
+    names = ["Orientation", "Gender", "HasBagInHandLeft", "HasBagInHandRight"]
+    task = create_downstream("attributes", train, columns=names, softmax=True, na="class")
+    assert task.outputs == [5, 3, 3, 3]
+    targets = torch.tensor([[2, 1, 1, 0], [2, 0, 1, -1], [0, 1, 0, -1], [-1, 0, 0, 1]])
+    parts = [
+        torch.nn.functional.one_hot(torch.where(targets[:, i] < 0, n - 1, targets[:, i]), n)
+        for i, n in enumerate(task.outputs)
+    ]
+    perfect = torch.cat(parts, 1).float()
+    summary = task.measure(perfect, targets).summary
+    assert summary == {"class_accuracy": 1.0, "mber": 0.0, "class_map": 1.0}
+    # One of four genders wrong, and the wrong one ranked above a right one.
+    wrong = perfect.clone()
+    wrong[1, 5:8] = torch.tensor([0.0, 1.0, 0.0])
+    summary = task.measure(wrong, targets).summary
+    assert summary["class_accuracy"] == pytest.approx((3 + 0.75) / 4)
+    assert summary["mber"] == pytest.approx((0.5 + 0) / 2 / 4)
+    assert summary["class_map"] < 1
+    mirrored = task.mirrored(targets[:1])
+    assert mirrored.tolist() == [[3, 1, 0, 1]]
 
 
 def _change(folder, statement):
