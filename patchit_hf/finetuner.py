@@ -11,20 +11,28 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
 from patchit_hf.data.draws import Draws
-from patchit_hf.data.feed import Share, count_steps, steps_per_epoch
-from patchit_hf.downstream.augment import Augmentation, Geometry, centre, vary
+from patchit_hf.data.feed import count_steps, steps_per_epoch
+from patchit_hf.downstream.augment import Geometry, centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.environment import create_accelerator, use_all_cores
-from patchit_hf.errors import InputError
 from patchit_hf.features import reestimate_batch_norm
 from patchit_hf.files import save_weights
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
+from patchit_hf.finetuning_setup import (
+    STATISTICS_CROPS,
+    augmentation_of,
+    crop_statistics,
+    freeze_unused,
+    sampled,
+    share_of,
+    try_once,
+)
 from patchit_hf.follow import Follower
 from patchit_hf.initial import Initial, reinitialize_last_stage
 from patchit_hf.labelled import Labelled
@@ -38,7 +46,6 @@ from patchit_hf.training_args import in_steps
 logger = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"  # among the checkpoints: the weights that did best so far
-STATISTICS_CROPS = 2000
 
 
 class Finetuner:
@@ -76,10 +83,10 @@ class Finetuner:
         self.data_info = {**known, **(data_info or {})}
         self.accelerator = create_accelerator(args, run.path)
         use_all_cores(self.accelerator)
-        self.augmentation = _augmentation(task, args)
+        self.augmentation = augmentation_of(task, args)
         task.fit(train.targets)
         task.input_size = geometry.size
-        self.share = _share(args, self.accelerator.process_index, self.accelerator.num_processes)
+        self.share = share_of(args, self.accelerator.process_index, self.accelerator.num_processes)
         self.max_steps = count_steps(args, len(train), self.share)
         per_epoch = steps_per_epoch(len(train), self.share)
         self.lr_at = schedule(args, self.max_steps, per_epoch)
@@ -168,8 +175,8 @@ class Finetuner:
         model = FinetunedModel(backbone, head, frozen=self.args.freeze)
         mean, std = self.initial.statistics or crop_statistics(self.data, self.geometry)
         model.set_statistics(mean, std)
-        _try(model, self.geometry, self.initial.name)
-        _freeze_unused(model, self.geometry)
+        try_once(model, self.geometry, self.initial.name)
+        freeze_unused(model, self.geometry)
         return model.to(memory_format=torch.channels_last)
 
     def _reestimate(self) -> None:
@@ -266,77 +273,6 @@ class Finetuner:
         return step
 
 
-def crop_statistics(
-    data: Labelled, geometry: Geometry
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return per-channel mean and deviation in [0, 1] of what the inputs show."""
-    total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
-    for crops, _ in data.select(sampled(len(data), STATISTICS_CROPS)).batches(100):
-        x = centre(crops, geometry)[0].double()
-        total += x.sum((0, 2, 3))
-        squares += x.square().sum((0, 2, 3))
-        count += x[:, 0].numel()
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(1e-4).sqrt()
-    return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
-
-
-def sampled(size: int, count: int) -> Tensor:
-    """Return at most ``count`` of ``size`` places, evenly spread and the same every time."""
-    return torch.linspace(0, size - 1, min(size, count)).round().long()
-
-
 def due(done: int, every: int) -> bool:
     """Return whether something that is done every so often is due."""
     return every > 0 and done % every == 0
-
-
-def _augmentation(task: DownstreamTask, args: FinetuningArguments) -> Augmentation:
-    import dataclasses
-
-    names = [f.name for f in dataclasses.fields(Augmentation)]
-    for key in args.augment:
-        if key not in names:
-            raise InputError(f"--augment: there is no option {key!r} (options: {', '.join(names)})")
-    return dataclasses.replace(task.augmentation, **args.augment)
-
-
-def _share(args: FinetuningArguments, rank: int, world: int) -> Share:
-    turns = args.gradient_accumulation_steps
-    if args.train_batch_size % (world * turns):
-        raise InputError(
-            f"--batch-size {args.train_batch_size}: must be a multiple of {world * turns} "
-            "(processes x gradient accumulation steps)"
-        )
-    return Share(args.train_batch_size, turns, rank, world)
-
-
-def _try(model: FinetunedModel, geometry: Geometry, name: str) -> None:
-    """Run the model once, so that what it cannot see is said before anything is written."""
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(torch.zeros(2, 3, *geometry.size))
-    except Exception as error:  # a network may fail in any way on a size it was not made for
-        text = " ".join(str(error).split())[:200]
-        height, width = geometry.size
-        raise InputError(
-            f"--input-size {height}x{width}: {name} cannot see such inputs: {text}"
-        ) from error
-
-
-def _freeze_unused(model: FinetunedModel, geometry: Geometry) -> None:
-    """Switch off gradients of parameters that the output does not depend on."""
-    model.eval()
-    output = model(torch.zeros(2, 3, *geometry.size))
-    parts = output.values() if isinstance(output, dict) else [output]
-    torch.stack([part.float().sum() for part in parts]).sum().backward()
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.requires_grad_(False)
-        parameter.grad = None
-
-
-def trained_weights(model: nn.Module) -> int:
-    """Return how many weights are trained."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -18,6 +18,7 @@ from patchit_hf.errors import InputError
 from patchit_hf.feature_maps import feature_map
 from patchit_hf.features import reestimate_batch_norm
 from patchit_hf.finetuned import FinetunedModel
+from patchit_hf.finetuning_setup import STATISTICS_CROPS, sampled
 from patchit_hf.initial import open_initial
 from patchit_hf.labelled import Labelled, open_crops_of, open_labelled
 from patchit_hf.metrics.bootstrap import bootstrap
@@ -25,8 +26,6 @@ from patchit_hf.modeling import has_batch_norm
 from patchit_hf.predict import predict
 from patchit_hf.probe import probe
 from patchit_hf.training_args import LoopArguments
-
-STATISTICS_CROPS = 2000
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class Extractor:
 
     def reestimate(self, data: Labelled) -> None:
         """Set batch statistics to those of whole crops."""
-        rows = torch.linspace(0, len(data) - 1, min(len(data), STATISTICS_CROPS)).round().long()
+        rows = sampled(len(data), STATISTICS_CROPS)
         parts = (c for c, _ in data.select(rows).batches(64) if len(c) > 1)
         reestimate_batch_norm(self.backbone, (self.inputs(crops) for crops in parts))
 

@@ -278,7 +278,7 @@ def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
     model = timm.create_model(f"local-dir:{export}", pretrained=True, num_classes=0)
     assert torch.equal(means["--no-reestimate-batch-norm"], model.bn1.running_mean)
     from patchit_hf.features import reestimate_batch_norm
-    from patchit_hf.finetuner import sampled
+    from patchit_hf.finetuning_setup import sampled
 
     assert not torch.equal(means["--reestimate-batch-norm"], model.bn1.running_mean)
     assert reestimate_batch_norm(model, [torch.rand(4, 3, 48, 24)]) > 0

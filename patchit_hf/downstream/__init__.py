@@ -13,7 +13,7 @@ from patchit_hf.errors import InputError
 if TYPE_CHECKING:
     from patchit_hf.downstream.base import DownstreamTask
 
-_SHARED = {"augment", "base", "columns", "heads", "keypoints"}  # what tasks are made of
+_SHARED = {"augment", "base", "columns", "heads", "keypoints", "windows"}  # what tasks are made of
 
 
 def list_downstream() -> list[str]:

@@ -11,8 +11,6 @@ aspect kept; what a window shows of outside the picture is black.
 
 from __future__ import annotations
 
-import io
-import math
 from functools import partial
 from typing import Any, Self
 
@@ -21,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.data.canvas import RESAMPLE, decode
 from patchit_hf.data.source import find_image_column
 from patchit_hf.downstream import keypoints as kp
 from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_view
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
+from patchit_hf.downstream.windows import WINDOW, cut_person
 from patchit_hf.errors import InputError
 from patchit_hf.metrics.keypoints import (
     head_length,
@@ -39,7 +37,6 @@ from patchit_hf.metrics.keypoints import (
 )
 
 COLUMNS, BOXES = ("keypoints",), ("bbox", "box")
-WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the picture
 DECODERS = ("dark", "soft_argmax")
 
 
@@ -150,7 +147,7 @@ class Task(DownstreamTask):
             }
         )
         cut = partial(
-            _cut, image=self.image_column, joints=self.column, box=self.box_column,
+            cut_person, image=self.image_column, joints=self.column, box=self.box_column,
             canvas=canvas, margin=self.margin,
         )  # fmt: skip
         return source.map(
@@ -280,50 +277,3 @@ def _area(truth: Tensor) -> Tensor:
     high = truth[..., :2].masked_fill(~seen, -torch.inf).amax(1)
     sides = (high - low).clamp(min=1)
     return torch.where(seen.any(1)[:, 0], sides.prod(1), torch.ones(len(truth)))
-
-
-def _cut(
-    row: dict[str, Any],
-    index: int,
-    *,
-    image: str,
-    joints: str,
-    box: str | None,
-    canvas: tuple[int, int],
-    margin: float,
-) -> dict[str, Any]:
-    """Cut one person out and bring it to the canvas."""
-    height, width = canvas
-    try:
-        picture = decode(row[image]).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"row {index}: not a readable image: {error}") from error
-    window = (0.0, 0.0, float(picture.width), float(picture.height))
-    if box is not None:
-        x0, y0, x1, y1 = (float(v) for v in row[box])
-        if not (x1 > x0 and y1 > y0):
-            raise InputError(f"row {index}: {box} {row[box]}: must be x0 < x1 and y0 < y1")
-        window = _window((x0, y0, x1, y1), width / height, margin)
-    scale_x, scale_y = width / (window[2] - window[0]), height / (window[3] - window[1])
-    moved = [
-        [(x - window[0]) * scale_x, (y - window[1]) * scale_y, float(seen > 0)]
-        for x, y, seen in row[joints]
-    ]
-    left, top = math.floor(window[0]), math.floor(window[1])
-    around = picture.crop((left, top, math.ceil(window[2]), math.ceil(window[3])))
-    part = (window[0] - left, window[1] - top, window[2] - left, window[3] - top)
-    shown = around.resize((width, height), RESAMPLE, box=part)
-    file = io.BytesIO()
-    shown.save(file, "PNG", compress_level=1)
-    return {image: {"bytes": file.getvalue(), "path": None}, joints: moved, WINDOW: list(window)}
-
-
-def _window(
-    box: tuple[float, float, float, float], aspect: float, margin: float
-) -> tuple[float, float, float, float]:
-    """Return the box enlarged by a margin, and in one direction to an aspect of width/height."""
-    x0, y0, x1, y1 = box
-    wide, tall = (x1 - x0) * (1 + margin), (y1 - y0) * (1 + margin)
-    wide, tall = max(wide, tall * aspect), max(tall, wide / aspect)
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    return x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2
