@@ -86,11 +86,12 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.figures.label_efficiency import label_efficiency
 
     plan = make_plan(what, args)
+    test = plan.test()[1]  # now, so that a wrong name is said before hours of training
     result = compare(plan)
     head = {
         "task": what.task,
         "dataset": what.dataset or "people",
-        "test": plan.test()[1],
+        "test": test,
         "backbone": what.backbone,
         "command": command(),
         "versions": versions(),

@@ -112,6 +112,7 @@ def test_the_table_and_the_figure_of_one_fraction():
         (["--init", "random", "--init", "a=random", "--fractions", "2"], "--fractions 2.0"),
         (["--init", "random", "--init", "a=random", "--reference", "b"], "--reference 'b'"),
         (["--init", "random", "--init", "a=random", "--learning-rates", "0"], "--learning-rates"),
+        (["--init", "random", "--init", "a=random", "--test-split", "nose"], "--split 'nose'"),
     ],
 )
 def test_bad_input_is_one_line(words, message, capsys, tmp_path):

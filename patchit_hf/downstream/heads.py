@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -73,8 +72,3 @@ class HeatMaps(nn.Module):
         """Return heat maps ``[B, J, H, W]``."""
         maps: Tensor = self.joints(self.up(features))
         return maps
-
-
-def pooled(features: Tensor) -> Tensor:
-    """Return averaged features ``[B, C]``."""
-    return F.adaptive_avg_pool2d(features, 1).flatten(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     caches (under `tmp_path`), no Xet. Other libraries that read `HF_ENDPOINT` or `HF_HOME` on
     import (transformers, datasets) want a process of their own: `hub.run`.
     """
-    constants = pytest.importorskip("huggingface_hub.constants")
-    session = pytest.importorskip("huggingface_hub.utils")
-    client = pytest.importorskip("huggingface_hub.hf_api")
+    constants = import_module("huggingface_hub.constants")
+    session = import_module("huggingface_hub.utils")
+    client = import_module("huggingface_hub.hf_api")
     server = Hub(tmp_path / "client").start()
     env = server.env()
     for name in os.environ.keys() - env.keys():

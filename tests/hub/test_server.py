@@ -7,14 +7,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
-
-from .server import Hub
-
-huggingface_hub = pytest.importorskip("huggingface_hub")
-
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi  # noqa: E402
-from huggingface_hub.errors import (  # noqa: E402
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -22,7 +18,9 @@ from huggingface_hub.errors import (  # noqa: E402
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils.sha import git_hash  # noqa: E402
+from huggingface_hub.utils.sha import git_hash
+
+from .server import Hub
 
 ID = "org/x"
 WEIGHTS = bytes(range(256)) * 4096
