@@ -1,0 +1,88 @@
+"""Convolutions with one position left: the numbers of torch's own, forward and backward."""
+
+import copy
+import itertools
+
+import pytest
+import timm
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from patchit_hf.point_convolution import PointConvolutions
+
+
+class Called(TorchDispatchMode):
+    """Counts convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.convolutions += func is torch.ops.aten.convolution.default
+        return func(*args, **(kwargs or {}))
+
+
+CASES = [
+    (size, kernel, stride, padding)
+    for size, kernel, stride, padding in itertools.product(
+        [(1, 1), (2, 2), (1, 2), (3, 1), (4, 4)], [1, 2, 3, (3, 1), 4], [1, 2], [0, 1, (1, 0)]
+    )
+    if all(
+        s + 2 * p >= k
+        for s, k, p in zip(
+            size,
+            (kernel, kernel) if isinstance(kernel, int) else kernel,
+            (padding, padding) if isinstance(padding, int) else padding,
+            strict=True,
+        )
+    )
+]
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), CASES)
+def test_it_is_the_convolution(size, kernel, stride, padding):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(5, 7, kernel, stride, padding).double()
+    x = torch.randn(3, 5, *size, dtype=torch.float64, requires_grad=True)
+    theirs = layer(x)
+    wanted = torch.autograd.grad(theirs.square().sum(), (x, layer.weight, layer.bias))
+    with PointConvolutions(), Called() as called:
+        ours = layer(x)
+    found = torch.autograd.grad(ours.square().sum(), (x, layer.weight, layer.bias))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(found, wanted)
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    top, left = (padding, padding) if isinstance(padding, int) else padding
+    covered = size[0] + top <= height and size[1] + left <= width
+    assert called.convolutions == (0 if theirs.shape[2:] == (1, 1) and covered else 1)
+
+
+@pytest.mark.parametrize("options", [{"groups": 5}, {"dilation": 2, "padding": 2}])
+def test_other_convolutions_are_called_as_they_are(options):
+    layer = torch.nn.Conv2d(5, 5, 3, **{"padding": 1, **options})
+    x = torch.randn(2, 5, 1, 1)
+    with PointConvolutions(), Called() as called:
+        ours = layer(x)
+    assert called.convolutions == 1
+    torch.testing.assert_close(ours, layer(x))
+
+
+def test_words_for_padding_and_pictures_without_a_batch():
+    x = torch.randn(5, 1, 1)
+    for layer in (torch.nn.Conv2d(5, 7, 3, padding="same"), torch.nn.Conv2d(5, 7, 3, padding=1)):
+        with PointConvolutions():
+            torch.testing.assert_close(layer(x), layer(x[None])[0])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "convnext_atto"])
+def test_networks_give_the_same_features_and_gradients(name):
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=0).double().eval()
+    ours = copy.deepcopy(theirs)
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    theirs(x).square().sum().backward()
+    with PointConvolutions():
+        ours(x).square().sum().backward()
+    for (key, p), q in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, msg=key)
