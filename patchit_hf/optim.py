@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import Muon, create_optimizer_v2, list_optimizers
 from torch import nn
 
 from patchit_hf.errors import InputError
+from patchit_hf.orthogonal import quicken
 from patchit_hf.training_args import LoopArguments, in_steps
 
 _FUSED = {"fused": True}  # torch's own: one pass over the weights
@@ -109,4 +110,6 @@ def create_optimizer(
         raise InputError(
             f"--optimizer-args {kwargs}: {name!r} does not take them ({error})"
         ) from error
+    if isinstance(optimizer, Muon):
+        quicken(optimizer)
     return optimizer
