@@ -52,8 +52,8 @@ def orthogonalize(
         return theirs
     x = x.float()
     x = x / (x.norm(2, dim=(-2, -1), keepdim=True) * safety_factor).clamp(min=eps)
-    x = _polynomial(x @ x.mT, steps, coefficients) @ x
-    return x.mT if tall else x
+    flat: Tensor = _polynomial(x @ x.mT, steps, coefficients) @ x
+    return flat.mT if tall else flat
 
 
 def _polynomial(gram: Tensor, steps: int, coefficients: Coefficients) -> Tensor:

@@ -3,7 +3,8 @@
 ``datasets`` lists such a folder once for each of its patterns and looks at every file, which takes
 most of an hour for a million pictures. What it would make of them is made here at once: an Arrow
 file of paths, in the same order, with the same splits and labels (but none for the folder of a
-split itself). Whatever is not plain (other files, splits by words in names) is left to it.
+split itself). Other files that it would pass over lie there unseen. Whatever it would read (tables
+of metadata, archives, splits by words in names, more other files than pictures) is left to it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import Any
 import datasets
 import pyarrow  # type: ignore[import-untyped]
 import pyarrow.compute  # type: ignore[import-untyped]
+from datasets.data_files import FILES_TO_IGNORE
+from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
 WORDS = {
@@ -33,6 +37,7 @@ SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _WORD = re.compile(rf"(^|[-._ 0-9/])({'|'.join(SPLIT_OF)})([-._ 0-9/]|$)")
 CHUNK = 10_000
 PICTURES = frozenset(ImageFolder.EXTENSIONS)
+READ = frozenset(_ALL_ALLOWED_EXTENSIONS)  # endings of what would be the data, were they the most
 
 
 def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None:
@@ -76,36 +81,57 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
 def _paths(root: Path) -> Iterator[tuple[str, Any]] | None:
     """Return the splits with their absolute paths; None where something is not plain."""
     parts: dict[str, list[Any]] = {}
+    found: dict[str, Counter[str]] = {}  # of each split, how many files have an ending
+    named = False  # whether names of other files have words for splits
     waiting = [""]
     while waiting:
         inside = waiting.pop()
         top, _, rest = inside.partition("/")
-        split = SPLIT_OF.get(top)
+        split = SPLIT_OF.get(top, "")
         if _WORD.search(rest if split else inside):
             return None
-        names: list[str] = []
+        endings = found.setdefault(split, Counter())
         with os.scandir(root / inside) as entries:
             while chunk := list(islice(entries, CHUNK)):
+                names = []
                 for entry in chunk:
+                    where = f"{inside}/{entry.name}" if inside else entry.name
                     if entry.name.startswith((".", "__")):
                         continue
-                    where = f"{inside}/{entry.name}" if inside else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(where)
-                    elif os.path.splitext(entry.name)[1].lower() not in PICTURES:
-                        return None
-                    elif _WORD.search(os.path.splitext(entry.name)[0]):
-                        return None
-                    else:
+                    elif (ending := os.path.splitext(entry.name)[1].lower()) in PICTURES:
+                        if _WORD.search(os.path.splitext(entry.name)[0]):
+                            return None
+                        endings[ending] += 1
                         names.append(f"{root}/{where}")
+                    elif _is_read(root / where):
+                        return None
+                    elif entry.name not in FILES_TO_IGNORE:
+                        endings[ending] += ending in READ
+                        named |= _WORD.search(os.path.splitext(entry.name)[0]) is not None
                 if names:
                     array = pyarrow.array(names, pyarrow.large_string())
-                    parts.setdefault(split or "", []).append(array)
-                    names = []
-    if "" in parts and len(parts) > 1:  # some in folders of splits, and some not
+                    parts.setdefault(split, []).append(array)
+    # Folders of splits come before words in names. Some pictures in them, and some not: not plain.
+    if "" in parts and (named or len(parts) > 1):
+        return None
+    if any(found[split].most_common(1)[0][0] not in PICTURES for split in parts):
         return None
     order = [name for name in ("", *WORDS) if name in parts]
     return iter([(name or "train", parts[name]) for name in order]) if order else None
+
+
+def _is_read(file: Path) -> bool:
+    """Say whether a single file that is no picture decides what ``datasets`` makes of a folder."""
+    if file.name == "README.md":
+        with file.open("rb") as text:
+            return text.read(3) == b"---"  # a header, which may say what the data are
+    return (
+        file.name in _ALL_METADATA_FILENAMES
+        or file.name in ("task.toml", "instruction.md")
+        or file.suffix.lower() in (".zip", ".eval")
+    )
 
 
 def _write(file: Path, paths: Any, features: Any) -> None:

@@ -1,5 +1,7 @@
 """A large folder of plain pictures: what is made of it in one walk is what datasets makes of it."""
 
+import zipfile
+
 import datasets
 import numpy as np
 import pytest
@@ -18,9 +20,20 @@ LAYOUTS = {
     "one folder": ["people/1.png", "people/0.png"],
     "hidden": ["a/1.png", "b/2.png", ".thumbs/3.png", "a/.4.png"],
     "names of persons": ["0001_c1/1.png", "0002_c1/2.png", "0001_c1/10.png"],
+    "other files": ["a.png", "b.png", "README.md", "Thumbs.db", "labels.csv", "run.log", "LICENSE"],
+    "other files in classes": ["cat/0.png", "cat/note.txt", "ant/7.png", "ant/8.png"],
+    "other files beside splits": ["train/1.png", "train/0.png", "val/2.png", "train.txt", "a.json"],
+    "other files in splits": ["train/1.png", "train/0.png", "train/a.xml", "test/3.png", "b.xml"],
+    "a folder of others": ["a.png", "b.png", "boxes/a.txt"],
+    "endings of two kinds": ["a.png", "b.png", "c.jpg", "a.txt"],
 }
 OTHERS = {
-    "another file": ["a.png", "metadata.csv"],
+    "a table": ["a.png", "metadata.csv"],
+    "more other files": ["a.png", "a.xml", "b.xml"],
+    "as many other files": ["a.png", "b.png", "a.xml", "b.xml"],
+    "a header": ["a.png", "b.png", "README.md with a header"],
+    "archives": ["a.png", "b.png", "more.zip"],
+    "words in names of others": ["a.png", "b.png", "train.txt"],
     "words in names": ["train_1.png", "test_1.png"],
     "words deeper down": ["data/train/1.png", "data/val/1.png"],
     "splits and more": ["train/1.png", "more/2.png"],
@@ -30,7 +43,13 @@ OTHERS = {
 def _make(folder, names):
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith("csv"):
+        if name.endswith(" with a header"):
+            header = "---\nconfigs:\n- config_name: default\n  data_files: a.png\n---\n"
+            (folder / name.removesuffix(" with a header")).write_text(header)
+        elif name.endswith(".zip"):
+            with zipfile.ZipFile(folder / name, "w") as archive:
+                archive.write(folder / "a.png", "c.png")
+        elif not name.lower().endswith((".png", ".jpg")):
             (folder / name).write_text("file_name,n\na.png,1\n")
         else:
             Image.fromarray(np.full((9, 9, 3), number, np.uint8)).save(folder / name)
@@ -44,7 +63,7 @@ def test_it_is_what_datasets_makes_of_it(tmp_path, layout):
     ours = index_pictures(folder, "state", tmp_path / "cache")
     assert list(ours) == list(theirs)
     for name, split in theirs.items():
-        if layout in ("splits", "splits by other names"):
+        if "splits" in layout and "classes" not in layout:
             split = split.remove_columns("label")  # which has the splits for classes
         assert ours[name].features == split.features
         assert ours[name].split == split.split
@@ -61,9 +80,10 @@ def test_what_is_not_plain_is_left_to_datasets(tmp_path, layout):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_large_folder_is_opened_by_it_and_found_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("others", [[], ["notes.txt", "train/b/labels.json"]])
+def test_a_large_folder_is_opened_by_it_and_found_again(tmp_path, monkeypatch, others):
     monkeypatch.setattr(opened, "FILES", 2)
-    folder = _make(tmp_path / "pictures", LAYOUTS["splits and classes"])
+    folder = _make(tmp_path / "pictures", LAYOUTS["splits and classes"] + others)
     first = source._open(str(folder), streaming=False)
     assert "pictures-" in first["train"].cache_files[0]["filename"]
     again = source._open(str(folder), streaming=False)
