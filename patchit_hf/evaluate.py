@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchit_hf import cli
 from patchit_hf.console import guarded, say
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import LoopArguments, arg
+
+if TYPE_CHECKING:
+    from patchit_hf.data.bad import BadImages
 
 DESCRIPTION = """\
 Judge a finetuned model on a labelled split, or frozen features by a probe.
@@ -44,6 +47,14 @@ class EvaluateArguments:
     fit: str | None = arg(
         None, "--fit", "data", "squash or cover; as it was finetuned", choices=("squash", "cover")
     )
+    on_bad_image: str = arg(
+        "raise",
+        "--on-bad-image",
+        "data",
+        "an image that is damaged, empty, huge or tiny: stop, or leave it out; bad_images.jsonl "
+        "beside the figures names each",
+        choices=("raise", "skip"),
+    )
     crop_cache_gb: float = arg(8.0, "--crop-cache-gb", "data", "decoded crops kept on disk")
     dataloader_num_workers: int = arg(2, "--workers", "data", "threads that decode")
     bootstrap: int = arg(1000, "--bootstrap", "output", "samples of the 95 % intervals; 0 for none")
@@ -69,6 +80,8 @@ class EvaluateArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.on_bad_image not in ("raise", "skip"):
+            raise InputError(f"--on-bad-image {self.on_bad_image!r}: must be one of raise, skip")
         if self.bootstrap < 0:
             raise InputError(f"--bootstrap {self.bootstrap}: must be at least 0")
         if self.probe is not None and not set(self.kinds) <= set(PROBES):
@@ -87,6 +100,7 @@ class EvaluateArguments:
         return LoopArguments(
             image_column=self.image_column,
             fit=self.fit or "squash",
+            on_bad_image=self.on_bad_image,
             crop_cache_gb=self.crop_cache_gb,
             dataloader_num_workers=self.dataloader_num_workers,
         )
@@ -129,8 +143,9 @@ def _score(what: EvaluateArguments) -> int:
             say("note: the weights were chosen on these crops; a test split is the fairer judge")
     folder = _output(what)
     image = find_image_column(split, what.image_column, name)
-    write_table(folder / "predictions.parquet", scores.columns, split, image)
-    _write(folder, what, {"data": name, **scores.as_json()})
+    judged = split.select(scores.columns["row"])
+    write_table(folder / "predictions.parquet", scores.columns, judged, image)
+    _write(folder, what, {"data": name, **scores.as_json()}, scores.bad)
     for line in lines(scores.figures):
         say(line)
     say(f"{folder}: metrics.json, predictions.parquet")
@@ -146,7 +161,7 @@ def _probe(what: EvaluateArguments) -> int:
     extractor = open_extractor(what.model, what.backbone, size)
     crops = load_crops(what.dataset, split=what.train_split, image_column=what.image_column)
     test, name = open_judged(what.dataset, what.split, what.image_column)
-    values = probe_column(
+    values, bad = probe_column(
         extractor,
         crops.train,
         test,
@@ -158,7 +173,7 @@ def _probe(what: EvaluateArguments) -> int:
     figures = {f"{kind}_balanced_accuracy": {"value": v} for kind, v in values.items()}
     folder = _output(what)
     record = {"data": name, "column": what.column, "figures": figures}
-    _write(folder, what, record)
+    _write(folder, what, record, bad)
     for line in lines(figures):
         say(f"{what.column}: {line}")
     say(f"{folder}: metrics.json")
@@ -181,7 +196,8 @@ def _embed(what: EvaluateArguments) -> int:
     features = extractor(data)
     file = Path(str(what.embed))
     image = find_image_column(split, what.image_column, name)
-    write_table(file, {"embedding": features.tolist()}, split, image)
+    rows = data.split_rows.tolist()
+    write_table(file, {"row": rows, "embedding": features.tolist()}, split.select(rows), image)
     say(f"{file}: {len(features)} embeddings of {features.shape[1]} numbers")
     return 0
 
@@ -209,12 +225,17 @@ def _output(what: EvaluateArguments) -> Path:
     return folder / "evaluation" / words
 
 
-def _write(folder: Path, what: EvaluateArguments, record: dict[str, Any]) -> None:
+def _write(
+    folder: Path, what: EvaluateArguments, record: dict[str, Any], bad: list[BadImages]
+) -> None:
+    from patchit_hf.data.bad import MANIFEST, settle
     from patchit_hf.environment import command, versions
     from patchit_hf.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
-    full = {"model": what.model, **record, "command": command(), "versions": versions()}
+    (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier evaluation
+    about = {"bad_images": settle(folder, *bad), "command": command(), "versions": versions()}
+    full = {"model": what.model, **record, **about}
     write_json(folder / "metrics.json", full)
 
 

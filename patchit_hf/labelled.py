@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from patchit_hf.data.bad import BadImages
 from patchit_hf.data.draws import epoch_order
 from patchit_hf.data.source import find_image_column
 from patchit_hf.data.store import CropStore, LazyCrops, open_crops
@@ -25,7 +26,7 @@ class Labelled:
     """Crops with their targets.
 
     Attributes:
-        store: the decoded crops of a split.
+        store: the decoded crops of a split, without bad images or with others in their place.
         rows: which of them are used, int64 ``[N]``.
         targets: theirs, ``[N, ...]``.
         name: what errors call the data.
@@ -38,6 +39,11 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def split_rows(self) -> Tensor:
+        """The rows of the split that the used crops are, int64 ``[N]``."""
+        return _origin(self.store)[self.rows]
 
     def select(self, chosen: Tensor) -> Labelled:
         """Return a part, by places int64 ``[M]`` among the used rows."""
@@ -58,6 +64,7 @@ def open_labelled(
     name: str,
     main: bool = True,
     which: Literal["usable", "scored", "all"] = "usable",
+    part: str | None = None,
 ) -> Labelled:
     """Open a split.
 
@@ -69,6 +76,11 @@ def open_labelled(
         name: what errors and progress call the data.
         main: whether this process shows progress.
         which: the rows that can be learnt from, those that an evaluation counts, or all.
+        part: what the list of bad images calls it; ``train`` for the usable rows, else
+            ``held_out``.
+
+    Bad images are errors, or, where ``args`` say so, left out; of the usable ones, which are
+    learnt from, another crop may stand for each, with its own label.
 
     Raises:
         InputError: for missing columns, labels of another kind, damaged pictures, or no label.
@@ -81,14 +93,40 @@ def open_labelled(
         targets = task.targets(prepared)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    rows = torch.arange(len(targets))
-    if which != "all":
-        kept = task.usable(targets) if which == "usable" else task.scored(targets)
-        rows = kept.nonzero()[:, 0]
-    if len(rows) == 0:
+    chosen = {"usable": task.usable, "scored": task.scored}.get(which)
+    kept = torch.ones(len(targets), dtype=torch.bool) if chosen is None else chosen(targets)
+    if not kept.any():
         raise InputError(f"{name}: not one of its {len(targets)} rows has a label for this task")
-    store = open_crops(
-        prepared,
+    learnt = which == "usable"
+    part = part or ("train" if learnt else "held_out")
+    store = _open(prepared, column, canvas, args, name, part, learnt=learnt, main=main)
+    rows = torch.arange(len(store))
+    if store.index is None:
+        rows = rows[kept]
+    else:
+        origin = _origin(store)
+        asked = rows if len(store) == len(targets) else origin  # the rows that they stand for
+        rows, targets = rows[kept[origin] & kept[asked]], targets[origin]
+    if len(rows) == 0:
+        raise InputError(f"{name}: not one of its readable crops has a label for this task")
+    return Labelled(store, rows, targets[rows], name)
+
+
+def _open(
+    dataset: Any,
+    column: str,
+    canvas: tuple[int, int],
+    args: LoopArguments,
+    name: str,
+    part: str,
+    *,
+    learnt: bool = False,
+    main: bool = True,
+) -> CropStore | LazyCrops:
+    """Open crops; a bad one is replaced in training alone, and is left out of what is judged."""
+    policy = args.on_bad_image if learnt or args.on_bad_image == "raise" else "skip"
+    return open_crops(
+        dataset,
         column,
         canvas,
         args.fit,
@@ -96,14 +134,24 @@ def open_labelled(
         workers=args.dataloader_num_workers,
         main=main,
         name=name,
+        bad=BadImages(policy, part=part),
+        beforehand=True,
     )
-    return Labelled(store, rows, targets[rows], name)
+
+
+def _origin(store: CropStore | LazyCrops) -> Tensor:
+    """Return the row of the split of each crop ``[N]``."""
+    return torch.arange(len(store)) if store.index is None else torch.from_numpy(store.index)
 
 
 def open_crops_of(
-    dataset: Any, canvas: tuple[int, int], args: LoopArguments, name: str
+    dataset: Any,
+    canvas: tuple[int, int],
+    args: LoopArguments,
+    name: str,
+    part: str = "held_out",
 ) -> Labelled:
-    """Open a split without labels: every row, and no targets.
+    """Open a split without labels: every readable row, and no targets.
 
     Raises:
         InputError: for damaged pictures, or none.
@@ -111,16 +159,8 @@ def open_crops_of(
     if len(dataset) == 0:
         raise InputError(f"{name}: it is empty")
     column = find_image_column(dataset, args.image_column, name)
-    store = open_crops(
-        dataset,
-        column,
-        canvas,
-        args.fit,
-        cache_gb=args.crop_cache_gb,
-        workers=args.dataloader_num_workers,
-        name=name,
-    )
-    rows = torch.arange(len(dataset))
+    store = _open(dataset, column, canvas, args, name, part)
+    rows = torch.arange(len(store))
     return Labelled(store, rows, torch.zeros(len(rows), 0), name)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from patchit_hf.data.bad import BadImages
 from patchit_hf.data.source import open_split
 from patchit_hf.downstream.augment import Geometry, centre
 from patchit_hf.downstream.columns import read_column
@@ -38,12 +39,14 @@ class Scores:
         table: one row per attribute, class, joint or the like.
         columns: predictions, one row a crop.
         crops: how many crops counted.
+        bad: the bad images that were left out, of each split.
     """
 
     figures: dict[str, dict[str, float]]
     table: list[dict[str, Any]]
     columns: dict[str, list[Any]]
     crops: int
+    bad: list[BadImages]
 
     def as_json(self) -> dict[str, Any]:
         """Return figures and table as JSON values."""
@@ -75,14 +78,23 @@ def score(
     task, geometry = model.task, model.geometry
     data = open_labelled(split, task, geometry.canvas, args, name=name, which="all")
     predictions, targets = predict(model, data, task, geometry)
-    shown = task.in_picture(predictions, geometry, task.prepare(split, geometry.canvas))
-    columns = {"row": list(range(len(predictions))), **task.columns(shown)}
+    bad = [data.store.bad]
+    rows = data.split_rows.tolist()
+    judged = task.prepare(split.select(rows), geometry.canvas)
+    columns = {"row": rows, **task.columns(task.in_picture(predictions, geometry, judged))}
     if gallery is not None:
         if not hasattr(task, "search"):
             raise InputError("--gallery-split: only re-identification searches a gallery")
         others = open_labelled(
-            gallery, task, geometry.canvas, args, name=f"{name} (gallery)", which="all"
+            gallery,
+            task,
+            geometry.canvas,
+            args,
+            name=f"{name} (gallery)",
+            which="all",
+            part="gallery",
         )
+        bad.append(others.store.bad)
         found, theirs = predict(model, others, task, geometry)
         targets[:, 2], theirs[:, 2] = 1, 2  # query and gallery
         predictions, targets = torch.cat([predictions, found]), torch.cat([targets, theirs])
@@ -98,7 +110,7 @@ def score(
         if count:
             for key, (low, high) in bootstrap(statistic, count, samples=samples).items():
                 figures.setdefault(key, {}).update(low=low, high=high)
-    return Scores(figures, report.table, columns, len(targets))
+    return Scores(figures, report.table, columns, len(targets), bad)
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,7 @@ def probe_column(
     args: LoopArguments,
     *,
     reestimate: bool = True,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], list[BadImages]]:
     """Fit kNN or a linear classifier on frozen features; balanced accuracy on the test split.
 
     Args:
@@ -174,26 +186,31 @@ def probe_column(
         args: how crops are decoded.
         reestimate: estimate batch statistics on the training crops first.
 
+    Returns:
+        The balanced accuracy of each kind, and the bad images that were left out of each split.
+
     Raises:
         InputError: for a column that is missing or no label.
     """
     label = read_column(train, column)
-    found = []
-    for number, split in enumerate((train, test)):
+    found, bad = [], []
+    for number, (split, part) in enumerate(((train, "train"), (test, "held_out"))):
         targets = label.encode(split)
-        data = open_crops_of(split, extractor.geometry.canvas, args, f"{column} ({number})")
+        data = open_crops_of(split, extractor.geometry.canvas, args, f"{column} ({part})", part)
+        bad.append(data.store.bad)
+        targets = targets[data.split_rows]
         kept = (targets >= 0).nonzero()[:, 0]
         if len(kept) == 0:
             raise InputError(f"column {column!r}: has no label")
-        part = data.select(kept)
+        labelled = data.select(kept)
         if number == 0 and reestimate and has_batch_norm(extractor.backbone):
-            extractor.reestimate(part)
-        found.append((extractor(part).numpy(), targets[kept].numpy()))
+            extractor.reestimate(labelled)
+        found.append((extractor(labelled).numpy(), targets[kept].numpy()))
     (features, labels), (others, truth) = found
     if len(np.unique(labels)) < 2:
         raise InputError(f"column {column!r}: the training crops have fewer than two classes")
     values = probe(features, labels, others, truth)
-    return {kind: values[kind] for kind in kinds}
+    return {kind: values[kind] for kind in kinds}, bad
 
 
 def write_table(path: Path, columns: dict[str, list[Any]], split: Any, image: str) -> None:

@@ -122,6 +122,15 @@ class LoopArguments:
     dataloader_num_workers: int = arg(
         2, "--workers", "data", "threads or processes that decode", identity=False
     )
+    on_bad_image: str = arg(
+        "raise",
+        "--on-bad-image",
+        "data",
+        "an image that is damaged, empty, huge or tiny: stop, leave it out, or take another crop "
+        "in its place; the run's bad_images.jsonl names each",
+        identity=False,
+        choices=_ON_BAD,
+    )
     eval_steps: float = arg(
         0.2,
         "--eval-every",
@@ -233,15 +242,6 @@ class TrainingArguments(LoopArguments):
         InputError: for a value that is out of range, named by its flag.
     """
 
-    on_bad_image: str = arg(
-        "raise",
-        "--on-bad-image",
-        "data",
-        "an image that is damaged, empty, huge or tiny: stop, leave it out, or take another crop "
-        "in its place; the run's bad_images.jsonl names each",
-        identity=False,
-        choices=_ON_BAD,
-    )
     max_eval_crops: int = arg(
         300,
         "--max-eval-crops",

@@ -105,9 +105,12 @@ def test_a_probe_finds_what_can_be_seen(tmp_path):
     rows = datasets.Dataset.from_dict({"image": pictures, "bright": bright})
     rows = rows.cast_column("image", datasets.Image())
     extractor = open_extractor("random", "test_resnet", (48, 24))
-    values = probe_column(extractor, rows.select(range(60)), rows.select(range(60, 80)), "bright",
-                          ("knn", "linear"), LoopArguments())  # fmt: skip
+    values, bad = probe_column(
+        extractor, rows.select(range(60)), rows.select(range(60, 80)), "bright",
+        ("knn", "linear"), LoopArguments(),
+    )  # fmt: skip
     assert values == {"knn": 1.0, "linear": 1.0}
+    assert not any(images.found for images in bad)
 
 
 def test_embeddings(models, folder, tmp_path):

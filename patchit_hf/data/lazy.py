@@ -76,7 +76,7 @@ class LazyCrops:
         try:
             return load_row(self.rows, row, self.canvas, self.fit, self.bad.name)
         except BadImageError as error:
-            if self.bad.policy != "replace":
+            if self.bad.policy != "replace" or self.index is not None:
                 found.append(bad_image(self.rows, row, error, self.bad.part, "left out"))
                 if self.index is not None:
                     raise InputError(f"{error}; it was readable when the run began") from error

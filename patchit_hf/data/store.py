@@ -105,6 +105,7 @@ def open_crops(
     main: bool = True,
     name: str = "data set",
     bad: BadImages | None = None,
+    beforehand: bool = False,
 ) -> CropStore | LazyCrops:
     """Open a map-style data set as decoded crops.
 
@@ -122,6 +123,9 @@ def open_crops(
         main: whether this process shows progress.
         name: what errors and the progress bar call the data.
         bad: what is done about bad images, and takes note of them; they are errors by default.
+        beforehand: settle which images stand for which before any is asked for, so that labels can
+            follow: ``index`` of what is returned says it. Images decoded on the fly are all decoded
+            once for it.
 
     Raises:
         InputError: for an image that cannot be decoded, unless ``bad`` says otherwise.
@@ -135,7 +139,7 @@ def open_crops(
     lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset._fingerprint}", bad)
     if size > cache_gb * 1e9:
         logger.info("%s: %.1f GB of crops, decoded on the fly", name, size / 1e9)
-        return _without_bad(lazy, note, main=main)
+        return _without_bad(lazy, note, beforehand, main=main)
     if note is None or not on_disk:
         array = np.empty(shape, dtype=np.uint8)
         return _store(array, *_fill(array, lazy, main=main), lazy)
@@ -144,7 +148,7 @@ def open_crops(
         note.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(note.parent).free < size + 10**9:
             logger.warning("%s: no room for %.1f GB of crops in %s", name, size / 1e9, note.parent)
-            return _without_bad(lazy, note, main=main)
+            return _without_bad(lazy, note, beforehand, main=main)
         _write(pixels, note, shape, lazy, main=main)
     known = json.loads(note.read_text(encoding="utf-8"))
     array = np.memmap(pixels, np.uint8, "r", shape=shape)
@@ -162,23 +166,28 @@ def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path 
 
 def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
     """Return the crops as the policy has them."""
-    bad = crops.bad
+    index = _index(found, crops)
+    if index is not None and crops.bad.policy == "skip":
+        fingerprint += "-without-bad"
+    return CropStore(array, fingerprint, crops.bad, index)
+
+
+def _index(found: Found, crops: LazyCrops) -> NDArray[np.int64] | None:
+    """Return the row of each crop as the policy has it, None for all in order; take note of all."""
+    bad, count = crops.bad, len(crops.rows)
     if not found:
-        return CropStore(array, fingerprint, bad)
-    if len(found) == len(array):
+        return None
+    if len(found) == count:
         bad.add(next(iter(found.values())))
-        raise none_left(bad, len(array))
-    index = np.arange(len(array))
+        raise none_left(bad, count)
+    index = np.arange(count)
     for row, image in found.items():
         became = image.became
         if bad.policy == "replace":
-            index[row] = next(r for r in _substitutes(row, len(array)) if r not in found)
+            index[row] = next(r for r in _substitutes(row, count) if r not in found)
             became = f"row {crops.rows.original(int(index[row]))} stands for it"
         bad.add(replace(image, part=bad.part, became=became))
-    if bad.policy == "skip":
-        index = np.delete(index, list(found))
-        fingerprint += "-without-bad"
-    return CropStore(array, fingerprint, bad, index)
+    return np.delete(index, list(found)) if bad.policy == "skip" else index
 
 
 def _substitutes(row: int, size: int) -> Iterator[int]:
@@ -188,12 +197,12 @@ def _substitutes(row: int, size: int) -> Iterator[int]:
         attempt += 1
 
 
-def _without_bad(crops: LazyCrops, note: Path | None, *, main: bool) -> LazyCrops:
-    """Leave out bad images before training starts, where they are to be left out.
+def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main: bool) -> LazyCrops:
+    """Settle before training starts which images are bad, where the policy needs that.
 
     All images are decoded for it, once: which are bad is kept.
     """
-    if crops.bad.policy != "skip":
+    if crops.bad.policy != "skip" and not (beforehand and crops.bad.policy == "replace"):
         return crops
     file = note and note.with_suffix(".bad.json")
     if file and file.exists():
@@ -203,12 +212,8 @@ def _without_bad(crops: LazyCrops, note: Path | None, *, main: bool) -> LazyCrop
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             _replace(file, json.dumps(_found_as_json(found)))
-    for image in found.values():
-        crops.bad.add(replace(image, part=crops.bad.part))
-    if len(found) == len(crops):
-        raise none_left(crops.bad, len(crops))
-    if found:
-        crops.index = np.delete(np.arange(len(crops)), list(found))
+    crops.index = _index(found, crops)
+    if crops.index is not None and crops.bad.policy == "skip":
         crops.fingerprint += "-without-bad"
     return crops
 

@@ -34,22 +34,27 @@ def cut_person(
         margin: how much larger than the box the window is.
 
     Returns:
-        The row with picture and joints on the canvas, and the window in pixels of the picture.
+        The row with picture and joints on the canvas, and the window in pixels of the picture. A
+        picture that cannot be decoded stays as it is, for whoever opens it to say so; none of its
+        joints is seen.
 
     Raises:
-        InputError: for a damaged picture or a box without area.
+        InputError: for a box without area.
     """
     height, width = canvas
-    try:
-        picture = decode(row[image]).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"row {index}: not a readable image: {error}") from error
-    window = (0.0, 0.0, float(picture.width), float(picture.height))
+    window = (0.0, 0.0, float(width), float(height))
     if box is not None:
         x0, y0, x1, y1 = (float(v) for v in row[box])
         if not (x1 > x0 and y1 > y0):
             raise InputError(f"row {index}: {box} {row[box]}: must be x0 < x1 and y0 < y1")
         window = _window((x0, y0, x1, y1), width / height, margin)
+    try:
+        picture = decode(row[image]).convert("RGB")
+    except Exception:  # a decoder may raise anything at all on damaged bytes
+        unseen = [[0.0, 0.0, 0.0] for _ in row[joints]]
+        return {image: row[image], joints: unseen, WINDOW: list(window)}
+    if box is None:
+        window = (0.0, 0.0, float(picture.width), float(picture.height))
     scale_x, scale_y = width / (window[2] - window[0]), height / (window[3] - window[1])
     moved = [
         [(x - window[0]) * scale_x, (y - window[1]) * scale_y, float(seen > 0)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from patchit_hf.data.bad import settle
 from patchit_hf.environment import command, hardware, versions
 from patchit_hf.files import save_weights, write_json
 from patchit_hf.publish.export import (
@@ -80,9 +81,13 @@ def export_finetuned(folder: Path, finetuner: Finetuner) -> Path:
 
 
 def describe_finetuning(finetuner: Finetuner) -> dict[str, Any]:
-    """Return what ``patchit.json`` says: command, task, data, training and results."""
+    """Return what ``patchit.json`` says: command, task, data, training and results.
+
+    The list of bad images in the run's folder is brought up to date.
+    """
     task, geometry, initial = finetuner.task, finetuner.geometry, finetuner.initial
     follower = finetuner.follower
+    parts = [p.store.bad for p in (finetuner.data, finetuner.validation) if p is not None]
     steps = follower.done if follower else 0
     return {
         "format_version": FORMAT_VERSION,
@@ -106,6 +111,8 @@ def describe_finetuning(finetuner: Finetuner) -> dict[str, Any]:
             "fingerprint": finetuner.data.store.fingerprint,
             "train_crops": len(finetuner.data),
             "eval_crops": len(finetuner.validation) if finetuner.validation else 0,
+            "on_bad_image": finetuner.args.on_bad_image,
+            "bad_images": settle(finetuner.run.path, *parts),
         },
         "training": {
             "steps": steps,
