@@ -84,7 +84,10 @@ def make_tars(folder: Path, rows: int) -> None:
 
 
 def make_pictures(folder: Path, rows: int) -> None:
-    """Write a folder of pictures below ``FOLDERS`` others, as hard links of the different ones."""
+    """Write a folder of pictures below ``FOLDERS`` others, as hard links of the different ones.
+
+    Some files that are no pictures lie among them, as they do in people's folders.
+    """
     different = pictures()
     store = folder.with_name(f"{folder.name}-store")
     store.mkdir(parents=True)
@@ -95,3 +98,5 @@ def make_pictures(folder: Path, rows: int) -> None:
         inside.mkdir(parents=True)
         for row in range(part * rows // FOLDERS, (part + 1) * rows // FOLDERS):
             os.link(store / f"{picture_of(row)}.jpg", inside / name_of(row))
+        (inside / "Thumbs.db").write_bytes(b"\0")
+    (folder / "notes.txt").write_text("Where these pictures come from.\n")

@@ -7,12 +7,15 @@ whole crops. The first row is the network before any training.
     python benchmarks/patch_tasks.py --dataset path/to/peta --work runs/patch-tasks
 
 needs crops with splits ``train``, ``validation`` and ``test`` and the named binary columns.
-Finished runs are kept in ``--work`` and not repeated. ``--seeds 0`` makes a first look of it.
+Rows that the output has are not made again, and several commands may add theirs to one output, such
+as one for each of ``--seeds 0``, ``--seeds 1`` and ``--seeds 2``. Pretrained networks are kept in
+``--work``.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import statistics
 import subprocess
@@ -28,7 +31,7 @@ import torch
 from patchit_hf import create_task
 from patchit_hf.audit import audit
 from patchit_hf.data.store import open_crops
-from patchit_hf.environment import versions
+from patchit_hf.environment import command, versions
 from patchit_hf.features import pooled_features, reestimate_batch_norm, whole_crops
 from patchit_hf.modeling import BackboneSpec
 from patchit_hf.probe import probe
@@ -42,6 +45,7 @@ COLUMNS = (
     "hairLong",
 )
 TASKS = ("position", "people", "shuffle", "scale", "pair", "jigsaw", "context")
+NONE = "none (random weights)"
 CROPS = 3000  # training crops that the probes learn from
 
 
@@ -101,43 +105,66 @@ def backbone_of(name: str | None, seed: int, args: argparse.Namespace) -> tuple[
     """Return a backbone and the task that says how it sees crops; None for random weights."""
     if name is None:
         torch.manual_seed(seed)
-        task = create_task("position")
-        record = json.loads((Path(args.work) / f"position-{seed}" / "patchit.json").read_text())
-        backbone = timm.create_model(args.backbone, num_classes=0)
-    else:
-        folder = Path(args.work) / f"{name}-{seed}"
-        record = json.loads((folder / "patchit.json").read_text())
-        task = create_task(name, **record["task"]["kwargs"])
-        backbone = timm.create_model(
-            f"local-dir:{folder.resolve()}", pretrained=True, num_classes=0
-        )
-    task.transform.mean, task.transform.std = record["data"]["mean"], record["data"]["std"]
-    return backbone.eval(), task
+        seen_as = next(iter(read(args)["normalisation"]))
+        return timm.create_model(args.backbone, num_classes=0).eval(), task_of(seen_as, args)
+    folder = Path(args.work) / f"{name}-{seed}"
+    backbone = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True, num_classes=0)
+    return backbone.eval(), task_of(name, args)
+
+
+def task_of(name: str, args: argparse.Namespace) -> Any:
+    """Return a task with the crops' mean and deviation; every run found the same ones."""
+    task, known = create_task(name), read(args)["normalisation"][name]
+    task.transform.mean, task.transform.std = known["mean"], known["std"]
+    return task
 
 
 def row(name: str | None, seed: int, args: argparse.Namespace, data: Any) -> dict[str, Any]:
     """Measure one task and seed."""
-    result: dict[str, Any] = {"task": name or "none (random weights)", "seed": seed}
+    result: dict[str, Any] = {"task": name or NONE, "seed": seed}
     if name is not None:
         record = pretrain(name, seed, args)
+        write(args, normalisation={name: {key: record["data"][key] for key in ("mean", "std")}})
         result |= {
             "accuracy": record["results"]["eval_accuracy"],
             "chance": record["results"]["chance"],
             "megapixels": record["training"]["pixels"] / 1e6,
-            "command": record["command"],
+            "pretraining": record["command"],
+            "hardware": record["training"]["hardware"],
         }
     for statistics_of in ("crops", "exported"):
         backbone, task = backbone_of(name, seed, args)
         values = probes(backbone, task, *data, estimate=statistics_of == "crops")
         result |= {f"{kind}_{statistics_of}": value for kind, value in values.items()}
-    return result
+    return {**result, "command": command(), "versions": versions()}
 
 
 def shortcuts(name: str, args: argparse.Namespace) -> dict[str, float]:
     """Held-out accuracy of each shortcut classifier."""
-    _, task = backbone_of(name, args.seeds[0], args)
     train, held_out = load("train", 2000, args)[0], load("validation", None, args)[0]
-    return dict(audit(task, train, held_out).baselines)
+    return dict(audit(task_of(name, args), train, held_out).baselines)
+
+
+def read(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the output has."""
+    file = Path(f"{args.output}.json")
+    empty: dict[str, Any] = {"columns": COLUMNS, "normalisation": {}, "shortcuts": {}, "rows": []}
+    return json.loads(file.read_text()) if file.exists() else empty
+
+
+def write(args: argparse.Namespace, **more: Any) -> None:
+    """Add rows, shortcuts or normalisation to the output, and make the table anew."""
+    with (Path(args.work) / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = read(args)
+        for key, value in more.items():
+            found[key] = found[key] + value if key == "rows" else {**found[key], **value}
+        order = dict.fromkeys([NONE, *TASKS, *(r["task"] for r in found["rows"])])
+        found["rows"].sort(key=lambda r: (list(order).index(r["task"]), r["seed"]))
+        draft = Path(f"{args.output}.tmp")
+        draft.write_text(json.dumps(found, indent=1) + "\n")
+        draft.replace(f"{args.output}.json")
+        Path(f"{args.output}.md").write_text(table(found["rows"], found["shortcuts"]))
 
 
 def spread(values: list[float]) -> str:
@@ -170,7 +197,7 @@ def table(rows: list[dict[str, Any]], baselines: dict[str, dict[str, float]]) ->
 
 
 def main() -> None:
-    """Pretrain, probe, and write the table; it is written anew after every row."""
+    """Pretrain, probe, and add to the table after every row."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--work", required=True)
@@ -183,23 +210,15 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/patch-tasks-peta")
     args = parser.parse_args()
     datasets.disable_progress_bars()
+    Path(args.work).mkdir(parents=True, exist_ok=True)
     data = load("train", CROPS, args), load("test", None, args)
-    rows: list[dict[str, Any]] = []
-    baselines: dict[str, dict[str, float]] = {}
     for seed in args.seeds:
         for name in [*args.tasks, None]:
-            rows.append(row(name, seed, args, data))
-            if name is not None and name not in baselines:
-                baselines[name] = shortcuts(name, args)
-            out = {
-                "command": ["python", *sys.argv],
-                "columns": COLUMNS,
-                "rows": rows,
-                "shortcuts": baselines,
-                "versions": versions(),
-            }
-            Path(f"{args.output}.json").write_text(json.dumps(out, indent=1) + "\n")
-            Path(f"{args.output}.md").write_text(table(rows, baselines))
+            if any((r["task"], r["seed"]) == (name or NONE, seed) for r in read(args)["rows"]):
+                continue
+            write(args, rows=[row(name, seed, args, data)])
+            if name is not None and name not in read(args)["shortcuts"]:
+                write(args, shortcuts={name: shortcuts(name, args)})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""What a pretraining step on the CPU gains by `point_convolution.py` and `orthogonal.py`.
+
+In turns in one process, so that the ratios mean something: forward and backward pass with torch's
+convolutions and with ours, and a step of Muon with timm's orthogonalisation and with ours.
+
+    python benchmarks/cpu_step.py --output benchmarks/results/cpu-step.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.optim import create_optimizer_v2
+
+from patchit_hf.environment import command, versions
+from patchit_hf.optim import create_optimizer
+from patchit_hf.point_convolution import PointConvolutions
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long something takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def passes(model: Any, x: torch.Tensor, ours: bool) -> None:
+    """Run forward and backward."""
+    with PointConvolutions() if ours else contextlib.nullcontext():
+        output = model(x)
+    output.square().mean().backward()
+
+
+def compared(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
+    """Return the median seconds of each way, and the ratio of the second to the first."""
+    for work in ways.values():
+        work()
+    taken = [{name: seconds(work) for name, work in ways.items()} for _ in range(rounds)]
+    plain, ours = ways
+    return {
+        **{name: round(statistics.median(t[name] for t in taken), 4) for name in ways},
+        "ratio": round(statistics.median(t[ours] / t[plain] for t in taken), 4),
+        "ratios": [round(t[ours] / t[plain], 4) for t in taken],
+    }
+
+
+def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
+    """Measure one network on patches of 32 px."""
+    model = timm.create_model(name, num_classes=18).to(memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
+    plain = create_optimizer_v2(model, "muon", lr=0.0, nesterov=True)
+    ours = create_optimizer(model, "muon", 0.0, 0.0)
+    return {
+        "forward and backward, seconds": compared(
+            {
+                "torch": lambda: passes(model, x, ours=False),
+                "patchit_hf": lambda: passes(model, x, ours=True),
+            },
+            rounds,
+        ),
+        "step of Muon, seconds": compared({"timm": plain.step, "patchit_hf": ours.step}, rounds),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--backbones", nargs="+", default=["resnet10t", "resnet18"])
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, required=True)
+    words = parser.parse_args()
+    capable = torch.cpu.get_capabilities()
+    result = {
+        "command": command(),
+        "machine": {
+            "threads": torch.get_num_threads(),
+            **{key: capable.get(key) for key in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")},
+        },
+        "versions": versions(),
+        "backbones": {n: measure(n, words.batch, words.rounds) for n in words.backbones},
+    }
+    words.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["backbones"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
