@@ -160,11 +160,11 @@ def main() -> None:
     result: dict[str, Any] = {"rows": words.rows, "data": {}}
     if file.exists():
         result = json.loads(file.read_text(encoding="utf-8"))
+    commit = subprocess.run(  # before the results are written, which belong to the tree
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
     for kind in words.data:  # others that the file has stay
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
         about = {
             "command": f"python benchmarks/million_crops.py --work {words.work} --rows "
             f"{words.rows} --steps {words.steps} --data {kind} --output {words.output}",
