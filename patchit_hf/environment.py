@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import LoopArguments
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = (
     "patchit_hf",
@@ -34,13 +38,37 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
         InputError: for a precision that the machine cannot do.
     """
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=args.mixed_precision,
             log_with=None if args.report_to == "none" else args.report_to,
             project_dir=str(folder),
         )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
+    on_cpu = accelerator.device.type == "cpu" and accelerator.is_local_main_process
+    if on_cpu and accelerator.mixed_precision == "bf16" and not has_bf16(cpu_capabilities()):
+        logger.warning(
+            "this CPU has no units for bf16, and takes several times as long in it as with "
+            "--mixed-precision no"
+        )
+    return accelerator
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """Return what torch says of this CPU's instructions; empty where it says nothing."""
+    known = getattr(torch.cpu, "get_capabilities", None)
+    return dict(known()) if known else {}
+
+
+def has_bf16(capabilities: dict[str, Any]) -> bool:
+    """Whether a CPU computes in bfloat16; true where that is not known.
+
+    Args:
+        capabilities: see ``cpu_capabilities``.
+    """
+    if capabilities.get("architecture") != "x86_64":
+        return True
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def use_all_cores(accelerator: Accelerator) -> None:

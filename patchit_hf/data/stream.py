@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,19 +97,23 @@ class StreamedCrops:
 
     def sample(self, count: int, batch: int = 50) -> Iterator[Tensor]:
         """Yield batches of the first crops of the stream, at most ``count`` crops."""
-        rows = itertools.islice(self.rows(0), count)
-        while chunk := list(itertools.islice(rows, batch)):
-            good: list[NDArray[np.uint8]] = []
-            found: list[BadImage] = []
-            for row in chunk:
-                canvas = self._canvas(row, found, "left out")
-                good += [] if canvas is None else [canvas]
-            for image in found:
-                self.bad.add(image)
-            if good:
-                yield _stacked(good)
+        stream = self.rows(0)
+        rows = itertools.islice(stream, count)
+        try:
+            while chunk := list(itertools.islice(rows, batch)):
+                good: list[NDArray[np.uint8]] = []
+                found: list[BadImage] = []
+                for row in chunk:
+                    canvas = self._canvas(row, found, "left out")
+                    good += [] if canvas is None else [canvas]
+                for image in found:
+                    self.bad.add(image)
+                if good:
+                    yield _stacked(good)
+        finally:  # datasets takes five seconds to leave parquet before its end
+            threading.Thread(target=stream.close).start()
 
-    def rows(self, epoch: int) -> Iterator[Row]:
+    def rows(self, epoch: int) -> Generator[Row]:
         """Yield an epoch's rows, not decoded.
 
         Raises:
