@@ -81,7 +81,8 @@ def run(argv: list[str] | None = None) -> int:
     what, args = cli.parse(
         DESCRIPTION, argv, CompareArguments, FinetuningArguments, prog="patchit_hf.compare"
     )
-    from patchit_hf.comparison import compare, table, write_results
+    from patchit_hf.comparison import compare
+    from patchit_hf.comparison_table import table, write_results
     from patchit_hf.environment import command, versions
     from patchit_hf.figures.label_efficiency import label_efficiency
 
@@ -96,7 +97,7 @@ def run(argv: list[str] | None = None) -> int:
         "command": command(),
         "versions": versions(),
     }
-    write_results(plan, result, head)
+    write_results(plan.folder, result, head)
     figure = label_efficiency(result)
     if figure is not None:
         figure.savefig(plan.folder / "label_efficiency.png")

@@ -17,7 +17,7 @@ from torch import Tensor
 from patchit_hf.console import say
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.errors import InputError
-from patchit_hf.files import read_json, write_json
+from patchit_hf.files import read_json
 from patchit_hf.finetune import FinetuneArguments, open_finetuner
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
@@ -119,6 +119,12 @@ def choose_learning_rates(plan: Plan) -> tuple[dict[str, float], list[dict[str, 
     return chosen, trials
 
 
+def at_the_edge(chosen: dict[str, float], grid: list[float]) -> list[str]:
+    """Return the contenders that did best at an end of the grid, and might beyond it."""
+    ends = (min(grid), max(grid)) if len(grid) > 1 else ()
+    return [contender for contender, rate in chosen.items() if rate in ends]
+
+
 def test_cell(plan: Plan, cell: Cell, opened: dict[str, Any]) -> tuple[DownstreamTask, Any]:
     """Return the task and the cell's predictions on the test split, made once and kept."""
     folder = cell.folder(plan)
@@ -147,7 +153,8 @@ def compare(plan: Plan) -> dict[str, Any]:
     Returns:
         JSON values: ``rows`` (contender, fraction, labels, figures of each seed, mean, deviation,
         difference to random weights with its interval, share of the gap), ``learning_rates``,
-        ``trials`` and ``primary_metric``.
+        ``at_the_edge`` (contenders for which the grid may be too narrow), ``trials`` and
+        ``primary_metric``.
     """
     chosen, trials = choose_learning_rates(plan)
     opened: dict[str, Any] = {}
@@ -170,6 +177,7 @@ def compare(plan: Plan) -> dict[str, Any]:
         "rows": rows,
         "learning_rates": chosen,
         "trials": trials,
+        "at_the_edge": at_the_edge(chosen, plan.learning_rates),
         "selected_at": plan.select_at,
         "reference": plan.reference,
     }
@@ -269,41 +277,3 @@ def _drawn(
     once = {i: side[i].statistic(rows).get(metric) for i in set(drawn)}
     values = [value for value in (once[i] for i in drawn) if value is not None]
     return statistics.mean(values) if values else None
-
-
-def table(result: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    metric = result["primary_metric"]
-    others = [name for name in result["rows"][0]["figures"] if name != metric][:4]
-    gap = any("gap_closed" in row for row in result["rows"])
-    heads = ["labels", "init", metric, "against random (95 %)"]
-    heads += ["gap closed"] if gap else []
-    heads += [*others, "seeds", "learning rate"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in result["rows"]:
-        spread = f" ± {100 * row['deviation']:.1f}" if row["deviation"] is not None else ""
-        against = ""
-        if "difference" in row:
-            against = f"{100 * row['difference']:+.1f}"
-            if "interval" in row:
-                low, high = row["interval"]
-                against += f" ({100 * low:+.1f} to {100 * high:+.1f})"
-        cells = [
-            f"{row['labels']:,}",
-            row["contender"],
-            f"{100 * row['mean']:.1f}{spread}",
-            against,
-        ]
-        if gap:
-            share = row.get("gap_closed")
-            cells.append("" if share is None else f"{100 * share:.0f} %")
-        cells += [f"{100 * row['figures'][name]:.1f}" for name in others]
-        cells += [str(len(row["seeds"])), f"{row['learning_rate']:g}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def write_results(plan: Plan, result: dict[str, Any], head: dict[str, Any]) -> None:
-    """Write ``compare.json`` and ``compare.md``."""
-    write_json(plan.folder / "compare.json", {**head, **result})
-    (plan.folder / "compare.md").write_text(table(result), encoding="utf-8")

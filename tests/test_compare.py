@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from patchit_hf.compare import main, named
-from patchit_hf.comparison import difference_interval, table
+from patchit_hf.comparison import at_the_edge, difference_interval
+from patchit_hf.comparison_table import table
 from patchit_hf.data.people import load_people
 from patchit_hf.errors import InputError
 from patchit_hf.figures.label_efficiency import label_efficiency
@@ -96,12 +97,22 @@ def test_the_table_and_the_figure_of_one_fraction():
            "figures": {"map": 0.5, "ma": 0.6}, "learning_rate": 1e-3, "fraction": 1}  # fmt: skip
     better = {**row, "contender": "mine", "mean": 0.6, "difference": 0.1, "interval": [0.05, 0.2],
               "gap_closed": 0.5}  # fmt: skip
-    result = {"primary_metric": "map", "rows": [row, better]}
+    result = {"primary_metric": "map", "rows": [row, better], "at_the_edge": []}
     lines = table(result).splitlines()
+    assert len(lines) == 4
     assert "| gap closed |" in lines[0]
     assert "+10.0 (+5.0 to +20.0)" in lines[3]
     assert "50 %" in lines[3]
     assert label_efficiency(result) is None
+    assert table({**result, "at_the_edge": ["mine"]}).splitlines()[4:] == [
+        "", "At an end of --learning-rates, and perhaps better beyond it: mine."
+    ]  # fmt: skip
+
+
+def test_which_learning_rates_are_at_an_end_of_the_grid():
+    chosen = {"a": 1e-3, "b": 3e-3, "c": 3e-4}
+    assert at_the_edge(chosen, [1e-3, 3e-4, 3e-3]) == ["b", "c"]
+    assert at_the_edge(chosen, [1e-3]) == []
 
 
 @pytest.mark.parametrize(

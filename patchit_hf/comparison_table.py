@@ -1,0 +1,52 @@
+"""A comparison's results as a table and as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from patchit_hf.files import write_json
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    metric = result["primary_metric"]
+    others = [name for name in result["rows"][0]["figures"] if name != metric][:4]
+    gap = any("gap_closed" in row for row in result["rows"])
+    heads = ["labels", "init", metric, "against random (95 %)"]
+    heads += ["gap closed"] if gap else []
+    heads += [*others, "seeds", "learning rate"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in result["rows"]:
+        spread = f" ± {100 * row['deviation']:.1f}" if row["deviation"] is not None else ""
+        against = ""
+        if "difference" in row:
+            against = f"{100 * row['difference']:+.1f}"
+            if "interval" in row:
+                low, high = row["interval"]
+                against += f" ({100 * low:+.1f} to {100 * high:+.1f})"
+        cells = [
+            f"{row['labels']:,}",
+            row["contender"],
+            f"{100 * row['mean']:.1f}{spread}",
+            against,
+        ]
+        if gap:
+            share = row.get("gap_closed")
+            cells.append("" if share is None else f"{100 * share:.0f} %")
+        cells += [f"{100 * row['figures'][name]:.1f}" for name in others]
+        cells += [str(len(row["seeds"])), f"{row['learning_rate']:g}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    if result["at_the_edge"]:
+        lines += [
+            "",
+            f"At an end of --learning-rates, and perhaps better beyond it: "
+            f"{', '.join(result['at_the_edge'])}.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_results(folder: Path, result: dict[str, Any], head: dict[str, Any]) -> None:
+    """Write ``compare.json``, with what ``head`` says first, and ``compare.md``."""
+    write_json(folder / "compare.json", {**head, **result})
+    (folder / "compare.md").write_text(table(result), encoding="utf-8")
