@@ -53,7 +53,8 @@ def make_crops(
         output: folder of the data set: new, empty, or of the same data set.
         options: how a box becomes a crop.
         workers: number of processes; 0 for this one alone.
-        on_bad_image: ``raise`` or ``skip``.
+        on_bad_image: ``raise``; ``skip``; or ``replace`` the boxes of a bad picture by the next of
+            their tracks that ``keep_every`` or ``every`` left out, where there are any.
         name: of the boxes, for the card.
         license: of the crops, as the Hub spells it.
         title: of the card.
@@ -79,7 +80,7 @@ def make_crops(
     check_boxes(plan, options)
     shards = Shards(folder, plan, options)
     if not shards.finished:
-        cut_all(shards, plan, options, workers=workers, skip_bad=on_bad_image == "skip")
+        cut_all(shards, plan, options, workers=workers, on_bad=on_bad_image)
         about = {"title": title or f"Person crops: {folder.name}", "license": license}
         _finish(shards, name, {**about, "of": pictures_from})
     return read_json(folder / REPORT)
@@ -136,7 +137,7 @@ def run(argv: list[str] | None = None) -> int:
         title=what.title,
         pictures_from=what.pictures_from,
     )
-    _tell(folder, report)
+    _tell(folder, report, what.on_bad_image)
     if what.push_to_hub:
         _say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
@@ -164,17 +165,23 @@ def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections
         label=what.detector_label,
         score=what.detector_score,
         batch=what.detector_batch,
-        skip_bad=what.on_bad_image == "skip",
+        skip_bad=what.on_bad_image != "raise",
     )
 
 
-def _tell(folder: str, report: dict[str, Any]) -> None:
+def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
     boxes = report["boxes"]
     _say(f"{folder}: {boxes['kept']:,} crops of {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
         _say(f"  dropped, {reason}: {count:,}")
     if report["pictures"]["bad"]:
-        _say(f"  bad pictures: {report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl")
+        bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
+        if on_bad_image == "replace":
+            lost = boxes["reasons"].get("bad picture", 0)
+            more = f"; {boxes['stand_ins']:,} of {lost:,} boxes replaced"
+            if not boxes["stand_ins"]:
+                more += ": no box of their tracks was left out (--keep-every, --every)"
+        _say(f"  bad pictures: {bad}{more}")
     for split, side in report["splits"].items():
         _say(f"  {split}: {side['crops']:,} crops of {side['sources']:,} sources")
     if len(report["splits"]) < 2:

@@ -10,7 +10,7 @@ from patchit_hf.data.detections import FORMATS
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import arg
 
-ON_BAD = ("raise", "skip")
+ON_BAD = ("raise", "skip", "replace")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,9 @@ class CropsArguments:
         "raise",
         "--on-bad-image",
         "pictures",
-        "what to do where a picture is missing, damaged or too large: stop, or go on without it",
+        "what to do where a picture is missing, damaged or too large: stop, go on without it, or "
+        "put in place of each of its boxes the next of the same track that --keep-every or --every "
+        "left out",
         identity=False,
         choices=ON_BAD,
     )

@@ -375,7 +375,7 @@ def test_bad_pictures_stop_or_are_skipped_and_named(tmp_path, scenes, capsys):
     assert code == 2
     assert text.splitlines()[-1] == (
         "error: b.json, row 10: picture cam1/frame_3.png: damaged: image file is truncated "
-        "(--on-bad-image skip goes on without it)"
+        "(--on-bad-image skip goes on without it, replace with later boxes of its tracks)"
     )
     code, text = run(capsys, *command, "--on-bad-image", "skip")
     assert code == 0, text

@@ -50,6 +50,7 @@ def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, 
             "in_all": len(plan.found),
             "kept": kept,
             "dropped": sum(dropped.values()),
+            "stand_ins": sum(len(part.stand_ins) for part in parts),
             "reasons": {reason: dropped[reason] for reason in REASONS if dropped[reason]},
         },
         "splits": {

@@ -60,6 +60,7 @@ class Cut:
         bad: why the picture cannot be used, or nothing.
         notes: what was unusual about the picture.
         decoded: whether the picture was opened.
+        replaced: numbers of the picture's boxes, and of the boxes whose crops stand in for them.
     """
 
     crops: list[dict[str, Any]] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Cut:
     bad: str = ""
     notes: tuple[str, ...] = ()
     decoded: bool = False
+    replaced: dict[int, int] = field(default_factory=dict)
 
 
 def cut(job: Job, options: CropOptions) -> Cut:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from patchit_hf.data.cutting.cut import Job
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.pictures import BadPictureError, Picture, PictureFolder
-from patchit_hf.data.cutting.select import KEPT, Words, before_decoding, thin
+from patchit_hf.data.cutting.select import KEPT, LEFT_OUT, Words, before_decoding, thin
 from patchit_hf.data.cutting.videos import VideoFolder, video_files
 from patchit_hf.data.detections import Detections
 from patchit_hf.errors import InputError
@@ -53,27 +53,39 @@ class Plan:
 
     def jobs(self, start: int, max_pixels: int) -> Iterator[Job]:
         """Yield the jobs from a place in the order on; frames of videos are decoded here."""
-        found = self.found
         for image in self.order[start:]:
-            box = np.arange(self.starts[image], self.starts[image + 1])
-            file = self.files[image]
-            size = found.sizes[image].tolist() if len(found.sizes) else [0, 0]
-            picture: Picture | str | None = found.bad.get(found.images[image])
-            if isinstance(self.folder, VideoFolder) and (self.reasons[box] == KEPT).any():
-                picture = self._frame(self.folder, file, max_pixels)
-            yield Job(
-                name=file or found.images[image],
-                path=None if file is None else self.folder.root / file,
-                source=self.source[image],
-                box=box,
-                boxes=found.boxes[box],
-                reasons=self.reasons[box],
-                row=found.row[box],
-                score=found.score[box],
-                size=(size[0], size[1]),
-                relative=found.relative,
-                picture=picture,
-            )
+            yield self._job(image, self.reasons[self._boxes(image)], max_pixels)
+
+    def job_for(self, box: int, max_pixels: int) -> Job:
+        """Return the job that cuts a box which was left out along its track, and no other."""
+        boxes = self._boxes(int(self.found.image[box]))
+        reasons = self.reasons[boxes].copy()
+        reasons[np.isin(reasons, (KEPT, *LEFT_OUT))] = "thinned"  # they are still people there
+        reasons[box - boxes[0]] = KEPT
+        return self._job(int(self.found.image[box]), reasons, max_pixels)
+
+    def _boxes(self, image: int) -> NDArray[np.int64]:
+        return np.arange(self.starts[image], self.starts[image + 1])
+
+    def _job(self, image: int, reasons: Words, max_pixels: int) -> Job:
+        found, box, file = self.found, self._boxes(image), self.files[image]
+        size = found.sizes[image].tolist() if len(found.sizes) else [0, 0]
+        picture: Picture | str | None = found.bad.get(found.images[image])
+        if isinstance(self.folder, VideoFolder) and (reasons == KEPT).any():
+            picture = self._frame(self.folder, file, max_pixels)
+        return Job(
+            name=file or found.images[image],
+            path=None if file is None else self.folder.root / file,
+            source=self.source[image],
+            box=box,
+            boxes=found.boxes[box],
+            reasons=reasons,
+            row=found.row[box],
+            score=found.score[box],
+            size=(size[0], size[1]),
+            relative=found.relative,
+            picture=picture,
+        )
 
     def _frame(self, folder: VideoFolder, file: str | None, max_pixels: int) -> Picture | str:
         if file is None:

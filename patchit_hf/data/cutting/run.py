@@ -19,15 +19,14 @@ from patchit_hf.data.cutting.cut import Cut, Job, cut
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.data.cutting.shards import Shards
+from patchit_hf.data.cutting.stand_ins import GO_ON, StandIns
 from patchit_hf.data.cutting.videos import VideoFolder
 from patchit_hf.errors import InputError
 
 CHUNK = 8  # pictures that a process takes at once
 
 
-def cut_all(
-    shards: Shards, plan: Plan, options: CropOptions, *, workers: int, skip_bad: bool
-) -> None:
+def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, on_bad: str) -> None:
     """Cut what is not cut yet.
 
     Args:
@@ -35,11 +34,12 @@ def cut_all(
         plan: what is cut.
         options: how.
         workers: number of processes; 0 for this one alone.
-        skip_bad: go on after a bad picture.
+        on_bad: ``raise``, ``skip`` or ``replace`` a bad picture's boxes.
 
     Raises:
         InputError: for a bad picture that is not to be skipped, or a process that was killed.
     """
+    stand_ins = StandIns(plan, options) if on_bad == "replace" else None
     bar = tqdm(
         total=len(plan),
         initial=shards.done,
@@ -53,12 +53,13 @@ def cut_all(
     chunk = 1 if isinstance(plan.folder, VideoFolder) else CHUNK  # whose pictures are with the job
     with bar:
         for job, result in _in_order(jobs, options, workers, chunk):
-            if result.bad and not skip_bad:
+            if result.bad and on_bad == "raise":
                 where = f"{plan.found.where(int(job.box[0]))}: " if len(job.box) else ""
                 raise InputError(
-                    f"{where}picture {job.name}: {result.bad} "
-                    "(--on-bad-image skip goes on without it)"
+                    f"{where}picture {job.name}: {result.bad} (--on-bad-image {GO_ON})"
                 )
+            if result.bad and stand_ins is not None:
+                stand_ins.replace(job, result)
             crops += len(result.crops)
             shards.add(place, job, result)
             place += 1

@@ -39,6 +39,7 @@ REASONS = {
     "transparent": "a part of its crop is transparent",
     "blurred": "its sharpness is below --min-sharpness",
 }
+LEFT_OUT = ("thinned", "other frame")  # nothing is wrong with these
 Words = NDArray[np.object_]
 
 

@@ -8,6 +8,7 @@ goes on after the last record.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections import Counter
@@ -44,6 +45,7 @@ class Part:
         pictures: number of pictures that were decoded.
         bad: number of pictures that cannot be used.
         notes: number of pictures by what was unusual.
+        stand_ins: numbers of boxes whose crops stand in for those of bad pictures.
     """
 
     split: str
@@ -54,6 +56,7 @@ class Part:
     pictures: int = 0
     bad: int = 0
     notes: Counter[str] = field(default_factory=Counter)
+    stand_ins: list[int] = field(default_factory=list)
 
 
 class Shards:
@@ -84,6 +87,7 @@ class Shards:
             self._lock = FolderLock(self.work, f"--output {str(folder)!r}")
         self.parts = [] if self.finished else self._records()
         self.features = features(plan)
+        self._stand_ins = {number for part in self.parts for number in part.stand_ins}
         self._rows: list[dict[str, Any]] = []
         self._lines: list[dict[str, Any]] = []
         self._bad: list[dict[str, Any]] = []
@@ -113,18 +117,15 @@ class Shards:
         part.notes.update(result.notes)
         for crop in result.crops:
             self._rows.append(self._row(crop))
-        found = self.plan.found
+        part.stand_ins.extend(result.replaced.values())
+        self._stand_ins.update(result.replaced.values())
         for number, reason in result.dropped:
-            part.dropped[reason] += 1
-            file = found.files[found.file[number]]
-            line = {"file": file, "row": int(found.row[number]), "picture": job.name}
-            box = [value if value == value else None for value in found.boxes[number].tolist()]
-            self._lines.append({**line, "box": _finite(box), "reason": reason})
+            if number not in self._stand_ins:
+                part.dropped[reason] += 1
+                self._lines.append(self._dropped(number, reason, job, result))
         if result.bad:
             part.bad += 1
-            first = found.where(int(job.box[0])) if len(job.box) else None
-            where = {"picture": job.name, "first_box": first}
-            self._bad.append({**where, "boxes": len(job.box), "reason": result.bad})
+            self._bad.append(self._unusable(job, result))
         part.crops = len(self._rows)
         if (
             part.crops >= self.options.shard_size
@@ -195,6 +196,29 @@ class Shards:
         }
         return {key: value for key, value in (crop | more).items() if key in self.features}
 
+    def _dropped(self, number: int, reason: str, job: Job, result: Cut) -> dict[str, Any]:
+        found = self.plan.found
+        values = found.boxes[number].tolist()
+        line = {
+            "file": found.files[found.file[number]],
+            "row": int(found.row[number]),
+            "picture": job.name,
+            "box": [value if math.isfinite(value) else None for value in values],
+            "reason": reason,
+        }
+        if number in result.replaced:
+            line["replaced_by"] = found.where(result.replaced[number])
+        return line
+
+    def _unusable(self, job: Job, result: Cut) -> dict[str, Any]:
+        return {
+            "picture": job.name,
+            "first_box": self.plan.found.where(int(job.box[0])) if len(job.box) else None,
+            "boxes": len(job.box),
+            "reason": result.bad,
+            "replaced": len(result.replaced),
+        }
+
     def _begin(self) -> None:
         state = self.work / "run.json"
         if self._same(state):
@@ -249,10 +273,6 @@ def features(plan: Plan) -> Any:
     if found.tracks:
         columns["track_id"] = text
     return datasets.Features(columns)
-
-
-def _finite(box: list[float | None]) -> list[float | None]:
-    return [None if value in (float("inf"), float("-inf")) else value for value in box]
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:

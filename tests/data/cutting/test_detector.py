@@ -158,6 +158,7 @@ def test_bad_pictures_stop_or_are_named(tmp_path, tiny, images, capsys):
             "picture": "cam0/frame_2.png",
             "first_box": None,
             "boxes": 0,
+            "replaced": 0,
             "reason": "the file is empty",
         }
     ]
