@@ -409,7 +409,6 @@ def test_dataset_repo(hub: Hub, api: HfApi, folder: Path) -> None:
 
 
 def test_datasets_pushes_and_loads(hub: Hub) -> None:
-    pytest.importorskip("datasets")
     code = """
         from datasets import Dataset, load_dataset
         Dataset.from_dict({"y": [1, 2, 3]}).push_to_hub("org/d", private=True)
@@ -440,7 +439,6 @@ def test_run_reports_and_isolates(hub: Hub) -> None:
 
 
 def test_timm_loads_what_was_pushed(hub: Hub, folder: Path) -> None:
-    pytest.importorskip("timm")
     code = """
         import json, sys
         from pathlib import Path

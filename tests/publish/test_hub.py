@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 
-from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
+from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, figures
 from patchit_hf.errors import InputError
 from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
@@ -154,7 +154,7 @@ def test_what_is_no_run_is_not_pushed(tmp_path):
 
 
 def test_the_figures_that_show_people():
-    assert pytest.importorskip("patchit_hf.figures").SHOWS_PEOPLE == SHOWS_PEOPLE
+    assert figures.SHOWS_PEOPLE == SHOWS_PEOPLE
 
 
 # Where to.
