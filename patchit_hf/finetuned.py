@@ -154,7 +154,7 @@ class FinetunedModel(nn.Module):
         model.set_statistics(mean, std)
         model.task, model.geometry, model.fit, model.record = task, geometry, fit, record
         task.input_size = model.geometry.size
-        return model.eval()
+        return model.to(memory_format=torch.channels_last).eval()
 
 
 def _size(config: dict[str, Any]) -> dict[str, Any]:
