@@ -178,9 +178,10 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
         bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
         if on_bad_image == "replace":
             lost = boxes["reasons"].get("bad picture", 0)
-            more = f"; {boxes['stand_ins']:,} of {lost:,} boxes replaced"
-            if not boxes["stand_ins"]:
-                more += ": no box of their tracks was left out (--keep-every, --every)"
+            found = boxes.get("stand_ins", 0)  # 0, too, where it was finished by an older version
+            more = f"; {found:,} of {lost:,} boxes replaced"
+            if not found:
+                more += ": none that --keep-every or --every left out could stand in"
         _say(f"  bad pictures: {bad}{more}")
     for split, side in report["splits"].items():
         _say(f"  {split}: {side['crops']:,} crops of {side['sources']:,} sources")
