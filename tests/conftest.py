@@ -71,8 +71,9 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def people_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where rendered people are kept for the whole session."""
-    return tmp_path_factory.mktemp("people-cache")
+    """Where rendered people are kept for the whole session, by all its processes."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "people-cache"
 
 
 @pytest.fixture

@@ -126,6 +126,6 @@ def test_which_learning_rates_are_at_an_end_of_the_grid():
         (["--init", "random", "--init", "a=random", "--test-split", "nose"], "--split 'nose'"),
     ],
 )
-def test_bad_input_is_one_line(words, message, capsys, tmp_path):
-    assert main([*words, "--output-dir", str(tmp_path / "x")]) == 2
+def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path):
+    assert main([*words, "--dataset", folder, "--output-dir", str(tmp_path / "x")]) == 2
     assert message in capsys.readouterr().err
