@@ -3,7 +3,9 @@
 timm's Muon computes it in bfloat16, which is what GPUs are fast at. A CPU without bfloat16 units
 takes twenty times as long for it as for all the rest of a step. Here it is float32, and kernels,
 which are far wider than high, are iterated on as their Gram matrix: each step of the Newton-Schulz
-iteration is a polynomial in it, so that the wide matrix is read twice instead of ten times.
+iteration is a polynomial in it, so that the wide matrix is read twice instead of ten times. Columns
+of zeros stay zeros and are left out: on a map of one position only the middle of a 3x3 kernel has a
+gradient.
 """
 
 from __future__ import annotations
@@ -42,18 +44,33 @@ def orthogonalize(
         safety_factor: the norm counts as so many times as large.
         scale_eps: see timm.
     """
-    tall = gradient.shape[-2] > gradient.shape[-1]
-    x = gradient.mT if tall else gradient
-    if gradient.device.type != "cpu" or scale_eps or x.shape[-1] < WIDE * x.shape[-2]:
+    how = (steps, coefficients, eps, safety_factor)
+    if gradient.device.type != "cpu" or scale_eps:
         dtype = torch.float32 if gradient.device.type == "cpu" else torch.bfloat16
-        theirs: Tensor = _THEIRS(
-            gradient, steps, coefficients, eps, safety_factor, dtype=dtype, scale_eps=scale_eps
-        )
+        theirs: Tensor = _THEIRS(gradient, *how, dtype=dtype, scale_eps=scale_eps)
         return theirs
+    seen = (gradient != 0).flatten(0, -2).any(0).nonzero()[:, 0]
+    if len(seen) == gradient.shape[-1]:
+        return _dense(gradient, *how)
+    whole = torch.zeros_like(gradient, dtype=torch.float32)
+    if len(seen):
+        whole.index_copy_(-1, seen, _dense(gradient.index_select(-1, seen), *how))
+    return whole
+
+
+def _dense(
+    x: Tensor, steps: int, coefficients: Coefficients, eps: float, safety_factor: float
+) -> Tensor:
+    """Return what ``orthogonalize`` does, where there are no columns of zeros."""
+    if x.shape[-2] > x.shape[-1]:
+        return _dense(x.mT, steps, coefficients, eps, safety_factor).mT
+    if x.shape[-1] < WIDE * x.shape[-2]:
+        square: Tensor = _THEIRS(x, steps, coefficients, eps, safety_factor, dtype=torch.float32)
+        return square
     x = x.float()
     x = x / (x.norm(2, dim=(-2, -1), keepdim=True) * safety_factor).clamp(min=eps)
     flat: Tensor = _polynomial(x @ x.mT, steps, coefficients) @ x
-    return flat.mT if tall else flat
+    return flat
 
 
 def _polynomial(gram: Tensor, steps: int, coefficients: Coefficients) -> Tensor:

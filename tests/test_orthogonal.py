@@ -36,6 +36,32 @@ def test_it_is_what_timm_makes_of_it(shape, kind, condition):
         assert (found.double() - wanted).abs().max() < rough / 50  # of bfloat16
 
 
+@pytest.mark.parametrize("shape", [(16, 144), (144, 16), (24, 24)])
+@pytest.mark.parametrize("left", [1, 5, 12])
+def test_columns_of_zeros_stay_zeros_and_change_nothing(shape, left):
+    given = matrix(shape, 3.0)
+    zeros = torch.randperm(shape[1], generator=torch.Generator().manual_seed(left))[left:]
+    given[:, zeros] = 0
+    wanted = _THEIRS(given, 5, QUINTIC, dtype=torch.float64)
+    found = orthogonalize(given, 5, QUINTIC)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2e-5)
+    assert not found[:, zeros].any()
+    given[0, zeros[0]] = torch.nan
+    assert orthogonalize(given, 5, QUINTIC).isnan().any()
+
+
+def test_on_a_map_of_one_position_only_the_middle_of_a_kernel_learns():
+    torch.manual_seed(0)
+    net = torch.nn.Conv2d(8, 16, 3, padding=1, bias=False)
+    before = net.weight.detach().clone()
+    optimizer = create_optimizer(net, "muon", 0.1, 0.0)
+    net(torch.randn(5, 8, 1, 1)).square().sum().backward()
+    optimizer.step()
+    moved = net.weight.detach() != before
+    assert moved[:, :, 1, 1].all()
+    assert moved.sum() == 16 * 8
+
+
 def test_eps_and_safety_factor_and_no_gradient():
     given = matrix((4, 32), 2.0) * 1e-9
     for options in ({"eps": 1e-7}, {"safety_factor": 1.5}, {"eps": 1e-7, "scale_eps": True}):
