@@ -49,7 +49,8 @@ PARTS = f"--fractions 0.099 0.198 --select-at 0.198 --seeds 3 --learning-rates {
 ALL = f"--fractions 1 --select-at 0.198 --seeds 1 --learning-rates {RATES}"
 ONCE = "--fractions 0.198 --seeds 3 --learning-rates 1e-3"
 
-# COMPARISONS[name] = folder of its cells, options; a cell of two comparisons is run once.
+# COMPARISONS[name] = folder of its cells, options; a cell of two comparisons is run once. Where a
+# full run is long, rates are chosen with a part of the labels.
 COMPARISONS = {
     "peta-resnet10t": ("peta-resnet10t", f"{RESNET} {PARTS}"),
     "peta-resnet10t-all": ("peta-resnet10t", f"{RESNET} {ALL}"),
@@ -58,7 +59,7 @@ COMPARISONS = {
         f"{RESNET} {ONCE} --no-reestimate-batch-norm",
     ),
     "peta-resnet10t-scale2": (
-        "peta-resnet10t-scale2",
+        "peta-resnet10t",
         f"{RESNET} --init scale2=runs/peta-resnet10t-scale2 {ONCE}",
     ),
     "peta-resnet10t-large": (
@@ -72,20 +73,20 @@ COMPARISONS = {
     "viper": (
         "viper",
         f"--task reid --dataset {DATA}/peta --test-dataset {DATA}/viper --input-size {SMALL} "
-        "--epochs 20 --backbone resnet10t --init random --init patchit=runs/peta-resnet10t "
-        f"--seeds 3 --learning-rates {RATES}",
+        "--epochs 10 --backbone resnet10t --init random --init patchit=runs/peta-resnet10t "
+        f"--select-at 0.25 --seeds 3 --learning-rates {RATES}",
     ),
     "lspet": (
         "lspet",
         f"--task pose --dataset {DATA}/lspet --input-size {SQUARE} --epochs 10 "
         "--backbone resnet10t --init random --init patchit=runs/lspet-resnet10t "
-        f"--seeds 3 --learning-rates {RATES}",
+        f"--fractions 0.5 --select-at 0.25 --seeds 3 --learning-rates {RATES}",
     ),
     "har": (
         "har",
-        f"--task action --dataset {DATA}/har --input-size {SQUARE} --epochs 20 "
+        f"--task action --dataset {DATA}/har --input-size {SQUARE} --epochs 10 "
         "--backbone resnet10t --init random --init patchit=runs/har-resnet10t "
-        f"--seeds 3 --learning-rates {RATES}",
+        f"--select-at 0.25 --seeds 3 --learning-rates {RATES}",
     ),
 }
 
