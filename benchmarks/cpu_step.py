@@ -1,4 +1,4 @@
-"""What a pretraining step on the CPU gains by `point_convolution.py` and `orthogonal.py`.
+"""What a pretraining step on the CPU gains by `whole_map_convolution.py` and `orthogonal.py`.
 
 In turns in one process, so that the ratios mean something: forward and backward pass with torch's
 convolutions and with ours, and a step of Muon with timm's orthogonalisation and with ours.
@@ -23,7 +23,7 @@ from timm.optim import create_optimizer_v2
 
 from patchit_hf.environment import command, versions
 from patchit_hf.optim import create_optimizer
-from patchit_hf.point_convolution import PointConvolutions
+from patchit_hf.whole_map_convolution import WholeMapConvolutions
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -35,7 +35,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def passes(model: Any, x: torch.Tensor, ours: bool) -> None:
     """Run forward and backward."""
-    with PointConvolutions() if ours else contextlib.nullcontext():
+    with WholeMapConvolutions() if ours else contextlib.nullcontext():
         output = model(x)
     output.square().mean().backward()
 

@@ -1,0 +1,93 @@
+"""Convolutions whose kernel covers the whole map at every position, as the products that they are.
+
+A patch of 32 px ends in maps of 2x2 and 1x1 in any network of stride 32. A 3x3 kernel on them
+multiplies most of its taps by padding, and CPU libraries are slow at just that: on AVX2 the
+backward pass of one 512-channel 3x3 convolution on a 1x1 map takes as long as the rest of a
+ResNet-10, and those of depthwise ones are most of a MobileNet's step. (Some also get its bf16
+gradient wrong.) With the taps that meet the map alone, the same numbers are one matrix product, or,
+depthwise, a few products by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+PRODUCTS = 16  # input times output positions: up to here; 2x2 by 2x2
+
+
+class WholeMapConvolutions(TorchFunctionMode):
+    """While it is entered, such convolutions on the CPU are products.
+
+    The results differ from those of ``torch.conv2d`` by rounding alone. Everything else is called
+    as it is.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch's, or its stand-in."""
+        if func is torch.conv2d:
+            found = _as_product(*args, **(kwargs or {}))
+            if found is not None:
+                return found
+        return func(*args, **(kwargs or {}))
+
+
+def _as_product(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Return the convolution ``[B, O, H, W]``; None where it is another one."""
+    if input.device.type != "cpu" or input.ndim != 4 or isinstance(padding, str):
+        return None
+    depthwise = groups == input.shape[1] == weight.shape[0]
+    if _pair(dilation) != (1, 1) or not (groups == 1 or depthwise):
+        return None
+    size = tuple(input.shape[2:])
+    rows, columns = (
+        _windows(size[axis], weight.shape[2 + axis], _pair(stride)[axis], _pair(padding)[axis])
+        for axis in (0, 1)
+    )
+    if not rows or not columns or len(rows) * len(columns) * size[0] * size[1] > PRODUCTS:
+        return None
+    kernel = weight.permute(0, 2, 3, 1)  # channels last, as the maps are
+    taps = torch.stack([kernel[:, i, j] for i in rows for j in columns])  # [P, O, H, W, I]
+    x = input.permute(0, 2, 3, 1)
+    if depthwise:
+        products = x.flatten(1, 2)[:, None] * taps.flatten(2).mT  # [B, P, HW, O]
+        found = products.sum(2)
+        found = found if bias is None else found + bias
+    else:
+        repeated = None if bias is None else bias.repeat(len(taps))
+        found = F.linear(x.flatten(1), taps.flatten(2).flatten(0, 1), repeated)
+    return found.view(len(input), len(rows), len(columns), len(weight)).permute(0, 3, 1, 2)
+
+
+def _windows(size: int, kernel: int, step: int, pad: int) -> list[slice]:
+    """Return the part of the kernel that lies on the map at each position along an axis.
+
+    Returns:
+        No slice at all where it does not cover the map at each of them.
+    """
+    starts = [pad - step * i for i in range((size + 2 * pad - kernel) // step + 1)]
+    covers = all(0 <= start and start + size <= kernel for start in starts)
+    return [slice(start, start + size) for start in starts] if covers else []
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
