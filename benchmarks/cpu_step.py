@@ -1,7 +1,8 @@
-"""What a pretraining step on the CPU gains by `whole_map_convolution.py` and `orthogonal.py`.
+"""What steps on the CPU gain by `small_map_convolution.py` and `orthogonal.py`.
 
 In turns in one process, so that the ratios mean something: forward and backward pass with torch's
-convolutions and with ours, and a step of Muon with timm's orthogonalisation and with ours.
+convolutions and with ours, on patches (pretraining) and on whole crops (finetuning), and a step of
+Muon with timm's orthogonalisation and with ours.
 
     python benchmarks/cpu_step.py --output benchmarks/results/cpu-step.json
 """
@@ -23,7 +24,7 @@ from timm.optim import create_optimizer_v2
 
 from patchit_hf.environment import command, versions
 from patchit_hf.optim import create_optimizer
-from patchit_hf.whole_map_convolution import WholeMapConvolutions
+from patchit_hf.small_map_convolution import SmallMapConvolutions
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -35,7 +36,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def passes(model: Any, x: torch.Tensor, ours: bool) -> None:
     """Run forward and backward."""
-    with WholeMapConvolutions() if ours else contextlib.nullcontext():
+    with SmallMapConvolutions() if ours else contextlib.nullcontext():
         output = model(x)
     output.square().mean().backward()
 
@@ -53,20 +54,26 @@ def compared(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, An
     }
 
 
-def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Measure one network on patches of 32 px."""
+def both_ways(model: Any, size: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Measure forward and backward pass on inputs ``[B, 3, H, W]``."""
+    x = torch.randn(size).to(memory_format=torch.channels_last)
+    return compared(
+        {
+            "torch": lambda: passes(model, x, ours=False),
+            "patchit_hf": lambda: passes(model, x, ours=True),
+        },
+        rounds,
+    )
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """Measure one network."""
     model = timm.create_model(name, num_classes=18).to(memory_format=torch.channels_last)
-    x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
     plain = create_optimizer_v2(model, "muon", lr=0.0, nesterov=True)
     ours = create_optimizer(model, "muon", 0.0, 0.0)
     return {
-        "forward and backward, seconds": compared(
-            {
-                "torch": lambda: passes(model, x, ours=False),
-                "patchit_hf": lambda: passes(model, x, ours=True),
-            },
-            rounds,
-        ),
+        "256 patches of 32x32, seconds": both_ways(model, (256, 3, 32, 32), rounds),
+        "32 crops of 128x64, seconds": both_ways(model, (32, 3, 128, 64), rounds),
         "step of Muon, seconds": compared({"timm": plain.step, "patchit_hf": ours.step}, rounds),
     }
 
@@ -75,7 +82,6 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--backbones", nargs="+", default=["resnet10t", "resnet18"])
-    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True)
     words = parser.parse_args()
@@ -87,7 +93,7 @@ def main() -> None:
             **{key: capable.get(key) for key in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")},
         },
         "versions": versions(),
-        "backbones": {n: measure(n, words.batch, words.rounds) for n in words.backbones},
+        "backbones": {n: measure(n, words.rounds) for n in words.backbones},
     }
     words.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["backbones"], indent=1))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from patchit_hf.errors import InputError
 from patchit_hf.feature_maps import feature_map as feature_map
 from patchit_hf.patch_tasks.base import PatchTask
-from patchit_hf.whole_map_convolution import WholeMapConvolutions
+from patchit_hf.small_map_convolution import SmallMapConvolutions
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 
@@ -72,7 +72,7 @@ class PatchTaskModel(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
-        with WholeMapConvolutions():
+        with SmallMapConvolutions():
             return feature_map(self.backbone, inputs)
 
     def forward(self, inputs: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Convolutions that cover the map everywhere: the numbers of torch's own, forward and backward."""
+"""Convolutions on small maps: the numbers of torch's own, forward and backward."""
 
 import copy
 import itertools
@@ -8,7 +8,9 @@ import timm
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from patchit_hf.whole_map_convolution import WholeMapConvolutions
+from patchit_hf import small_map_convolution
+from patchit_hf.finetuned import FinetunedModel
+from patchit_hf.small_map_convolution import SmallMapConvolutions
 
 
 class Called(TorchDispatchMode):
@@ -52,7 +54,7 @@ def test_it_is_the_convolution(size, kernel, stride, padding, groups):
     x = torch.randn(3, 6, *size, dtype=torch.float64, requires_grad=True)
     theirs = layer(x)
     wanted = torch.autograd.grad(theirs.square().sum(), (x, layer.weight, layer.bias))
-    with WholeMapConvolutions(), Called() as called:
+    with SmallMapConvolutions(), Called() as called:
         ours = layer(x)
     found = torch.autograd.grad(ours.square().sum(), (x, layer.weight, layer.bias))
     torch.testing.assert_close(ours, theirs)
@@ -73,11 +75,54 @@ def _covered(layer, size):
     return all(bool((r != 0).all()) for r in reached)
 
 
+WIDE_CASES = [
+    (size, kernel, stride, padding)
+    for size, kernel, stride, padding in itertools.product(
+        [(4, 2), (8, 4), (6, 3), (5, 7), (9, 4)],
+        [1, 2, 3, (3, 1), 4],
+        [1, 2, (2, 1)],
+        [0, 1, (1, 0)],
+    )
+]
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), WIDE_CASES)
+def test_wide_ones_gather_what_each_position_sees(monkeypatch, size, kernel, stride, padding):
+    monkeypatch.setattr(small_map_convolution, "WIDE", 0)
+    torch.manual_seed(0)
+    x = torch.randn(3, 6, *size, dtype=torch.float64, requires_grad=True)
+    layer = torch.nn.Conv2d(6, 7, kernel, stride, padding).double()
+    if size[1] + 2 * layer.padding[1] < layer.kernel_size[1]:
+        with pytest.raises(RuntimeError, match="Kernel size"), SmallMapConvolutions():
+            layer(x)
+        return
+    theirs = layer(x)
+    wanted = torch.autograd.grad(theirs.square().sum(), (x, layer.weight, layer.bias))
+    with SmallMapConvolutions(), Called() as called:
+        ours = layer(x)
+    found = torch.autograd.grad(ours.square().sum(), (x, layer.weight, layer.bias))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(found, wanted)
+    few = kernel != 1 and theirs.shape[2] * theirs.shape[3] <= 32
+    assert called.convolutions == (0 if few else 1)
+
+
+@pytest.mark.parametrize(("channels", "size", "stays"), [(384, 4, 0), (128, 4, 1), (384, 8, 1)])
+def test_wide_is_a_kernel_of_a_million_weights_on_a_small_map(channels, size, stays):
+    layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    x = torch.randn(2, channels, size, size).to(memory_format=torch.channels_last)
+    with torch.no_grad(), SmallMapConvolutions(), Called() as called:
+        ours = layer(x)
+    assert called.convolutions == stays
+    torch.testing.assert_close(ours, layer(x), atol=1e-4, rtol=1e-4)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("options", [{"groups": 3}, {"dilation": 2, "padding": 2}])
 def test_other_convolutions_are_called_as_they_are(options):
     layer = torch.nn.Conv2d(6, 6, 3, **{"padding": 1, **options})
     x = torch.randn(2, 6, 1, 1)
-    with WholeMapConvolutions(), Called() as called:
+    with SmallMapConvolutions(), Called() as called:
         ours = layer(x)
     assert called.convolutions == 1
     torch.testing.assert_close(ours, layer(x))
@@ -86,18 +131,29 @@ def test_other_convolutions_are_called_as_they_are(options):
 def test_words_for_padding_and_pictures_without_a_batch():
     x = torch.randn(5, 1, 1)
     for layer in (torch.nn.Conv2d(5, 7, 3, padding="same"), torch.nn.Conv2d(5, 7, 3, padding=1)):
-        with WholeMapConvolutions():
+        with SmallMapConvolutions():
             torch.testing.assert_close(layer(x), layer(x[None])[0])
 
 
+@pytest.mark.parametrize("size", [(32, 32), (128, 64)])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100", "convnext_atto"])
-def test_networks_give_the_same_features_and_gradients(name):
+def test_networks_give_the_same_features_and_gradients(name, size):
     torch.manual_seed(0)
     theirs = timm.create_model(name, num_classes=0).double().eval()
     ours = copy.deepcopy(theirs)
-    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
     theirs(x).square().sum().backward()
-    with WholeMapConvolutions():
+    with SmallMapConvolutions():
         ours(x).square().sum().backward()
     for (key, p), q in zip(theirs.named_parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(q.grad, p.grad, msg=key)
+
+
+@pytest.mark.parametrize("head", [None, torch.nn.Flatten()])
+def test_finetuning_has_them_too(head):
+    model = FinetunedModel(timm.create_model("resnet10t", num_classes=3), head).eval()
+    x = torch.rand(1, 3, 128, 64)
+    with torch.no_grad(), Called() as called:
+        model(x)
+    layers = sum(isinstance(layer, torch.nn.Conv2d) for layer in model.modules())
+    assert called.convolutions == layers - 2  # the two 3x3 ones of the last stage
