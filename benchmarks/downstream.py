@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patchit_hf.metric_names import short_name
+
 DATA = "../shared/data"
 IMAGENET = "../shared/weights/mobilenetv2_100.imagenet.safetensors"
 RESULTS = Path("benchmarks/results")
@@ -150,7 +152,8 @@ def _line(name: str, result: dict[str, Any], row: dict[str, Any]) -> str:
     share = row.get("gap_closed")
     edge = ", end of the grid" if row["contender"] in result.get("at_the_edge", ()) else ""
     cells = (
-        name, result["backbone"], result["primary_metric"], f"{row['labels']:,}", row["contender"],
+        name, result["backbone"], short_name(result["primary_metric"]), f"{row['labels']:,}",
+        row["contender"],
         f"{100 * row['mean']:.1f}{spread}", lead, "" if share is None else f"{100 * share:.0f} %",
         str(len(row["seeds"])), f"{row['learning_rate']:g}{edge}",
     )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.files import write_json
+from patchit_hf.metric_names import short_name
 
 
 def table(result: dict[str, Any]) -> str:
@@ -13,9 +14,9 @@ def table(result: dict[str, Any]) -> str:
     metric = result["primary_metric"]
     others = [name for name in result["rows"][0]["figures"] if name != metric][:4]
     gap = any("gap_closed" in row for row in result["rows"])
-    heads = ["labels", "init", metric, "against random (95 %)"]
+    heads = ["labels", "init", short_name(metric), "against random (95 %)"]
     heads += ["gap closed"] if gap else []
-    heads += [*others, "seeds", "learning rate"]
+    heads += [*map(short_name, others), "seeds", "learning rate"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in result["rows"]:
         spread = f" ± {100 * row['deviation']:.1f}" if row["deviation"] is not None else ""

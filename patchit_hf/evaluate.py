@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from patchit_hf import cli
 from patchit_hf.console import guarded, say
 from patchit_hf.errors import InputError
+from patchit_hf.metric_names import short_name
 from patchit_hf.training_args import LoopArguments, arg
 
 if TYPE_CHECKING:
@@ -204,9 +205,10 @@ def _embed(what: EvaluateArguments) -> int:
 
 def lines(figures: dict[str, dict[str, float]]) -> list[str]:
     """Return a line a figure, with its interval."""
-    width = max(map(len, figures), default=0)
+    width = max((len(short_name(key)) for key in figures), default=0)
     found = []
-    for name, entry in figures.items():
+    for key, entry in figures.items():
+        name = short_name(key)
         line = f"{name:{width}}  {100 * entry['value']:5.1f} %" if "value" in entry else name
         if "low" in entry:
             line += f"  ({100 * entry['low']:.1f} to {100 * entry['high']:.1f})"

@@ -13,6 +13,7 @@ from patchit_hf import cli
 from patchit_hf.console import guarded, say
 from patchit_hf.errors import InputError
 from patchit_hf.finetuning_args import FinetuningArguments
+from patchit_hf.metric_names import short_name
 from patchit_hf.training_args import arg
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def run(argv: list[str] | None = None) -> int:
         key = f"eval_{opened.task.primary_metric}"
         if key in results:
             say(
-                f"{folder}: validation {opened.task.primary_metric} {results[key]:.1%} "
+                f"{folder}: validation {short_name(opened.task.primary_metric)} {results[key]:.1%} "
                 f"(step {results['step']} of {opened.max_steps})"
             )
         opened.accelerator.end_training()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from patchit_hf.engine import Means
+from patchit_hf.metric_names import short_name
 from patchit_hf.runs import METRICS_FILE, History
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Follower:
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=self.done)
         if self.main and figures:
-            shown = ", ".join(f"{name} {value:.1%}" for name, value in list(figures.items())[:4])
+            shown = ", ".join(f"{short_name(k)} {v:.1%}" for k, v in list(figures.items())[:4])
             self.bar.write(f"step {self.done}: validation {shown}", file=sys.stderr)
         self.stopped = self._reason()
         return bool(figures) and entry.get(self._key, -math.inf) > best
@@ -126,7 +127,7 @@ class Follower:
                 since += 1
         if since < patience:
             return None
-        return f"no better {self.primary} than {best:.1%} in {since} evaluations"
+        return f"no better {short_name(self.primary)} than {best:.1%} in {since} evaluations"
 
     def close(self) -> None:
         """Leave the bar as it is and end the trackers."""

@@ -100,7 +100,7 @@ def test_the_table_and_the_figure_of_one_fraction():
     result = {"primary_metric": "map", "rows": [row, better], "at_the_edge": []}
     lines = table(result).splitlines()
     assert len(lines) == 4
-    assert "| gap closed |" in lines[0]
+    assert "| mAP | against random (95 %) | gap closed | mA |" in lines[0]
     assert "+10.0 (+5.0 to +20.0)" in lines[3]
     assert "50 %" in lines[3]
     assert label_efficiency(result) is None

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from patchit_hf.figures.page import BLUE, FAINT, INK, NAVY, SMALL, SOFT, TEXT, TITLE, with_look
+from patchit_hf.metric_names import short_name
 
 MARKS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", (0, (6, 2)), (0, (1, 2)), (0, (6, 2, 1, 2)), (0, (3, 2, 1, 2, 1, 2)), (0, (10, 4)))
@@ -57,7 +58,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_xlabel("labelled crops", fontsize=TEXT, color=INK)
-    axes.set_ylabel(f"{result['primary_metric']}, %", fontsize=TEXT, color=INK)
+    axes.set_ylabel(f"{short_name(result['primary_metric'])}, %", fontsize=TEXT, color=INK)
     low, high = axes.get_ylim()
     for place, name, colour in _apart(ends, (high - low) / 18):
         axes.annotate(

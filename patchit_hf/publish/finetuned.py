@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from patchit_hf.data.bad import settle
 from patchit_hf.environment import command, hardware, versions
 from patchit_hf.files import save_weights, write_json
+from patchit_hf.metric_names import long_name
 from patchit_hf.publish.export import (
     BACKBONE_FILE,
     CARD_FILE,
@@ -29,26 +30,6 @@ if TYPE_CHECKING:
     from patchit_hf.finetuner import Finetuner
 
 PIPELINE_TAGS = {"attributes": "image-classification", "action": "image-classification"}
-METRICS = {  # what the card calls them
-    "map": "mean AP",
-    "ma": "mean accuracy (mA)",
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "class_accuracy": "accuracy (several classes)",
-    "mber": "mean balanced error rate, lower is better",
-    "class_map": "11-point mean AP (two classes)",
-    "balanced_accuracy": "balanced accuracy",
-    "rank1": "CMC rank 1",
-    "rank5": "CMC rank 5",
-    "rank10": "CMC rank 10",
-    "pck": "PCK@0.2 (torso)",
-    "pckh": "PCKh@0.5",
-    "ap": "OKS AP",
-    "ap50": "OKS AP 0.50",
-    "ap75": "OKS AP 0.75",
-}
 
 
 def export_finetuned(folder: Path, finetuner: Finetuner) -> Path:
@@ -183,7 +164,7 @@ def render_finetuned_card(record: dict[str, Any], config: dict[str, Any]) -> str
         **record,
         timm_config=config,
         metadata=finetuned_metadata(record, figures).to_yaml(),
-        figures={METRICS.get(name, name): value for name, value in figures.items()},
+        figures={long_name(name): value for name, value in figures.items()},
     )
     return text + "\n"
 
@@ -199,7 +180,7 @@ def finetuned_metadata(record: dict[str, Any], figures: dict[str, float]) -> Mod
             dataset_type=data["name"],
             dataset_name=f"{data['name']}, {data.get('validated_on') or 'validation'}",
             metric_type=name,
-            metric_name=METRICS.get(name, name),
+            metric_name=long_name(name),
             metric_value=round(value, 4),
         )
         for name, value in figures.items()

@@ -1,0 +1,39 @@
+"""What people call the figures: in a line or a table, and in a model card.
+
+``metrics.json``, ``patchit.json`` and ``compare.json`` have them by their keys.
+"""
+
+from __future__ import annotations
+
+NAMES = {
+    "map": ("mAP", "mean AP"),
+    "ma": ("mA", "mean accuracy (mA)"),
+    "accuracy": ("accuracy", "accuracy"),
+    "precision": ("precision", "precision"),
+    "recall": ("recall", "recall"),
+    "f1": ("F1", "F1"),
+    "class_accuracy": ("class accuracy", "accuracy (several classes)"),
+    "mber": ("mBER", "mean balanced error rate, lower is better"),
+    "class_map": ("11-point mAP", "11-point mean AP (two classes)"),
+    "balanced_accuracy": ("balanced accuracy", "balanced accuracy"),
+    "rank1": ("rank-1", "CMC rank 1"),
+    "rank5": ("rank-5", "CMC rank 5"),
+    "rank10": ("rank-10", "CMC rank 10"),
+    "pck": ("PCK@0.2", "PCK@0.2 (torso)"),
+    "pckh": ("PCKh@0.5", "PCKh@0.5"),
+    "ap": ("OKS AP", "OKS AP"),
+    "ap50": ("OKS AP50", "OKS AP 0.50"),
+    "ap75": ("OKS AP75", "OKS AP 0.75"),
+    "knn_balanced_accuracy": ("kNN, balanced accuracy", "kNN, balanced accuracy"),
+    "linear_balanced_accuracy": ("linear, balanced accuracy", "linear, balanced accuracy"),
+}
+
+
+def short_name(key: str) -> str:
+    """Return the name of a figure in a line or a table; the key of one that has none."""
+    return NAMES.get(key, (key, key))[0]
+
+
+def long_name(key: str) -> str:
+    """Return the name of a figure in a model card; the key of one that has none."""
+    return NAMES.get(key, (key, key))[1]
