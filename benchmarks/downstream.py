@@ -125,7 +125,25 @@ def run(name: str) -> None:
     _python("patchit_hf.compare", comparison(name))
     folder = COMPARISONS[name][0]
     shutil.copyfile(f"runs/compare-{folder}/compare.json", RESULTS / f"compare-{name}.json")
+    if name == "viper":
+        at_home(f"runs/compare-{folder}")
     (RESULTS / "downstream.md").write_text(table())
+
+
+def at_home(folder: str) -> None:
+    """Judge what was finetuned for search in another data set on PETA's own test split, too."""
+    result = json.loads(Path(folder, "compare.json").read_text())
+    found: dict[str, dict[str, Any]] = {}
+    for row in result["rows"]:
+        cells = f"fraction-{row['fraction']:g}/lr-{row['learning_rate']:g}"
+        for seed in row["seeds"]:
+            model = f"{folder}/{row['contender']}/{cells}/seed-{seed}"
+            output = Path(f"runs/reid-peta-test/{row['contender']}-{seed}")
+            words = f"{model} --dataset {DATA}/peta --split test --output-dir {output}"
+            if not (output / "metrics.json").exists():
+                _python("patchit_hf.evaluate", words.split())
+            found[f"{row['contender']}-{seed}"] = json.loads((output / "metrics.json").read_text())
+    (RESULTS / "reid-peta-test.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def table() -> str:
