@@ -73,7 +73,7 @@ def _as_product(
         return _covered(input, weight, bias, rows, columns, depthwise)
     height, width = (_positions(*axis) for axis in axes)
     wide = groups == 1 and weight.numel() >= WIDE and weight[0, 0].numel() > 1
-    if wide and 0 < height * width <= POSITIONS:
+    if wide and min(height, width) > 0 and height * width <= POSITIONS:
         return _gathered(input, weight, bias, _pair(stride), _pair(padding), (height, width))
     return None
 

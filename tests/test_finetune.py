@@ -17,6 +17,7 @@ from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
 from patchit_hf.finetune import main
 from patchit_hf.initial import open_initial, reinitialize_last_stage
+from patchit_hf.metric_names import NAMES
 
 from .conftest import make_crops
 from .hub.server import Hub
@@ -85,6 +86,7 @@ def test_every_task_learns_from_the_embedded_default(task, tmp_path):
     results = _record(tmp_path / "run")["results"]
     assert results["step"] == 90
     assert results[f"eval_{figure}"] > floor, results
+    assert {key.removeprefix("eval_") for key in results if key.startswith("eval_")} <= set(NAMES)
 
 
 @pytest.mark.parametrize("task", ["attributes", "action"])

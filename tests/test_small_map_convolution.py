@@ -45,12 +45,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("groups", [1, 6])
-@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), CASES)
-def test_it_is_the_convolution(size, kernel, stride, padding, groups):
-    torch.manual_seed(0)
-    layer = torch.nn.Conv2d(6, 6 if groups > 1 else 7, kernel, stride, padding, groups=groups)
-    layer = layer.double()
+def _as_torch(layer, size):
+    """Assert that a layer's output and gradients are torch's; return output and convolutions."""
     x = torch.randn(3, 6, *size, dtype=torch.float64, requires_grad=True)
     theirs = layer(x)
     wanted = torch.autograd.grad(theirs.square().sum(), (x, layer.weight, layer.bias))
@@ -59,9 +55,19 @@ def test_it_is_the_convolution(size, kernel, stride, padding, groups):
     found = torch.autograd.grad(ours.square().sum(), (x, layer.weight, layer.bias))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(found, wanted)
+    return theirs, called.convolutions
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), CASES)
+def test_it_is_the_convolution(size, kernel, stride, padding, groups):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(6, 6 if groups > 1 else 7, kernel, stride, padding, groups=groups)
+    layer = layer.double()
+    theirs, convolutions = _as_torch(layer, size)
     positions = theirs.shape[2] * theirs.shape[3]
     few = positions * size[0] * size[1] <= 16
-    assert called.convolutions == (0 if few and _covered(layer, size) else 1)
+    assert convolutions == (0 if few and _covered(layer, size) else 1)
 
 
 def _covered(layer, size):
@@ -83,6 +89,7 @@ WIDE_CASES = [
         [1, 2, (2, 1)],
         [0, 1, (1, 0)],
     )
+    if kernel == (3, 1) or kernel <= size[1] + 2 * (padding == 1)
 ]
 
 
@@ -90,21 +97,17 @@ WIDE_CASES = [
 def test_wide_ones_gather_what_each_position_sees(monkeypatch, size, kernel, stride, padding):
     monkeypatch.setattr(small_map_convolution, "WIDE", 0)
     torch.manual_seed(0)
-    x = torch.randn(3, 6, *size, dtype=torch.float64, requires_grad=True)
     layer = torch.nn.Conv2d(6, 7, kernel, stride, padding).double()
-    if size[1] + 2 * layer.padding[1] < layer.kernel_size[1]:
-        with pytest.raises(RuntimeError, match="Kernel size"), SmallMapConvolutions():
-            layer(x)
-        return
-    theirs = layer(x)
-    wanted = torch.autograd.grad(theirs.square().sum(), (x, layer.weight, layer.bias))
-    with SmallMapConvolutions(), Called() as called:
-        ours = layer(x)
-    found = torch.autograd.grad(ours.square().sum(), (x, layer.weight, layer.bias))
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(found, wanted)
+    theirs, convolutions = _as_torch(layer, size)
     few = kernel != 1 and theirs.shape[2] * theirs.shape[3] <= 32
-    assert called.convolutions == (0 if few else 1)
+    assert convolutions == (0 if few else 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (4, 1), (2, 3)])
+def test_a_kernel_larger_than_the_map_is_torchs_own_error(monkeypatch, size):
+    monkeypatch.setattr(small_map_convolution, "WIDE", 0)
+    with pytest.raises(RuntimeError, match="Kernel size"), SmallMapConvolutions():
+        torch.nn.Conv2d(6, 7, 5)(torch.randn(3, 6, *size))
 
 
 @pytest.mark.parametrize(("channels", "size", "stays"), [(384, 4, 0), (128, 4, 1), (384, 8, 1)])
