@@ -81,8 +81,8 @@ def run(argv: list[str] | None = None) -> int:
     what, args = cli.parse(
         DESCRIPTION, argv, CompareArguments, FinetuningArguments, prog="patchit_hf.compare"
     )
-    from patchit_hf.comparison import compare
-    from patchit_hf.comparison_table import table, write_results
+    from patchit_hf.comparison.cells import compare
+    from patchit_hf.comparison.table import table, write_results
     from patchit_hf.environment import command, versions
     from patchit_hf.figures.label_efficiency import label_efficiency
 
@@ -112,7 +112,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Any:
     Raises:
         InputError: for contenders or numbers that cannot be.
     """
-    from patchit_hf.comparison import Plan
+    from patchit_hf.comparison.cells import Plan
     from patchit_hf.scoring import open_judged
 
     contenders = named(what.init)

@@ -17,7 +17,10 @@ from patchit_hf.metric_names import short_name
 from patchit_hf.training_args import arg
 
 if TYPE_CHECKING:
+    from patchit_hf.downstream.augment import Geometry
+    from patchit_hf.downstream.base import DownstreamTask
     from patchit_hf.finetuner import Finetuner
+    from patchit_hf.initial import Initial
 
 DESCRIPTION = """\
 Finetune a timm backbone on labelled person crops.
@@ -78,10 +81,8 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
         InputError: for bad input, before anything is written.
     """
     from patchit_hf.data.source import load_crops
-    from patchit_hf.downstream import create_downstream, task_class
-    from patchit_hf.downstream.augment import Geometry
+    from patchit_hf.downstream import task_class
     from patchit_hf.finetuner import Finetuner
-    from patchit_hf.initial import open_initial
     from patchit_hf.labelled import open_labelled, subset
     from patchit_hf.runs import RunFolder
 
@@ -91,17 +92,7 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
     if run.finished:
         return run.path
     crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)
-    task = create_downstream(what.task, crops.train, **what.task_kwargs)
-    size = parse_size(what.input_size) if what.input_size else None
-    initial = open_initial(
-        what.init,
-        what.backbone,
-        task.num_classes,
-        seed=args.seed,
-        input_size=size or (192, 96),
-        backbone_kwargs=what.backbone_kwargs,
-    )
-    geometry = Geometry.of(size or initial.input_size or (192, 96))
+    task, initial, geometry = open_start(what, crops.train, args.seed)
     main = os.environ.get("RANK", "0") == "0"
     opened = [
         None
@@ -130,6 +121,36 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
     }
     args = dataclasses.replace(args, output_dir=str(folder))
     return Finetuner(initial, task, args, train, opened[1], geometry, run, info)
+
+
+def open_start(
+    what: FinetuneArguments, train: Any, seed: int
+) -> tuple[DownstreamTask, Initial, Geometry]:
+    """Open what a finetuning starts from, before any picture is read.
+
+    Args:
+        what: task, initial weights and input size.
+        train: the training split.
+        seed: of whatever is random in the weights.
+
+    Raises:
+        InputError: for missing columns or weights.
+    """
+    from patchit_hf.downstream import create_downstream
+    from patchit_hf.downstream.augment import Geometry
+    from patchit_hf.initial import open_initial
+
+    task = create_downstream(what.task, train, **what.task_kwargs)
+    size = parse_size(what.input_size) if what.input_size else None
+    initial = open_initial(
+        what.init,
+        what.backbone,
+        task.num_classes,
+        seed=seed,
+        input_size=size or (192, 96),
+        backbone_kwargs=what.backbone_kwargs,
+    )
+    return task, initial, Geometry.of(size or initial.input_size or (192, 96))
 
 
 def parse_size(text: str) -> tuple[int, int]:

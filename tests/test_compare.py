@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from patchit_hf.compare import main, named
-from patchit_hf.comparison import at_the_edge, difference_interval
-from patchit_hf.comparison_table import table
+from patchit_hf.comparison.cells import at_the_edge
+from patchit_hf.comparison.rows import difference_interval
+from patchit_hf.comparison.table import table
 from patchit_hf.data.people import load_people
 from patchit_hf.errors import InputError
 from patchit_hf.figures.label_efficiency import label_efficiency
@@ -129,3 +131,39 @@ def test_which_learning_rates_are_at_an_end_of_the_grid():
 def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path):
     assert main([*words, "--dataset", folder, "--output-dir", str(tmp_path / "x")]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--init", "gone.safetensors"], "--init 'gone.safetensors': there is no such file"),
+        (["--init", "a=random", "--test-dataset", "EMPTY"], "(test split): column 'action'"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_trained(
+    words, message, folder, capsys, tmp_path
+):
+    people = load_people(20, num_proc=1).remove_columns("action")
+    people.to_parquet(str(tmp_path / "bare" / "test-00000-of-00001.parquet"))
+    words = [str(tmp_path / "bare") if word == "EMPTY" else word for word in words]
+    out = tmp_path / "compare"
+    short = ["--dataset", folder, "--backbone", "test_resnet", "--input-size", "48x24"]
+    assert main(["--task", "action", "--init", "random", *words, *short,
+                 "--output-dir", str(out)]) == 2  # fmt: skip
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_test_split_without_any_match_keeps_what_was_trained(folder, capsys, tmp_path):
+    people = load_people(600, num_proc=1)
+    _, first = np.unique(people["person_id"], return_index=True)
+    people.select(first).to_parquet(str(tmp_path / "alone" / "test-00000-of-00001.parquet"))
+    out = tmp_path / "compare"
+    words = ["--task", "reid", "--dataset", folder, "--backbone", "test_resnet", "--init",
+             "random", "--init", "again=random", "--seeds", "1", "--learning-rates", "1e-3",
+             "--input-size", "48x24", "--max-steps", "1", "--batch-size", "16", "--eval-every",
+             "0", "--save-every", "0", "--output-dir", str(out)]  # fmt: skip
+    assert main([*words, "--test-dataset", str(tmp_path / "alone")]) == 2
+    assert "random: mAP cannot be computed on the test split" in capsys.readouterr().err
+    assert len(list(out.rglob("model.safetensors"))) == 1
+    assert not (out / "compare.json").exists()
