@@ -7,7 +7,7 @@ never NaN and never a made-up number.
 """
 
 from patchit_hf.metrics.attributes import binary_attributes, class_attributes
-from patchit_hf.metrics.bootstrap import bootstrap, paired_bootstrap
+from patchit_hf.metrics.bootstrap import bootstrap
 from patchit_hf.metrics.classification import classification
 from patchit_hf.metrics.keypoints import (
     head_length,
@@ -32,7 +32,6 @@ __all__ = [
     "head_length",
     "oks",
     "oks_ap",
-    "paired_bootstrap",
     "pck_hits",
     "pck_summary",
     "retrieve",

@@ -50,46 +50,6 @@ def bootstrap(
     return {key: (low, high) for key, (low, high) in intervals.items()}
 
 
-def paired_bootstrap(
-    first: Statistic,
-    second: Statistic,
-    count: int,
-    *,
-    samples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return intervals of the differences of two contenders, first minus second.
-
-    Both are measured on the same rows of each sample, so that what is hard for both cancels: an
-    interval without 0 tells them apart although their own intervals may overlap.
-
-    Args:
-        first: as ``bootstrap``'s statistic.
-        second: the same of the other contender, on the same rows.
-        count: number of rows.
-        samples: how often to draw.
-        level: share of the samples' differences within the interval.
-        seed: of the draws.
-
-    Returns:
-        For each figure that both gave on any sample, the lower and upper percentile.
-
-    Raises:
-        InputError: as ``bootstrap``.
-    """
-
-    def difference(rows: Tensor) -> dict[str, float | None]:
-        one, other = first(rows), second(rows)
-        return {key: _minus(one[key], other[key]) for key in one if key in other}
-
-    return bootstrap(difference, count, samples=samples, level=level, seed=seed)
-
-
-def _minus(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
-
-
 def _number(key: str, value: float) -> float:
     if math.isnan(value):
         raise InputError(f"{key}: NaN: must be a number, or None where it cannot be computed")

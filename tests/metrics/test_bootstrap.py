@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patchit_hf.errors import InputError
-from patchit_hf.metrics import binary_attributes, bootstrap, paired_bootstrap
+from patchit_hf.metrics import binary_attributes, bootstrap
 
 VALUES = torch.tensor(np.random.default_rng(0).normal(3.0, 2.0, 400))
 
@@ -65,31 +65,6 @@ def test_what_cannot_be_computed_is_left_out():
 
 def test_one_row():
     assert bootstrap(lambda rows: {"x": float(rows.sum())}, 1, samples=3) == {"x": (0.0, 0.0)}
-
-
-def test_pairing_tells_apart_what_single_intervals_do_not():
-    better = VALUES + 0.1 + 0.01 * torch.arange(400) % 0.02
-    second = average
-
-    def first(rows):
-        return {"mean": float(better[rows].mean()), "mine alone": 1.0}
-
-    single = bootstrap(first, 400, samples=200)["mean"], bootstrap(second, 400, samples=200)["mean"]
-    assert single[0][0] < single[1][1], "they overlap"
-    difference = paired_bootstrap(first, second, 400, samples=200)
-    assert list(difference) == ["mean"]
-    low, high = difference["mean"]
-    assert 0.09 < low <= high < 0.13
-    back = paired_bootstrap(second, first, 400, samples=200)["mean"]
-    assert back == pytest.approx((-high, -low))
-
-
-def test_pairs_of_which_one_is_missing_are_left_out():
-    def second(rows):
-        return {"x": 1.0 if int(rows[0]) else None, "y": None}
-
-    result = paired_bootstrap(lambda rows: {"x": 3.0, "y": 1.0}, second, 5, samples=30)
-    assert result == {"x": (2.0, 2.0)}
 
 
 def test_of_attributes():
