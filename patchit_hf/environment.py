@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import LoopArguments
@@ -52,6 +53,11 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             "--mixed-precision no"
         )
     return accelerator
+
+
+def device() -> torch.device:
+    """Return where Accelerate computes: a GPU if there is one, unless its settings say the CPU."""
+    return torch.device(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device)
 
 
 def cpu_capabilities() -> dict[str, Any]:

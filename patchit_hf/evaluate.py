@@ -128,10 +128,11 @@ def _score(what: EvaluateArguments) -> int:
     import dataclasses
 
     from patchit_hf.data.source import find_image_column
+    from patchit_hf.environment import device
     from patchit_hf.finetuned import FinetunedModel
     from patchit_hf.scoring import open_judged, score, write_table
 
-    model = FinetunedModel.from_pretrained(what.model)
+    model = FinetunedModel.from_pretrained(what.model).to(device())
     args = dataclasses.replace(what.decoding, fit=what.fit or model.fit)
     split, name = open_judged(what.dataset, what.split, what.image_column)
     gallery = None

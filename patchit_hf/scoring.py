@@ -15,9 +15,9 @@ from patchit_hf.data.bad import BadImages
 from patchit_hf.data.source import open_split
 from patchit_hf.downstream.augment import Geometry, centre
 from patchit_hf.downstream.columns import read_column
+from patchit_hf.environment import device
 from patchit_hf.errors import InputError
-from patchit_hf.feature_maps import feature_map
-from patchit_hf.features import reestimate_batch_norm
+from patchit_hf.features import pooled_features, reestimate_batch_norm
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_setup import STATISTICS_CROPS, sampled
 from patchit_hf.initial import open_initial
@@ -120,8 +120,8 @@ class Extractor:
     Attributes:
         backbone: the network, without its classifier.
         geometry: from crops to inputs.
-        mean: per channel, of crops in [0, 1].
-        std: per channel.
+        mean: per channel, of crops in [0, 1], where the backbone is.
+        std: per channel, there too.
     """
 
     backbone: nn.Module
@@ -130,19 +130,14 @@ class Extractor:
     std: Tensor
 
     def inputs(self, crops: Tensor) -> Tensor:
-        """Return the network's input of crops uint8 ``[B, 3, H, W]``."""
-        x = centre(crops, self.geometry)[0]
+        """Return the network's input, where it is, of crops uint8 ``[B, 3, H, W]``."""
+        x = centre(crops.to(self.mean.device), self.geometry)[0]
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
 
     def __call__(self, data: Labelled, batch: int = 64) -> Tensor:
-        """Return averaged feature maps, float32 ``[N, C]``."""
-        self.backbone.eval()
-        with torch.inference_mode():
-            parts = [
-                feature_map(self.backbone, self.inputs(crops)).float().mean((2, 3))
-                for crops, _ in data.batches(batch)
-            ]
-        return torch.cat(parts)
+        """Return averaged feature maps, float32 ``[N, C]`` on the CPU."""
+        batches = (self.inputs(crops) for crops, _ in data.batches(batch))
+        return pooled_features(self.backbone, batches)
 
     def reestimate(self, data: Labelled) -> None:
         """Set batch statistics to those of whole crops."""
@@ -154,7 +149,7 @@ class Extractor:
 def open_extractor(
     source: str, backbone: str | None, input_size: tuple[int, int] | None
 ) -> Extractor:
-    """Build a frozen backbone from whatever ``--init`` of finetuning takes.
+    """Build a frozen backbone from whatever ``--init`` of finetuning takes, on Accelerate's device.
 
     Raises:
         InputError: if there are no such weights.
@@ -162,7 +157,9 @@ def open_extractor(
     initial = open_initial(source, backbone, 0, input_size=input_size or (192, 96))
     mean, std = initial.statistics or ((0.5,) * 3, (0.25,) * 3)
     geometry = Geometry.of(input_size or initial.input_size or (192, 96))
-    return Extractor(initial.backbone.eval(), geometry, torch.tensor(mean), torch.tensor(std))
+    where = device()
+    statistics = torch.tensor(mean, device=where), torch.tensor(std, device=where)
+    return Extractor(initial.backbone.to(where).eval(), geometry, *statistics)
 
 
 def probe_column(

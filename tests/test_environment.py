@@ -4,8 +4,9 @@ import logging
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
-from patchit_hf.environment import cpu_capabilities, create_accelerator, has_bf16
+from patchit_hf.environment import cpu_capabilities, create_accelerator, device, has_bf16
 from patchit_hf.training_args import TrainingArguments
 
 
@@ -30,3 +31,21 @@ def test_a_cpu_without_bf16_is_said_to_be_slow_in_it(precision, tmp_path, caplog
         create_accelerator(TrainingArguments(mixed_precision=precision), tmp_path)
     slow = precision == "bf16" and not has_bf16(cpu_capabilities())
     assert ("no units for bf16" in caplog.text) == slow
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"ACCELERATE_USE_CPU": "1"}, "cpu"),
+        ({"ACCELERATE_TORCH_DEVICE": "meta"}, "meta"),
+        ({}, "cuda" if torch.cuda.is_available() else "cpu"),
+    ],
+)
+def test_where_is_computed(variables, expected, monkeypatch):
+    AcceleratorState._reset_state(True)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert device().type == expected
+    finally:
+        AcceleratorState._reset_state(True)

@@ -17,6 +17,7 @@ from patchit_hf.console import say
 from patchit_hf.data.source import load_crops
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
+from patchit_hf.environment import device
 from patchit_hf.errors import InputError
 from patchit_hf.files import read_json
 from patchit_hf.finetune import FinetuneArguments, open_finetuner, open_start
@@ -186,6 +187,7 @@ def test_cell(
     file = folder / PREDICTIONS
     model = FinetunedModel.from_pretrained(folder)
     if not file.exists():
+        model.to(device())
         crops = test_crops(plan, model.task, model.geometry, model.fit, opened)
         predictions, targets = predict(model, crops, model.task, model.geometry)
         kept = model.task.scored(targets)
