@@ -5,13 +5,10 @@ import json
 import datasets
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
-from patchit_hf.downstream.augment import centre
 from patchit_hf.evaluate import main
-from patchit_hf.feature_maps import feature_map
 from patchit_hf.finetune import main as finetune
 from patchit_hf.scoring import open_extractor, probe_column
 from patchit_hf.training_args import LoopArguments
@@ -113,37 +110,6 @@ def test_a_probe_finds_what_can_be_seen(tmp_path):
     )  # fmt: skip
     assert values == {"knn": 1.0, "linear": 1.0}
     assert not any(images.found for images in bad)
-
-
-@pytest.fixture
-def elsewhere(monkeypatch):
-    """A device that is not the CPU and is on every machine: it has shapes alone."""
-    AcceleratorState._reset_state(True)
-    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
-    yield torch.device("meta")
-    AcceleratorState._reset_state(True)
-
-
-def test_features_are_computed_where_accelerate_says(elsewhere):
-    extractor = open_extractor("random", "test_resnet", (48, 24))
-    inputs = extractor.inputs(torch.zeros(2, 3, *extractor.geometry.canvas, dtype=torch.uint8))
-    assert inputs.device == elsewhere
-    assert feature_map(extractor.backbone, inputs).device == elsewhere
-
-
-@pytest.mark.parametrize("task", ["attributes", "reid", "pose", "action"])
-def test_models_are_judged_where_accelerate_says(task, models, folder, tmp_path, elsewhere):
-    """The numbers of that device cannot be read, but all come to be there."""
-    with pytest.raises(NotImplementedError, match="meta"):
-        _evaluate(models[task], folder, tmp_path)
-    model = FinetunedModel.from_pretrained(models[task]).to(elsewhere)
-    split = datasets.load_dataset(folder, split="test")
-    targets = model.task.targets(model.task.prepare(split, model.geometry.canvas))
-    crops = torch.zeros(60, 3, *model.geometry.canvas, dtype=torch.uint8, device=elsewhere)
-    x, view = centre(crops, model.geometry)
-    assert model.task.predict(model(x)).device == elsewhere
-    moved = model.task.moved(targets.to(elsewhere), view)
-    assert (moved.device, moved.shape) == (elsewhere, targets.shape)
 
 
 def test_embeddings(models, folder, tmp_path):

@@ -1,0 +1,111 @@
+"""The commands on a device that is not the CPU: nothing mixes devices, and the same comes out."""
+
+import json
+from collections import Counter
+
+import datasets
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from patchit_hf.data.people import load_people
+from patchit_hf.evaluate import main as evaluate
+from patchit_hf.finetune import main as finetune
+from patchit_hf.patch_tasks import list_tasks
+from patchit_hf.pretrain import main as pretrain
+
+from .elsewhere import DEVICE, elsewhere
+
+pytestmark = [
+    pytest.mark.usefixtures("with_people"),
+    pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter"),
+]
+
+TASKS = [task for task in list_tasks() if not task.startswith("pt")]
+OPTIONS = ["input_scale=2", "standardize=true", "channel_drop=0.5", "grayscale=0.5",
+           "chroma_blur=0.5", "resample=0.5", "smooth=1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    people = load_people(600, num_proc=1)
+    for name, rows in (("train", range(150)), ("validation", range(150, 180)),
+                       ("test", range(180, 220))):  # fmt: skip
+        people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
+    return str(folder)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The device, which Accelerate is told to use."""
+    AcceleratorState._reset_state(True)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    with elsewhere():
+        yield DEVICE
+
+
+def test_the_device_computes_and_refuses_what_a_gpu_refuses(device):
+    there, here = torch.ones(3, device=device), torch.ones(3)
+    assert (there + 1).cpu().tolist() == [2, 2, 2]
+    assert (there * torch.tensor(2.0)).sum().item() == 6
+    assert there[torch.tensor([0, 1])].device == device
+    for mixed in (
+        lambda: there + here,
+        lambda: here[torch.tensor([0], device=device)],
+        lambda: torch.where(there > 0, there, here),
+        lambda: there.numpy(),
+    ):
+        with pytest.raises((RuntimeError, TypeError)):
+            mixed()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [*(["--task", task] for task in TASKS), ["--task-kwargs", *OPTIONS],
+     ["--probe-column", "backpack", "--gradient-accumulation-steps", "2"]],
+    ids=lambda words: words[-1].split("=")[0],
+)  # fmt: skip
+def test_pretraining(words, folder, tmp_path, device):
+    short = ["--backbone", "test_resnet", "--dataset", folder, "--max-steps", "1", "--batch-size",
+             "32", "--max-eval-crops", "16", "--eval-every", "1"]  # fmt: skip
+    assert pretrain([*short, *words, "--output-dir", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("task", ["attributes", "reid", "pose", "action"])
+def test_finetuning_and_judging(task, folder, tmp_path, monkeypatch):
+    words = ["--task", task, "--dataset", folder, "--backbone", "test_resnet", "--max-steps", "1",
+             "--eval-every", "1", "--batch-size", "16", "--input-size", "48x24", "--optimizer",
+             "sgd", "--learning-rate", "1e-2", "--optimizer-args", "fused=false"]  # fmt: skip
+
+    counts = []
+
+    def made(name, seen):
+        out = tmp_path / name
+        commands = (
+            lambda: finetune([*words, "--output-dir", str(out)]),
+            lambda: evaluate([str(out), "--dataset", folder, "--bootstrap", "5", "--output-dir",
+                              str(out / "judged")]),
+            lambda: evaluate([str(out), "--dataset", folder, "--embed", str(out / "e.parquet")]),
+        )  # fmt: skip
+        for command in commands:
+            assert command() == 0
+            counts.append(seen["aten::convolution"])
+        embeddings = datasets.Dataset.from_parquet(str(out / "e.parquet"))["embedding"][:]
+        figures = json.loads((out / "judged" / "metrics.json").read_text())["figures"]
+        return load_file(out / "model.safetensors"), torch.tensor(embeddings), figures
+
+    weights, embeddings, figures = made("cpu", Counter())
+    AcceleratorState._reset_state(True)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    with elsewhere() as seen:
+        others, theirs, found = made("there", seen)
+    assert counts[2] == 0 < counts[3] < counts[4] < counts[5], "each command computes there"
+    for key, tensor in weights.items():
+        torch.testing.assert_close(others[key], tensor, msg=key)
+    torch.testing.assert_close(theirs, embeddings)
+    assert found.keys() == figures.keys()
+    for key, entry in figures.items():
+        assert found[key].get("value") == pytest.approx(entry.get("value"), abs=1e-6), key
