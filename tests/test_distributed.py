@@ -49,10 +49,9 @@ def _learned(weights):
     return {k: v for k, v in weights.items() if "running_" not in k and "num_batches" not in k}
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "test_convnext"])
-def test_nets_without_batch_statistics_end_with_the_same_weights(tmp_path, crop_folder, backbone):
-    one, _ = _pretrain(tmp_path, "one", crop_folder, 1, "--backbone", backbone)
-    two, text = _pretrain(tmp_path, "two", crop_folder, 2, "--backbone", backbone)
+def test_nets_without_batch_statistics_end_with_the_same_weights(tmp_path, crop_folder):
+    one, _ = _pretrain(tmp_path, "one", crop_folder, 1, "--backbone", "test_vit")
+    two, text = _pretrain(tmp_path, "two", crop_folder, 2, "--backbone", "test_vit")
     assert text.count("step 5: held-out accuracy") == 1  # said by the main process alone
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5, msg=name)
