@@ -18,6 +18,8 @@ import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from patchit_hf.data.people import load_people
+
 from .hub.fixtures import hub  # noqa: F401
 
 datasets.disable_progress_bars()
@@ -30,6 +32,14 @@ def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> 
     base = np.stack([y / height, x / width, 1 - y / height], axis=-1) * 200
     noise = rng.integers(0, 56, (count, height, width, 3))
     return [Image.fromarray((base + n).astype(np.uint8)) for n in noise]
+
+
+def write_people(folder: Path, **splits: range) -> str:
+    """Write rows of the embedded people as splits of parquet, and return the folder."""
+    people = load_people(600, num_proc=1)
+    for name, rows in splits.items():
+        people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
+    return str(folder)
 
 
 @pytest.fixture

@@ -15,15 +15,13 @@ from patchit_hf.data.people import load_people
 from patchit_hf.errors import InputError
 from patchit_hf.figures.label_efficiency import label_efficiency
 
+from .conftest import write_people
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("people")
-    people = load_people(600, num_proc=1)
-    for name, rows in (("train", range(120)), ("validation", range(120, 160)),
-                       ("test", range(160, 220))):  # fmt: skip
-        people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
-    return str(folder)
+    rows = {"train": range(120), "validation": range(120, 160), "test": range(160, 220)}
+    return write_people(tmp_path_factory.mktemp("people"), **rows)
 
 
 def _words(folder, out):

@@ -9,12 +9,12 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from patchit_hf.data.people import load_people
 from patchit_hf.evaluate import main as evaluate
 from patchit_hf.finetune import main as finetune
 from patchit_hf.patch_tasks import list_tasks
 from patchit_hf.pretrain import main as pretrain
 
+from .conftest import write_people
 from .elsewhere import DEVICE, elsewhere
 
 pytestmark = [
@@ -32,12 +32,8 @@ SHORT = ["--backbone", "test_resnet", "--max-steps", "1", "--batch-size", "32", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("people")
-    people = load_people(600, num_proc=1)
-    for name, rows in (("train", range(150)), ("validation", range(150, 180)),
-                       ("test", range(180, 220))):  # fmt: skip
-        people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
-    return str(folder)
+    rows = {"train": range(150), "validation": range(150, 180), "test": range(180, 220)}
+    return write_people(tmp_path_factory.mktemp("people"), **rows)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from patchit_hf.finetune import main as finetune
 from patchit_hf.scoring import open_extractor, probe_column
 from patchit_hf.training_args import LoopArguments
 
-from .conftest import make_crops
+from .conftest import make_crops, write_people
 
 pytestmark = pytest.mark.usefixtures("with_people")
 
@@ -25,10 +25,8 @@ SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     (folder / "data").mkdir()
-    people = load_people(600, num_proc=1)
-    for name, rows in (("train", range(200)), ("test", range(200, 260)),
-                       ("query", range(300, 320)), ("gallery", range(320, 380))):  # fmt: skip
-        people.select(rows).to_parquet(str(folder / "data" / f"{name}-00000-of-00001.parquet"))
+    write_people(folder / "data", train=range(200), test=range(200, 260),
+                 query=range(300, 320), gallery=range(320, 380))  # fmt: skip
     return str(folder)
 
 
