@@ -21,7 +21,7 @@ from patchit_hf.files import read_json
 from patchit_hf.publish.export import BACKBONE_FILE, CONFIG_FILE, FORMAT_VERSION, HEAD_FILE
 from patchit_hf.publish.load import creation_args, locate, read_config
 from patchit_hf.runs import DONE_FILE
-from patchit_hf.small_map_convolution import SmallMapConvolutions
+from patchit_hf.small_map_convolution import small_map_convolutions
 
 
 class FinetunedModel(nn.Module):
@@ -80,13 +80,13 @@ class FinetunedModel(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, h, w]`` of pictures ``[B, 3, H, W]`` in [0, 1]."""
-        with SmallMapConvolutions():
+        with small_map_convolutions(x):
             return feature_map(self.backbone, self.normalize(x))
 
     def forward(self, x: Tensor) -> Any:
         """Return the head's output for pictures ``[B, 3, H, W]`` in [0, 1]."""
         if self.head is None:
-            with SmallMapConvolutions():
+            with small_map_convolutions(x):
                 return self.backbone(self.normalize(x))
         return self.head(self.features(x))
 

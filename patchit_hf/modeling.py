@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from patchit_hf.errors import InputError
 from patchit_hf.feature_maps import feature_map as feature_map
 from patchit_hf.patch_tasks.base import PatchTask
-from patchit_hf.small_map_convolution import SmallMapConvolutions
+from patchit_hf.small_map_convolution import small_map_convolutions
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 
@@ -72,7 +72,7 @@ class PatchTaskModel(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
-        with SmallMapConvolutions():
+        with small_map_convolutions(inputs):
             return feature_map(self.backbone, inputs)
 
     def forward(self, inputs: Tensor) -> Any:

@@ -14,6 +14,7 @@ product with the gathered neighbourhoods goes through it fewer times than those 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +25,14 @@ from torch.overrides import TorchFunctionMode
 PRODUCTS = 16  # input times output positions of a covered map: up to here; 2x2 by 2x2
 POSITIONS = 32  # of the output of a wide kernel: up to here; 8x4
 WIDE = 2**20  # weights of a wide kernel: from here
+
+
+def small_map_convolutions(inputs: Tensor) -> AbstractContextManager[Any]:
+    """Return ``SmallMapConvolutions`` for inputs on the CPU, and nothing for others.
+
+    A mode makes every call of torch's slower, and a GPU waits for those calls.
+    """
+    return SmallMapConvolutions() if inputs.device.type == "cpu" else nullcontext()
 
 
 class SmallMapConvolutions(TorchFunctionMode):
