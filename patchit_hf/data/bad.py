@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
+import numpy as np
 
 from patchit_hf.data.draws import philox
 from patchit_hf.errors import InputError
@@ -151,5 +151,5 @@ def substitute(row: int, attempt: int, size: int) -> int:
     """
     mask = 0xFFFFFFFF
     counter = (row & mask, row >> 32, zlib.crc32(b"substitute"), attempt)
-    word = philox(tuple(torch.tensor(value) for value in counter), (0, 0))[0]
+    word = philox(tuple(np.array(value, np.uint64) for value in counter), (0, 0))[0]
     return (int(word) * size) >> 32

@@ -1,42 +1,45 @@
 """Random numbers as a function: what the n-th sample of a run gets follows from (seed, n) alone.
 
 Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), a
-counter-based generator, on int64 tensors. There is no state to save: any process can compute the
+counter-based generator, on 64-bit integers. There is no state to save: any process can compute the
 numbers of any sample, so one process or eight, fresh or resumed, see the same run.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+Words = NDArray[np.uint64]
+_MASK, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 
 
-def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
+def philox(counter: tuple[Words, ...], key: tuple[int, int]) -> tuple[Words, ...]:
     """Return Philox4x32-10 of a counter under a key.
 
     Args:
-        counter: four int64 tensors of one shape (or that broadcast), each in [0, 2**32).
+        counter: four uint64 arrays of one shape (or that broadcast), each in [0, 2**32).
         key: two integers in [0, 2**32).
 
     Returns:
-        Four int64 tensors of that shape, each in [0, 2**32).
+        Four uint64 arrays of that shape, each in [0, 2**32).
     """
     c0, c1, c2, c3 = counter
-    k0, k1 = key
+    k0, k1 = (np.uint64(word) for word in key)
     for _ in range(10):
-        # The product wraps in int64, but its low 64 bits are those of the unsigned product.
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+            (p1 >> _HALF) ^ c1 ^ k0,
             p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+            (p0 >> _HALF) ^ c3 ^ k1,
             p0 & _MASK,
         )
         k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
@@ -68,22 +71,20 @@ class Draws:
 
     def _bits(self, stream: str, shape: tuple[int, ...]) -> Tensor:
         """Return 32 random bits each, int64 ``[B, *shape]``, on the CPU."""
-        count = 1
-        for size in shape:
-            count *= size
+        count = math.prod(shape)
         blocks = (count + 3) // 4
-        numbers = self.numbers[:, None]
+        numbers = self.numbers.numpy().astype(np.uint64)[:, None]
         words = philox(
             (
                 numbers & _MASK,
-                (numbers >> 32) & _MASK,
-                torch.tensor(zlib.crc32(stream.encode())),
-                torch.arange(blocks)[None],
+                numbers >> _HALF,
+                np.array(zlib.crc32(stream.encode()), np.uint64),
+                np.arange(blocks, dtype=np.uint64)[None],
             ),
-            (self.seed & _MASK, (self.seed >> 32) & _MASK),
+            _key(self.seed),
         )
-        bits = torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(1)[:, :count]
-        return bits.reshape(len(self), *shape)
+        bits = np.stack(np.broadcast_arrays(*words), axis=-1).reshape(len(self), 4 * blocks)
+        return torch.from_numpy(bits[:, :count].astype(np.int64)).reshape(len(self), *shape)
 
     def integers(self, stream: str, high: int, shape: tuple[int, ...] = ()) -> Tensor:
         """Return integers in [0, high), int64 ``[B, *shape]``; high is at most 2**31."""
@@ -103,14 +104,19 @@ def epoch_order(seed: int, epoch: int, num_crops: int) -> Tensor:
     """Return the order in which an epoch visits the crops: a permutation, int64 ``[num_crops]``."""
     words = philox(
         (
-            torch.arange(num_crops),
-            torch.tensor(epoch),
-            torch.tensor(zlib.crc32(b"order")),
-            torch.tensor(0),
+            np.arange(num_crops, dtype=np.uint64),
+            np.array(epoch, np.uint64),
+            np.array(zlib.crc32(b"order"), np.uint64),
+            np.array(0, np.uint64),
         ),
-        (seed & _MASK, (seed >> 32) & _MASK),
+        _key(seed),
     )
-    return ((words[0] << 31) ^ words[1]).argsort(stable=True)
+    first, second = (torch.from_numpy(word.astype(np.int64)) for word in words[:2])
+    return ((first << 31) ^ second).argsort(stable=True)
+
+
+def _key(seed: int) -> tuple[int, int]:
+    return seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
 
 
 def sampled_rows(size: int, count: int, batch: int = 100) -> tuple[Tensor, ...]:
