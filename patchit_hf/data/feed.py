@@ -12,6 +12,7 @@ import datasets
 import torch
 from torch import Tensor
 
+from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.draws import Draws, crop_rows, epoch_order
 from patchit_hf.data.lazy import LazyCrops
@@ -239,15 +240,14 @@ def training_parts(
         The part's index in the global batch, and inputs and targets on ``device``.
     """
     if isinstance(source, StreamedCrops):
-        crops = source.stream(share.part, start_step * share.accumulation)
+        streamed = source.stream(share.part, start_step * share.accumulation)
+        crops: Iterator[Tensor] = (batch.to(device, non_blocking=True) for batch in streamed)
     else:
         size = len(source)
-        crops = source.batches(
-            crop_rows(seed, numbers, size) for _, numbers in share.numbers(start_step)
-        )
+        plan = (crop_rows(seed, numbers, size) for _, numbers in share.numbers(start_step))
+        crops = crops_on(source, plan, device)
     for (index, numbers), batch in zip(share.numbers(start_step), crops, strict=False):
-        on_device = batch.to(device, non_blocking=True)
-        yield index, task.sample(on_device, Draws(seed, numbers, device))
+        yield index, task.sample(batch, Draws(seed, numbers, device))
 
 
 def statistics(

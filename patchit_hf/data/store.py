@@ -72,9 +72,24 @@ class CropStore:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return crops, uint8 ``[B, 3, H, W]``, by row numbers ``[B]``."""
-        numbers = rows.numpy() if self.index is None else self.index[rows.numpy()]
-        crops = self.array[numbers] if self._file is None else self._read(self._file, numbers)
+        crops = np.empty((len(rows), *self.array.shape[1:]), np.uint8)
+        self.read_into(rows, crops)
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+    def read_into(self, rows: Tensor, crops: NDArray[np.uint8]) -> None:
+        """Write crops into an array ``[B, H, W, 3]``, by row numbers ``[B]``.
+
+        Raises:
+            OSError: if the cache's file has become too short.
+        """
+        numbers = rows.numpy() if self.index is None else self.index[rows.numpy()]
+        if self._file is None:
+            np.take(self.array, numbers, axis=0, out=crops)
+            return
+        # Through the mapping, the process would seem to grow to the file's size.
+        for crop, number in zip(crops, numbers.tolist(), strict=True):
+            if os.preadv(self._file, [crop.data], number * crop.nbytes) != crop.nbytes:
+                raise OSError(f"{self._path}: crop {number} is not there any more")
 
     def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the crops of each planned batch of row numbers."""
@@ -83,14 +98,6 @@ class CropStore:
     def sample(self, count: int) -> Iterator[Tensor]:
         """Yield batches of at most ``count`` crops, the same ones every time."""
         return self.batches(sampled_rows(len(self), count))
-
-    def _read(self, file: int, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read crops from the file; through the mapping, the process would seem to grow to it."""
-        crops = np.empty((len(numbers), *self.array.shape[1:]), np.uint8)
-        for crop, number in zip(crops, numbers.tolist(), strict=True):
-            if os.preadv(file, [crop.data], number * crop.nbytes) != crop.nbytes:
-                raise OSError(f"{self._path}: crop {number} is not there any more")
-        return crops
 
 
 def open_crops(
