@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 
+from patchit_hf.cuda_graphs import can_replay, replayed
 from patchit_hf.data.draws import Draws
 
 LossFn = Callable[[Any, Tensor], dict[str, Tensor]]
@@ -74,6 +75,7 @@ def train(
     lr: Callable[[int], float],
     max_grad_norm: float,
     seed: int,
+    replay: bool,
     before_step: Callable[[int], None],
     after_step: Callable[[int, Means], bool],
 ) -> None:
@@ -93,30 +95,37 @@ def train(
         lr: learning rate of a step.
         max_grad_norm: norm that gradients are clipped to, 0 for never.
         seed: the run's seed.
+        replay: replay the network's kernels where that can be done; see ``cuda_graphs``.
         before_step: called with the step's number when its gradients are there.
         after_step: called with the step's number and its means; true ends the training.
     """
     model.train()
-    for step in steps:
-        means = Means()
-        for group in optimizer.param_groups:
-            group["lr"] = lr(step) * group.get("lr_scale", 1.0)
-        for turn in range(accumulation):
-            part = next(parts)
-            set_seed(_step_seed(seed, step, part.number))
-            last = turn == accumulation - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                values = loss_fn(model(part.inputs), part.targets)
-                accelerator.backward(values["loss"] / accumulation)
-            means.add(values, len(part.targets))
-        before_step(step)
-        if max_grad_norm:
-            accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if after_step(step, means):
-            break
-        model.train()
+    replay = replay and can_replay(accelerator, accumulation)
+    parameters = list(model.parameters())
+    with contextlib.ExitStack() as stack:
+        for step in steps:
+            means = Means()
+            for group in optimizer.param_groups:
+                group["lr"] = lr(step) * group.get("lr_scale", 1.0)
+            for turn in range(accumulation):
+                part = next(parts)
+                if replay and step == steps.start:
+                    stack.enter_context(replayed(model, part.inputs))
+                set_seed(_step_seed(seed, step, part.number))
+                last = turn == accumulation - 1
+                with contextlib.nullcontext() if last else accelerator.no_sync(model):
+                    values = loss_fn(model(part.inputs), part.targets)
+                    accelerator.backward(values["loss"] / accumulation)
+                means.add(values, len(part.targets))
+            before_step(step)
+            if max_grad_norm:
+                accelerator.clip_grad_norm_(parameters, max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            if after_step(step, means):
+                break
+            if not model.training:  # an evaluation came between
+                model.train()
 
 
 def evaluate(

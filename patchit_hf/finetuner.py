@@ -15,6 +15,7 @@ from torch import Tensor
 
 from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
+from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.draws import Draws
 from patchit_hf.data.feed import count_steps, steps_per_epoch
 from patchit_hf.downstream.augment import Geometry, centre, vary
@@ -133,6 +134,7 @@ class Finetuner:
                 lr=self.lr_at,
                 max_grad_norm=self.args.max_grad_norm,
                 seed=self.args.seed,
+                replay=self.args.cuda_graphs,
                 before_step=lambda step: None,
                 after_step=self._after_step,
             )
@@ -205,11 +207,10 @@ class Finetuner:
             self.data.rows[self.task.rows(seed, numbers, self.data.targets)]
             for _, numbers in self.share.numbers(start)
         )
-        for (index, numbers, places), crops in zip(
-            plan, self.data.store.batches(rows), strict=False
-        ):
+        batches = crops_on(self.data.store, rows, device)
+        for (index, numbers, places), crops in zip(plan, batches, strict=False):
             draws = Draws(seed, numbers, device)
-            x, view = vary(crops.to(device), self.geometry, self.augmentation, draws)
+            x, view = vary(crops, self.geometry, self.augmentation, draws)
             targets = self.task.moved(self.data.targets[places].to(device), view)
             yield engine.Part(x.contiguous(memory_format=torch.channels_last), targets, index)
 

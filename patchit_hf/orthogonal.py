@@ -1,4 +1,4 @@
-"""Muon's orthogonalisation on the CPU: in float32, and on the small side of the matrix.
+"""Muon's orthogonalisation: on the CPU in float32 and on the matrix' small side, on a GPU replayed.
 
 timm's Muon computes it in bfloat16, which is what GPUs are fast at. A CPU without bfloat16 units
 takes twenty times as long for it as for all the rest of a step. Here it is float32, and kernels,
@@ -6,6 +6,8 @@ which are far wider than high, are iterated on as their Gram matrix: each step o
 iteration is a polynomial in it, so that the wide matrix is read twice instead of ten times. Columns
 of zeros stay zeros and are left out: on a map of one position only the middle of a 3x3 kernel has a
 gradient.
+
+On a CUDA GPU it is timm's, whose many small kernels are captured once for each shape of a matrix.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any
 import timm.optim.muon
 import torch
 from torch import Tensor
+
+from patchit_hf.cuda_graphs import Replay
 
 _NAME = "zeropower_via_newtonschulz"
 _THEIRS: Any = getattr(timm.optim.muon, _NAME)
@@ -86,7 +90,31 @@ def _polynomial(gram: Tensor, steps: int, coefficients: Coefficients) -> Tensor:
     return identity if product is None else product
 
 
+class Orthogonalizer:
+    """``orthogonalize``, with replays for matrices on a CUDA GPU."""
+
+    def __init__(self) -> None:
+        self.replays: dict[Any, Replay] = {}
+
+    def __call__(
+        self, gradient: Tensor, steps: int, coefficients: Coefficients, **options: Any
+    ) -> Tensor:
+        """Return what ``orthogonalize`` does; on a GPU it lasts until the next call."""
+
+        def function(x: Tensor) -> Tensor:
+            return orthogonalize(x, steps, coefficients, **options)
+
+        if gradient.device.type != "cuda":
+            return function(gradient)
+        how = (steps, tuple(coefficients), *sorted(options.items()))
+        key = (gradient.shape, gradient.dtype, gradient.device, how)
+        if key not in self.replays:
+            self.replays[key] = Replay(function, gradient)
+        return self.replays[key](gradient)
+
+
 def quicken(optimizer: torch.optim.Optimizer) -> None:
     """Let an optimiser of timm's Muon family orthogonalise this way, in its own steps alone."""
-    optimizer.register_step_pre_hook(lambda *_: setattr(timm.optim.muon, _NAME, orthogonalize))
+    ours = Orthogonalizer()
+    optimizer.register_step_pre_hook(lambda *_: setattr(timm.optim.muon, _NAME, ours))
     optimizer.register_step_post_hook(lambda *_: setattr(timm.optim.muon, _NAME, _THEIRS))

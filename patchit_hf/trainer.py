@@ -147,6 +147,7 @@ class PatchTaskTrainer:
                 lr=self.lr_at,
                 max_grad_norm=self.args.max_grad_norm,
                 seed=self.args.seed,
+                replay=self.args.cuda_graphs,
                 before_step=self._before_step,
                 after_step=self._after_step,
             )

@@ -101,6 +101,13 @@ class LoopArguments:
         "as Accelerate is configured, unless given",
         choices=("no", "bf16", "fp16"),
     )
+    cuda_graphs: bool = arg(
+        True,
+        "--cuda-graphs",
+        "training",
+        "on one CUDA GPU, replay the network's kernels instead of launching each",
+        identity=False,
+    )
     seed: int = arg(42, "--seed", "training", "seed of weights, order, cells and jitter")
     image_column: str | None = arg(
         None, "--image-column", "data", "image column; found by itself where there is one"
