@@ -97,8 +97,11 @@ def test_finetuning_and_judging(task, folder, tmp_path, monkeypatch):
         figures = json.loads((out / "judged" / "metrics.json").read_text())["figures"]
         return load_file(out / "model.safetensors"), torch.tensor(embeddings), figures
 
+    AcceleratorState._reset_state(True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     weights, embeddings, figures = made("cpu", Counter())
     AcceleratorState._reset_state(True)
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     with elsewhere() as seen:
         others, theirs, found = made("there", seen)

@@ -111,7 +111,7 @@ def test_timm_and_transformers_load_the_head(task, tmp_path, folder):
         seen = processor(picture, return_tensors="pt")["pixel_values"]
         assert torch.allclose(seen, x, atol=1e-5)
     assert list(classifier.config.id2label.values()) == mine.task.label_names
-    answers = pipeline("image-classification", model=str(out), top_k=100)(picture)
+    answers = pipeline("image-classification", model=str(out), top_k=100, device="cpu")(picture)
     scores = {answer["label"]: answer["score"] for answer in answers}
     shares = expected.sigmoid() if task == "attributes" else expected.softmax(1)
     for name, share in zip(mine.task.label_names, shares[0].tolist(), strict=True):

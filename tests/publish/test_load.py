@@ -40,7 +40,7 @@ def _train(folder, backbone="test_vit", seed=0, **options):
     crops = Dataset.from_dict({"image": make_crops(8)})
     trainer = PatchTaskTrainer(backbone, args, task, crops, data_info={"name": "made up"})
     trainer.train()
-    return trainer.model.eval().to(memory_format=torch.contiguous_format)
+    return trainer.model.cpu().eval().to(memory_format=torch.contiguous_format)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ class Trained:
         )
         trainer.train()
         self.name, self.task = name, trainer.task
-        self.model = trainer.model.eval().to(memory_format=torch.contiguous_format)
+        self.model = trainer.model.cpu().eval().to(memory_format=torch.contiguous_format)
         self.net = self.model.backbone
         self.fixed = self.model.spec.fixed_size
         size = self.task.input_size if self.fixed else (192, 96)
