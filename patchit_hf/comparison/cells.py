@@ -203,9 +203,9 @@ def compare(plan: Plan) -> dict[str, Any]:
 
     Returns:
         JSON values: ``rows`` (contender, fraction, labels, figures of each seed, mean, deviation,
-        difference to random weights with its interval, share of the gap), ``learning_rates``,
-        ``at_the_edge`` (contenders for which the grid may be too narrow), ``trials`` and
-        ``primary_metric``.
+        difference to random weights with its interval, share of the gap, hardware),
+        ``learning_rates``, ``at_the_edge`` (contenders for which the grid may be too narrow),
+        ``trials`` and ``primary_metric``.
     """
     opened = open_ahead(plan)
     chosen, trials = choose_learning_rates(plan)

@@ -63,6 +63,7 @@ def row_of(
         "deviation": statistics.stdev(values) if len(values) > 1 else None,
         "figures": {n: statistics.mean(t.figures[n] for t in tested) for n in names},
         "seconds": [record["training"]["seconds"] for record in records],
+        "hardware": sorted({record["training"]["hardware"] for record in records}),
     }
 
 
