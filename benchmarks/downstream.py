@@ -48,7 +48,6 @@ PETA = f"--task attributes --dataset {DATA}/peta --input-size {SMALL} --epochs 1
 RESNET = f"{PETA} --backbone resnet10t --init random --init patchit=runs/peta-resnet10t"
 MOBILE = (
     f"{PETA} --backbone mobilenetv2_100 --init random --init patchit=runs/peta-mobilenetv2_100 "
-    "--init scale2=runs/peta-mobilenetv2_100-scale2-2m "
     f"--init imagenet={IMAGENET} --reference imagenet"
 )
 PARTS = f"--fractions 0.099 0.198 --select-at 0.198 --seeds 3 --learning-rates {RATES}"
@@ -76,7 +75,10 @@ COMPARISONS = {
         "--init 1024k=runs/peta-resnet10t-large --fractions 0.198 --seeds 3 "
         f"--learning-rates {RATES}",
     ),
-    "peta-mobilenetv2_100": ("peta-mobilenetv2_100", f"{MOBILE} {PARTS}"),
+    "peta-mobilenetv2_100": (
+        "peta-mobilenetv2_100",
+        f"{MOBILE} --init scale2=runs/peta-mobilenetv2_100-scale2-2m {PARTS}",
+    ),
     "peta-mobilenetv2_100-all": ("peta-mobilenetv2_100", f"{MOBILE} {ALL}"),
     "viper": (
         "viper",

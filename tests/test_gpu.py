@@ -170,15 +170,15 @@ def test_crops_are_read_ahead(people, tmp_path):
             assert torch.equal(crops.cpu(), store[rows])
 
 
-def test_commands(tmp_path):
-    run, data = (
-        str(tmp_path / "run"),
-        write_people(tmp_path, train=range(200), validation=range(200, 260)),
+def test_commands(tmp_path, tmp_path_factory):
+    data = write_people(
+        tmp_path_factory.mktemp("people"), train=range(200), validation=range(200, 260)
     )
+    run = str(tmp_path / "run")
     words = ["--dataset", data, "--batch-size", "32"]
-    code = pretrain(["--backbone", "resnet10t", "--max-steps", "20", "--dataset", data,
-                     "--output-dir", run, "--mixed-precision", "bf16"])  # fmt: skip
-    assert code == 0
+    assert pretrain(["--backbone", "resnet10t", "--max-steps", "20", *words,
+                     "--output-dir", run, "--mixed-precision", "bf16"]) == 0  # fmt: skip
     assert finetune(["--task", "attributes", "--init", run, "--epochs", "2", *words,
+                     "--mixed-precision", "bf16",
                      "--output-dir", str(tmp_path / "fine")]) == 0  # fmt: skip
     assert next(load_model(run).parameters()).device.type == "cpu"
