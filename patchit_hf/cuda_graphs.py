@@ -42,7 +42,7 @@ def replayed(model: nn.Module, inputs: Tensor) -> Iterator[None]:
     try:
         # What is captured is run first, so that batch statistics move.
         torch.cuda.make_graphed_callables(model, (inputs.clone(),), allow_unused_input=True)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # waits for the device, or has hooks
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         logger.info(
             "the network's kernels are launched one by one: no CUDA graph of it (%s)", reason
