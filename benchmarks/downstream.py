@@ -35,6 +35,9 @@ BUDGET = "--eval-every 0 --save-every 0"
 PRETRAINING = {
     "peta-resnet10t": ("resnet10t", "peta", SMALL, "patch_size=20", 4000),
     "peta-resnet10t-scale2": ("resnet10t", "peta", SMALL, "patch_size=20 input_scale=2", 1000),
+    "peta-resnet10t-scale2-seed43": (
+        "resnet10t", "peta", SMALL, "patch_size=20 input_scale=2 --seed 43", 1000,
+    ),
     "peta-resnet10t-large": ("resnet10t", "peta", LARGE, "patch_size=32", 4000),
     "peta-resnet10t-large-256k": ("resnet10t", "peta", LARGE, "patch_size=32", 1000),
     "peta-mobilenetv2_100": ("mobilenetv2_100", "peta", SMALL, "patch_size=20", 4000),
@@ -48,6 +51,7 @@ PETA = f"--task attributes --dataset {DATA}/peta --input-size {SMALL} --epochs 1
 RESNET = f"{PETA} --backbone resnet10t --init random --init patchit=runs/peta-resnet10t"
 MOBILE = (
     f"{PETA} --backbone mobilenetv2_100 --init random --init patchit=runs/peta-mobilenetv2_100 "
+    "--init scale2=runs/peta-mobilenetv2_100-scale2-2m "
     f"--init imagenet={IMAGENET} --reference imagenet"
 )
 PARTS = f"--fractions 0.099 0.198 --select-at 0.198 --seeds 3 --learning-rates {RATES}"
@@ -66,7 +70,8 @@ COMPARISONS = {
     ),
     "peta-resnet10t-scale2": (
         "peta-resnet10t",
-        f"{RESNET} --init scale2=runs/peta-resnet10t-scale2 {ONCE}",
+        f"{RESNET} --init scale2=runs/peta-resnet10t-scale2 "
+        f"--init scale2-seed43=runs/peta-resnet10t-scale2-seed43 {ONCE}",
     ),
     "peta-resnet10t-large": (
         "peta-resnet10t-large",
@@ -75,10 +80,7 @@ COMPARISONS = {
         "--init 1024k=runs/peta-resnet10t-large --fractions 0.198 --seeds 3 "
         f"--learning-rates {RATES}",
     ),
-    "peta-mobilenetv2_100": (
-        "peta-mobilenetv2_100",
-        f"{MOBILE} --init scale2=runs/peta-mobilenetv2_100-scale2-2m {PARTS}",
-    ),
+    "peta-mobilenetv2_100": ("peta-mobilenetv2_100", f"{MOBILE} {PARTS}"),
     "peta-mobilenetv2_100-all": ("peta-mobilenetv2_100", f"{MOBILE} {ALL}"),
     "viper": (
         "viper",
