@@ -17,6 +17,7 @@ OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "on_bad_image",
     "max_eval_crops",
     "audit",
+    "cuda_graphs",
     "hub_include_people",
     "figures",
     "probe_column",
