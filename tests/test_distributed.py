@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+
+from patchit_hf.pretrain import main
 
 COMMON = [
     "--canvas", "50x25", "--batch-size", "16", "--max-steps", "5", "--optimizer", "sgd",
@@ -23,9 +26,10 @@ def _launch(tmp_path, processes, *argv):
         "HF_HOME": str(tmp_path / "hf"),
         "CUDA_VISIBLE_DEVICES": "",
     }
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    launch = [sys.executable]
     if processes > 1:
-        launch += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+        launch += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
+                   str(processes), "--main_process_port", "0"]  # fmt: skip
     done = subprocess.run(
         [*launch, *argv],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=400,
@@ -35,10 +39,14 @@ def _launch(tmp_path, processes, *argv):
 
 
 def _pretrain(tmp_path, name, crop_folder, processes, *argv):
-    said = _launch(
-        tmp_path, processes, "-m", "patchit_hf.pretrain", *COMMON, *argv,
-        "--dataset", crop_folder, "--output-dir", str(tmp_path / name),
-    )  # fmt: skip
+    words = [*COMMON, *argv, "--dataset", crop_folder, "--output-dir", str(tmp_path / name)]
+    said = ""
+    if processes == 1:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "1")
+            assert main(words) == 0
+    else:
+        said = _launch(tmp_path, processes, "-m", "patchit_hf.pretrain", *words)
     weights = load_file(tmp_path / name / "model.safetensors")
     head = load_file(tmp_path / name / "head.safetensors")
     return weights | {f"head.{key}": value for key, value in head.items()}, said
