@@ -55,7 +55,7 @@ MOBILE = (
     f"--init imagenet={IMAGENET} --reference imagenet"
 )
 PARTS = f"--fractions 0.099 0.198 --select-at 0.198 --seeds 3 --learning-rates {RATES}"
-ALL = f"--fractions 1 --select-at 0.198 --seeds 1 --learning-rates {RATES}"
+ALL = f"--fractions 1 --select-at 0.198 --seeds 3 --learning-rates {RATES}"
 ONCE = "--fractions 0.198 --seeds 3 --learning-rates 1e-3"
 
 # COMPARISONS[name] = folder of its cells, options; a cell of two comparisons is run once. Where a
