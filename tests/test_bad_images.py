@@ -10,7 +10,6 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.pretrain import main
 
 from .data.spoilt import bad_files, spoilt_crops, spoilt_folder
-from .test_distributed import _pretrain
 
 TASK = ["--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
 COMMON = [
@@ -122,14 +121,3 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, way, policy):
         return [(e["file"], e["became"]) for e in _manifest(run)]
 
     assert named(tmp_path / "killed") == named(tmp_path / "whole")
-
-
-def test_two_processes_replace_what_one_replaces(tmp_path):
-    data = spoilt_folder(tmp_path / "crops")
-    more = ["--backbone", "test_convnext", "--on-bad-image", "replace", "--crop-cache-gb", "0"]
-    one, _ = _pretrain(tmp_path, "one", data, 1, *more)
-    two, _ = _pretrain(tmp_path, "two", data, 2, *more)
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5, msg=name)
-    assert _manifest(tmp_path / "one") == _manifest(tmp_path / "two")
-    assert len(_manifest(tmp_path / "one")) > 5

@@ -1,7 +1,6 @@
 """Finetuning: every task end to end, exact resume, any init, checkpoints that load anywhere."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,13 +25,14 @@ pytestmark = pytest.mark.usefixtures("with_people")
 
 SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16"]
 
-# FLOORS[task] = (figure, floor, options). Untrained, the same networks have 0.226, 0.183, 0.046 and
-# 0.039; actions take far longer than 90 steps to be told apart.
+# FLOORS[task] = (figure, floor, steps, options). After one step the same networks have 0.30, 0.185,
+# 0.029 and 0.053; after all, with three seeds, 0.44 to 0.52, 0.23 to 0.25, 0.08 to 0.11 and 0.31.
+# Actions take longest to be told apart.
 FLOORS = {
-    "attributes": ("class_accuracy", 0.40, ["columns=[lower_wear,long_sleeves,upper_colour]"]),
-    "action": ("map", 0.19, []),
-    "reid": ("map", 0.15, []),
-    "pose": ("pck", 0.25, ["width=32"]),
+    "attributes": ("class_accuracy", 0.38, 90, ["columns=[lower_wear,long_sleeves,upper_colour]"]),
+    "action": ("map", 0.21, 250, []),
+    "reid": ("map", 0.06, 90, []),
+    "pose": ("pck", 0.20, 90, ["width=32"]),
 }
 
 
@@ -76,15 +76,15 @@ def _record(folder):
 @pytest.mark.parametrize("task", list(FLOORS))
 def test_every_task_learns_from_the_embedded_default(task, tmp_path):
     """End to end, with the command's default data; the figure is that of held-out people."""
-    figure, floor, options = FLOORS[task]
+    figure, floor, steps, options = FLOORS[task]
     extra = ["--task-kwargs", *options] if options else []
     code = _run(
-        "--task", task, "--backbone", "resnet10t", "--input-size", "64x32", "--max-steps", 90,
+        "--task", task, "--backbone", "test_resnet", "--input-size", "64x32", "--max-steps", steps,
         "--learning-rate", "2e-3", "--eval-every", 0, "--output-dir", tmp_path / "run", *extra,
     )  # fmt: skip
     assert code == 0
     results = _record(tmp_path / "run")["results"]
-    assert results["step"] == 90
+    assert results["step"] == steps
     assert results[f"eval_{figure}"] > floor, results
     assert {key.removeprefix("eval_") for key in results if key.startswith("eval_")} <= set(NAMES)
 
@@ -139,12 +139,10 @@ def test_a_head_of_its_own_comes_back(task, tmp_path, folder):
 
 
 def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder):
-    words = [
-        sys.executable, "-m", "patchit_hf.finetune", "--task", "attributes", *SMALL, "--dataset",
-        folder, "--max-steps", "8", "--save-every", "2", "--eval-every", "3",
-    ]  # fmt: skip
+    words = ["--task", "attributes", *SMALL, "--dataset", folder, "--max-steps", 8,
+             "--save-every", 2, "--eval-every", 3, "--output-dir"]  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*words, "--output-dir", str(whole)], check=True, capture_output=True)
+    assert _run(*words, whole) == 0
     kill = (
         "import os, patchit_hf.finetuner as f\n"
         "save = f.Finetuner._save\n"
@@ -155,38 +153,12 @@ def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder):
         "from patchit_hf.finetune import main\n"
         "main()\n"
     )
-    half = [sys.executable, "-c", kill, *words[3:], "--output-dir", str(broken)]
+    half = [sys.executable, "-c", kill, *(str(word) for word in words), str(broken)]
     assert subprocess.run(half, capture_output=True).returncode == 9
     assert not (broken / "patchit.json").exists()
-    subprocess.run([*words, "--output-dir", str(broken)], check=True, capture_output=True)
+    assert _run(*words, broken) == 0
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
-
-
-def test_two_processes_are_one(tmp_path, folder):
-    """ConvNeXt has no batch statistics, so both see the same run up to rounding."""
-    words = [
-        "-m", "patchit_hf.finetune", "--task", "attributes", "--backbone", "test_convnext",
-        "--input-size", "64x32", "--batch-size", "16", "--dataset", folder, "--max-steps", "3",
-        "--optimizer", "sgd", "--learning-rate", "0.01",
-    ]  # fmt: skip
-    one, two = tmp_path / "one", tmp_path / "two"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(
-        [sys.executable, *words, "--output-dir", str(one)], check=True, env=env, capture_output=True
-    )
-    subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *words,
-         "--output-dir", str(two)],
-        check=True, env=env, capture_output=True,
-    )  # fmt: skip
-    first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
-    worst = max((first[k] - second[k]).abs().max().item() for k in first)
-    assert worst < 1e-5
-    assert _record(one)["results"].keys() == _record(two)["results"].keys()
-    for key, value in _record(one)["results"].items():
-        assert _record(two)["results"][key] == pytest.approx(value, abs=0.02), key
 
 
 def test_weights_from_anywhere(export, tmp_path):
