@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 
 from patchit_hf.errors import InputError
@@ -38,6 +39,7 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
     Raises:
         InputError: for a precision that the machine cannot do.
     """
+    _forget_precision(args.mixed_precision)
     try:
         accelerator = Accelerator(
             mixed_precision=args.mixed_precision,
@@ -54,6 +56,19 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             "--mixed-precision no"
         )
     return accelerator
+
+
+def _forget_precision(wanted: str | None) -> None:
+    """Let the next ``Accelerator`` of this Python process have a precision of its own.
+
+    Accelerate keeps that of the first one, and refuses another. Those that exist keep theirs.
+    """
+    shared = vars(AcceleratorState)["_shared_state"]
+    if type(shared) is not dict or not shared:  # one for each thread, on a TPU, or none yet
+        return
+    wanted = wanted or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if AcceleratorState().mixed_precision != wanted.lower():
+        AcceleratorState._shared_state = {}
 
 
 def device() -> torch.device:

@@ -207,12 +207,21 @@ def test_tensorboard(tmp_path, crops, small):
     assert "eval_accuracy" in accumulator.Tags()["scalars"]
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
-def test_mixed_precision(tmp_path, crops, small, precision):
+def test_every_trainer_has_the_precision_that_it_asks_for(tmp_path, crops, small):
+    """In one Python process, and whichever was made last."""
     small = {**small, "input_scale": 4}  # on the CPU, bf16 is wrong for 1x1 maps and stride 2
-    _trainer(tmp_path / "run", crops, small, mixed_precision=precision).train()
-    record = json.loads((tmp_path / "run" / "patchit.json").read_text())
-    assert record["training"]["mixed_precision"] == precision
-    assert {v.dtype for k, v in _weights(tmp_path / "run").items() if k.endswith("weight")} == {
-        torch.float32
-    }
+    asked = {"first": "bf16", "default": None, "last": "bf16"}
+    trainers = [
+        _trainer(tmp_path / name, crops, small, mixed_precision=precision, max_steps=4)
+        for name, precision in asked.items()
+    ]
+    for trainer in trainers:
+        trainer.train()
+    for name, precision in asked.items():
+        record = json.loads((tmp_path / name / "patchit.json").read_text())
+        assert record["training"]["mixed_precision"] == (precision or "no")
+        weights = _weights(tmp_path / name)
+        assert {v.dtype for k, v in weights.items() if k.endswith("weight")} == {torch.float32}
+    first, default, last = (_weights(tmp_path / name) for name in asked)
+    assert all(torch.equal(first[key], last[key]) for key in first)
+    assert any(not torch.equal(first[key], default[key]) for key in first)
