@@ -58,6 +58,13 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
     return accelerator
 
 
+def start_tracker(accelerator: Accelerator, report_to: str, config: dict[str, Any]) -> None:
+    """Start the tracker that was asked for, if any, with a run's configuration."""
+    if report_to != "none":
+        flat = {k: v if isinstance(v, int | float | str) else str(v) for k, v in config.items()}
+        accelerator.init_trackers("patchit_hf", config=flat)
+
+
 def _forget_precision(wanted: str | None) -> None:
     """Let the next ``Accelerator`` of this Python process have a precision of its own.
 

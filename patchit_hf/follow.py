@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from patchit_hf.engine import Means
+from patchit_hf.environment import start_tracker
 from patchit_hf.metric_names import short_name
 from patchit_hf.runs import METRICS_FILE, History
 
@@ -46,10 +47,7 @@ class Follower:
             mininterval=0.5 if sys.stderr.isatty() else 20,
             dynamic_ncols=sys.stderr.isatty(),
         )
-        if self.args.report_to != "none":
-            config = finetuner.run.config.items()
-            flat = {k: v if isinstance(v, int | float | str) else str(v) for k, v in config}
-            self.accelerator.init_trackers("patchit_hf", config=flat)
+        start_tracker(self.accelerator, self.args.report_to, finetuner.run.config)
         self.stopped = self._reason()
 
     @property

@@ -23,7 +23,7 @@ from patchit_hf.data.feed import (
     steps_per_epoch,
     training_parts,
 )
-from patchit_hf.environment import create_accelerator, use_all_cores
+from patchit_hf.environment import create_accelerator, start_tracker, use_all_cores
 from patchit_hf.evaluator import Evaluator
 from patchit_hf.look_back import look_back
 from patchit_hf.modeling import (
@@ -130,7 +130,7 @@ class PatchTaskTrainer:
             self.run.start()
         self.accelerator.wait_for_everyone()
         self.monitor = monitor = self._follow(start)
-        self._start_tracker()
+        start_tracker(self.accelerator, self.args.report_to, self.run.config)
         self.hub.start()
         self.watch = GradientShare(self.model.backbone) if start == 0 else None
         steps = range(start, start if monitor.stopped else self.max_steps)
@@ -315,12 +315,6 @@ class PatchTaskTrainer:
         if self._probes(self.monitor.done):
             values |= self.evaluator.probed()
         self.monitor.record(values)
-
-    def _start_tracker(self) -> None:
-        if self.args.report_to != "none":
-            config = self.run.config.items()
-            flat = {k: v if isinstance(v, int | float | str) else str(v) for k, v in config}
-            self.accelerator.init_trackers("patchit_hf", config=flat)
 
 
 def _due(done: int, every: int) -> bool:

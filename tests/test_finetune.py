@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from patchit_hf import FinetunedModel
@@ -286,12 +287,15 @@ def test_the_best_weights_are_kept_and_it_stops_early(folder, tmp_path):
     out = tmp_path / "run"
     assert _run("--task", "action", *SMALL, "--dataset", folder, "--max-steps", 40, "--eval-every",
                 2, "--early-stopping-patience", 2, "--early-stopping-threshold", 0.2,
-                "--output-dir", out) == 0  # fmt: skip
+                "--report-to", "tensorboard", "--output-dir", out) == 0  # fmt: skip
     record = _record(out)
     entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert record["training"]["steps"] < 40
     assert "no better accuracy" in record["training"]["stopped"]
     assert record["results"]["eval_accuracy"] == max(e["eval_accuracy"] for e in entries)
+    events = EventAccumulator(str(next(out.rglob("events.out.tfevents.*")).parent)).Reload()
+    tracked = [event.value for event in events.Scalars("eval_accuracy")]
+    assert tracked == pytest.approx([e["eval_accuracy"] for e in entries])
     from patchit_hf.evaluate import main as evaluate
 
     assert (
