@@ -18,6 +18,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from patchit_hf import PatchTaskTrainer
 from patchit_hf.data.people import load_people
 
 from .hub.fixtures import hub  # noqa: F401
@@ -40,6 +41,23 @@ def write_people(folder: Path, **splits: range) -> str:
     for name, rows in splits.items():
         people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
     return str(folder)
+
+
+def train_and_kill(trainer: PatchTaskTrainer, step: int, before: Any = lambda: None) -> None:
+    """Train until a step is done, call ``before``, and end there as if the process were killed."""
+    after_step = trainer._after_step
+
+    def kill(done: int, means: Any) -> bool:
+        stops = after_step(done, means)
+        if done == step:
+            before()
+            raise KeyboardInterrupt
+        return stops
+
+    trainer._after_step = kill  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.run.release()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.pretrain import main
 
+from .conftest import train_and_kill
 from .data.spoilt import bad_files, spoilt_crops, spoilt_folder
 
 TASK = ["--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
@@ -102,16 +103,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, way, policy):
     whole = _trainer(tmp_path / "whole", data, policy, way)
     whole.train()
     killed = _trainer(tmp_path / "killed", data, policy, way)
-    after_step = killed._after_step
-
-    def kill(step, means):
-        after_step(step, means)
-        if step == 5:
-            raise KeyboardInterrupt
-
-    killed._after_step = kill
-    with pytest.raises(KeyboardInterrupt):
-        killed.train()
+    train_and_kill(killed, 5)
     resumed = _trainer(tmp_path / "killed", data, policy, way)
     resumed.train()
     for key, value in whole.model.state_dict().items():

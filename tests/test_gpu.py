@@ -18,7 +18,7 @@ from patchit_hf.orthogonal import Orthogonalizer
 from patchit_hf.pretrain import main as pretrain
 from patchit_hf.publish.load import load_model
 
-from .conftest import make_crops, write_people
+from .conftest import make_crops, train_and_kill, write_people
 
 pytestmark = [
     pytest.mark.gpu,
@@ -98,9 +98,6 @@ def test_mixed_precision_is_replayed(tmp_path, people, precision):
 
 @pytest.mark.parametrize("options", [{}, {"cuda_graphs": False}, {"optim": "adamw"}])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, people, options):
-    class Killed(Exception):
-        pass
-
     kwargs = {"save_steps": 3, **options}
     backbone = build_model("resnet18", create_task("position"), 1, {"drop_path_rate": 0.5})
     whole = _train(tmp_path / "whole", people, copy.deepcopy(backbone), **kwargs)
@@ -109,17 +106,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, people, options):
         audit=False, **kwargs,
     )  # fmt: skip
     broken = PatchTaskTrainer(copy.deepcopy(backbone), args, create_task("position"), people)
-    after = broken._after_step
-
-    def kill(step, means):
-        after(step, means)
-        if step == 3:
-            raise Killed
-
-    broken._after_step = kill
-    with pytest.raises(Killed):
-        broken.train()
-    broken.run.release()
+    train_and_kill(broken, 3)
     resumed = PatchTaskTrainer(copy.deepcopy(backbone), args, create_task("position"), people)
     resumed.train()
     _assert_equal(_weights(whole), _weights(resumed))

@@ -7,6 +7,8 @@ from safetensors.torch import load_file
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.errors import InputError
 
+from .conftest import train_and_kill
+
 
 def _trainer(folder, crops, small, backbone="test_resnet", **kwargs):
     options = {
@@ -58,17 +60,7 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, crops, smal
     options = {"backbone": backbone, "eval_steps": 3}
     _trainer(tmp_path / "whole", crops, small, **options).train()
     killed = _trainer(tmp_path / "killed", crops, small, **options)
-    after_step = killed._after_step
-
-    def kill(step, means):
-        stops = after_step(step, means)
-        if step == 7:
-            raise KeyboardInterrupt
-        return stops
-
-    killed._after_step = kill
-    with pytest.raises(KeyboardInterrupt):
-        killed.train()
+    train_and_kill(killed, 7)
     assert not (tmp_path / "killed" / "patchit.json").exists()
     _trainer(tmp_path / "killed", crops, small, **options).train()
     _assert_equal(_weights(tmp_path / "whole"), _weights(tmp_path / "killed"))
@@ -96,17 +88,7 @@ def test_dropout_is_resumed_too(tmp_path, crops, small):
         )
         trainer = PatchTaskTrainer(model, args, task, crops)
         if stop:
-            after_step = trainer._after_step
-
-            def kill(step, means):
-                stops = after_step(step, means)
-                if step == stop:
-                    raise KeyboardInterrupt
-                return stops
-
-            trainer._after_step = kill
-            with pytest.raises(KeyboardInterrupt):
-                trainer.train()
+            train_and_kill(trainer, stop)
         else:
             trainer.train()
 

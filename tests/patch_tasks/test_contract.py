@@ -11,7 +11,7 @@ from patchit_hf.data.draws import Draws
 from patchit_hf.modeling import build_model
 from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
 
-from ..conftest import make_crops
+from ..conftest import make_crops, train_and_kill
 from .conftest import CANVAS, OPTIONS, small_task
 
 
@@ -138,16 +138,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, name, crops):
     whole = _trainer(tmp_path / "whole", name, crops)
     whole.train()
     killed = _trainer(tmp_path / "killed", name, crops)
-    after_step = killed._after_step
-
-    def kill(step, means):
-        after_step(step, means)
-        if step == 7:
-            raise KeyboardInterrupt
-
-    killed._after_step = kill
-    with pytest.raises(KeyboardInterrupt):
-        killed.train()
+    train_and_kill(killed, 7)
     resumed = _trainer(tmp_path / "killed", name, crops)
     resumed.train()
     for key, value in whole.model.state_dict().items():

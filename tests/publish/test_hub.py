@@ -22,6 +22,7 @@ from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import NotPushedError, main, push_folder
 from tests.hub.server import Hub
 
+from ..conftest import train_and_kill
 from .folders import EXPORT, PICTURES, QUICK, checkpoint_names, make_export, save, until
 
 ID = "org/patchit"
@@ -450,18 +451,11 @@ def test_a_killed_run_goes_on_elsewhere_from_what_it_pushed(tmp_path, crops, sma
     whole = PatchTaskTrainer("test_resnet", plain, task, crops)
     whole.train()
     killed = PatchTaskTrainer("test_resnet", _args(tmp_path / "killed"), task, crops)
-    after_step = killed._after_step
 
-    def kill(step, means):
-        stops = after_step(step, means)
-        if step == 3:
-            assert killed.hub.background.finish(30)  # the second checkpoint is up
-            raise KeyboardInterrupt
-        return stops
+    def second_checkpoint_is_up():
+        assert killed.hub.background.finish(30)
 
-    killed._after_step = kill
-    with pytest.raises(KeyboardInterrupt):
-        killed.train()
+    train_and_kill(killed, 3, second_checkpoint_is_up)
     assert any(name.startswith("checkpoints/step-00000004/") for name in hub.files(ID))
     elsewhere = _args(tmp_path / "elsewhere", resume_from_checkpoint=f"hub:{ID}")
     resumed = PatchTaskTrainer("test_resnet", elsewhere, task, crops)
