@@ -55,7 +55,7 @@ MOBILE = (
     f"--init imagenet={IMAGENET} --reference imagenet"
 )
 PARTS = f"--fractions 0.099 0.198 --select-at 0.198 --seeds 3 --learning-rates {RATES}"
-ALL = f"--fractions 1 --select-at 0.198 --seeds 3 --learning-rates {RATES}"
+ALL = f"--fractions 1 --select-at 0.198 --learning-rates {RATES}"
 ONCE = "--fractions 0.198 --seeds 3 --learning-rates 1e-3"
 
 # COMPARISONS[name] = folder of its cells, options; a cell of two comparisons is run once. Where a
@@ -63,7 +63,7 @@ ONCE = "--fractions 0.198 --seeds 3 --learning-rates 1e-3"
 # and `har` would take a CPU core two to three hours each; they have a half or a quarter.
 COMPARISONS = {
     "peta-resnet10t": ("peta-resnet10t", f"{RESNET} {PARTS}"),
-    "peta-resnet10t-all": ("peta-resnet10t", f"{RESNET} {ALL}"),
+    "peta-resnet10t-all": ("peta-resnet10t", f"{RESNET} {ALL} --seeds 3"),
     "peta-resnet10t-as-exported": (
         "peta-resnet10t-as-exported",
         f"{RESNET} {ONCE} --no-reestimate-batch-norm",
@@ -81,7 +81,7 @@ COMPARISONS = {
         f"--learning-rates {RATES}",
     ),
     "peta-mobilenetv2_100": ("peta-mobilenetv2_100", f"{MOBILE} {PARTS}"),
-    "peta-mobilenetv2_100-all": ("peta-mobilenetv2_100", f"{MOBILE} {ALL}"),
+    "peta-mobilenetv2_100-all": ("peta-mobilenetv2_100", f"{MOBILE} {ALL} --seeds 2"),
     "viper": (
         "viper",
         f"--task reid --dataset {DATA}/peta --test-dataset {DATA}/viper --input-size {SMALL} "
