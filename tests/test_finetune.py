@@ -19,7 +19,7 @@ from patchit_hf.finetune import main
 from patchit_hf.initial import open_initial, reinitialize_last_stage
 from patchit_hf.metric_names import NAMES
 
-from .conftest import make_crops
+from .conftest import make_crops, write_people
 from .hub.server import Hub
 
 pytestmark = pytest.mark.usefixtures("with_people")
@@ -41,11 +41,7 @@ FLOORS = {
 def folder(tmp_path_factory):
     """Rendered people with two splits, as parquet."""
     folder = tmp_path_factory.mktemp("people")
-    people = load_people(600, num_proc=1)
-    people.select(range(480)).to_parquet(str(folder / "train-00000-of-00001.parquet"))
-    people.select(range(480, 540)).to_parquet(str(folder / "validation-00000-of-00001.parquet"))
-    people.select(range(540, 600)).to_parquet(str(folder / "test-00000-of-00001.parquet"))
-    return str(folder)
+    return write_people(folder, train=range(480), validation=range(480, 540), test=range(540, 600))
 
 
 @pytest.fixture(scope="module")
