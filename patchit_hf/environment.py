@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import PrecisionType, parse_flag_from_env
 
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import LoopArguments
@@ -37,9 +37,14 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
     """Return Accelerate's view of the processes, with the tracker that was asked for.
 
     Raises:
-        InputError: for a precision that the machine cannot do.
+        InputError: for a precision that the machine cannot do, or that is none.
     """
-    _forget_precision(args.mixed_precision)
+    wanted = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted.lower() not in PrecisionType.list():  # Accelerate takes any word, as no
+        raise InputError(
+            f"ACCELERATE_MIXED_PRECISION {wanted!r}: must be one of {', '.join(PrecisionType)}"
+        )
+    _forget_precision(wanted)
     try:
         accelerator = Accelerator(
             mixed_precision=args.mixed_precision,
@@ -65,7 +70,7 @@ def start_tracker(accelerator: Accelerator, report_to: str, config: dict[str, An
         accelerator.init_trackers("patchit_hf", config=flat)
 
 
-def _forget_precision(wanted: str | None) -> None:
+def _forget_precision(wanted: str) -> None:
     """Let the next ``Accelerator`` of this Python process have a precision of its own.
 
     Accelerate keeps that of the first one, and refuses another. Those that exist keep theirs.
@@ -73,7 +78,6 @@ def _forget_precision(wanted: str | None) -> None:
     shared = vars(AcceleratorState)["_shared_state"]
     if type(shared) is not dict or not shared:  # one for each thread, on a TPU, or none yet
         return
-    wanted = wanted or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if AcceleratorState().mixed_precision != wanted.lower():
         AcceleratorState._shared_state = {}
 

@@ -7,6 +7,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from patchit_hf.environment import cpu_capabilities, create_accelerator, device, has_bf16
+from patchit_hf.errors import InputError
 from patchit_hf.training_args import TrainingArguments
 
 
@@ -22,6 +23,14 @@ from patchit_hf.training_args import TrainingArguments
 )
 def test_which_cpus_compute_in_bf16(capabilities, expected):
     assert has_bf16(capabilities) is expected
+
+
+def test_a_precision_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "nonsense")
+    with pytest.raises(
+        InputError, match="ACCELERATE_MIXED_PRECISION 'nonsense': must be one of no"
+    ):
+        create_accelerator(TrainingArguments(), tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bf16")
