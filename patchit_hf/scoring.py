@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
@@ -220,11 +221,12 @@ def write_table(path: Path, columns: dict[str, list[Any]], split: Any, image: st
         image: its image column.
     """
     kept = [name for name in split.column_names if name != image and name not in columns]
-    table = datasets.Dataset.from_dict({**split.select_columns(kept)[:], **columns})
+    own = split.select_columns(kept).with_format("arrow")[:] if kept else pyarrow.table({})
+    table = pyarrow.table({**dict(zip(kept, own.columns, strict=True)), **columns})
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
     try:
-        table.to_parquet(str(draft))
+        pyarrow.parquet.write_table(table, draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
