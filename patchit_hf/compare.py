@@ -45,6 +45,9 @@ class CompareArguments:
         "the contender whose lead over random weights is the whole gap; timm's by default",
     )
     fractions: list[float] = arg([1.0], "--fractions", "contenders", "shares of the labels")
+    subset_seed: int | None = arg(
+        None, "--subset-seed", "contenders", "another draw of the labels that --fractions keep"
+    )
     seeds: int = arg(3, "--seeds", "contenders", "runs of each")
     learning_rates: list[float] = arg(
         [3e-4, 1e-3, 3e-3], "--learning-rates", "contenders", "the grid; one value for no choice"
@@ -113,6 +116,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Any:
         InputError: for contenders or numbers that cannot be.
     """
     from patchit_hf.comparison.cells import Plan
+    from patchit_hf.labelled import check_subset
     from patchit_hf.scoring import open_judged
 
     contenders = named(what.init)
@@ -124,6 +128,8 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Any:
         for value in values:
             if value is not None and not 0 < value <= 1:
                 raise InputError(f"{flag} {value}: must be above 0 and at most 1")
+    parts = [value for value in (*what.fractions, what.select_at) if value and value < 1]
+    check_subset(min(parts, default=None), None, what.subset_seed)
     for rate in what.learning_rates:
         if not rate > 0:
             raise InputError(f"--learning-rates {rate}: must be above 0")
@@ -143,6 +149,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Any:
         dataset=what.dataset,
         split=what.split,
         input_size=what.input_size,
+        subset_seed=what.subset_seed,
     )
     return Plan(
         finetuning,

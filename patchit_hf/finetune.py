@@ -69,6 +69,9 @@ class FinetuneArguments:
         None, "--fraction", "data", "share of the labels; smaller ones lie inside larger ones"
     )
     shots: int | None = arg(None, "--shots", "data", "labelled crops of each class instead")
+    subset_seed: int | None = arg(
+        None, "--subset-seed", "data", "another draw of the labels that --fraction or --shots keeps"
+    )
 
 
 def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetuner | Path:
@@ -83,10 +86,11 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
     from patchit_hf.data.source import load_crops
     from patchit_hf.downstream import task_class
     from patchit_hf.finetuner import Finetuner
-    from patchit_hf.labelled import open_labelled, subset
+    from patchit_hf.labelled import check_subset, open_labelled, subset
     from patchit_hf.runs import RunFolder
 
     task_class(what.task)
+    check_subset(what.fraction, what.shots, what.subset_seed)
     folder = args.output_dir or _default_output_dir(what)
     run = RunFolder(folder, cli.identity(what, args))
     if run.finished:
@@ -110,7 +114,7 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
     ]
     if opened[0] is None:
         raise InputError(f"{crops.name}: nothing to train on")
-    train = subset(opened[0], task, what.fraction, what.shots)
+    train = subset(opened[0], task, what.fraction, what.shots, what.subset_seed)
     if len(train) < 2:
         raise InputError(f"{crops.name}: {len(train)} labelled crops to train on; 2 are needed")
     info = {
@@ -221,6 +225,8 @@ def _default_output_dir(what: FinetuneArguments) -> str:
         words.append(f"{what.fraction:g}")
     if what.shots is not None:
         words.append(f"{what.shots}-shot")
+    if what.subset_seed is not None:
+        words.append(f"draw-{what.subset_seed}")
     return str(Path("runs") / "-".join(word for word in words if word))
 
 

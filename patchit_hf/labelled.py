@@ -18,8 +18,6 @@ from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.errors import InputError
 from patchit_hf.training_args import LoopArguments
 
-SUBSET_SEED = 0  # subsets are the same for every model and seed, and nested
-
 
 @dataclass(frozen=True)
 class Labelled:
@@ -164,33 +162,51 @@ def open_crops_of(
     return Labelled(store, rows, torch.zeros(len(rows), 0), name)
 
 
+def check_subset(fraction: float | None, shots: int | None, seed: int | None = None) -> None:
+    """Check what :func:`subset` is to draw.
+
+    Raises:
+        InputError: for numbers out of range, or a seed where nothing is drawn.
+    """
+    if fraction is not None and shots is not None:
+        raise InputError("--fraction and --shots: give one of both")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise InputError(f"--fraction {fraction}: must be above 0 and at most 1")
+    if shots is not None and shots < 1:
+        raise InputError(f"--shots {shots}: must be a whole number of at least 1")
+    if seed is not None and seed < 0:
+        raise InputError(f"--subset-seed {seed}: must be a whole number of at least 0")
+    if seed is not None and fraction is None and shots is None:
+        raise InputError(f"--subset-seed {seed}: draws a part of the labels, and all are asked for")
+
+
 def subset(
-    data: Labelled, task: DownstreamTask, fraction: float | None, shots: int | None
+    data: Labelled,
+    task: DownstreamTask,
+    fraction: float | None,
+    shots: int | None,
+    seed: int | None = None,
 ) -> Labelled:
-    """Return a part of the labels; a smaller one is always inside a larger one.
+    """Return a part of the labels; a smaller one is always inside a larger one of its seed.
 
     Args:
         data: the training rows.
         task: says what counts as a unit (a row, or a person) and as a class.
         fraction: share of the units, in (0, 1]; None for all.
         shots: rows of each class instead; a row may count for several.
+        seed: of the draw, at least 0; None for the first, 0. A training's own seed is another.
 
     Raises:
         InputError: for numbers out of range.
     """
-    if fraction is not None and shots is not None:
-        raise InputError("--fraction and --shots: give one of both")
-    if fraction is None and shots is None:
-        return data
-    order = epoch_order(SUBSET_SEED, 0, len(data))
+    check_subset(fraction, shots, seed)
+    order = epoch_order(seed or 0, 0, len(data))
     if shots is not None:
-        if shots < 1:
-            raise InputError(f"--shots {shots}: must be a whole number of at least 1")
         shown = task.groups(data.targets)[order]
         first = shown & (shown.cumsum(0) <= shots)
         return data.select(order[first.any(1)].sort().values)
-    if not fraction or not 0 < fraction <= 1:
-        raise InputError(f"--fraction {fraction}: must be above 0 and at most 1")
+    if fraction is None:
+        return data
     units = task.units(data.targets)
     places = torch.empty_like(order)
     places[order] = torch.arange(len(order))

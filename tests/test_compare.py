@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from patchit_hf.compare import main, named
-from patchit_hf.comparison.cells import at_the_edge
+from patchit_hf import cli
+from patchit_hf.compare import DESCRIPTION, CompareArguments, main, make_plan, named
+from patchit_hf.comparison.cells import Cell, at_the_edge
 from patchit_hf.comparison.rows import difference_interval
 from patchit_hf.comparison.table import table
 from patchit_hf.data.people import load_people
 from patchit_hf.errors import InputError
 from patchit_hf.figures.label_efficiency import label_efficiency
+from patchit_hf.finetuning_args import FinetuningArguments
 
 from .conftest import write_people
+
+BOTH = ["--init", "random", "--init", "a=random"]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,15 @@ def test_the_table_and_the_figure_of_one_fraction():
     ]  # fmt: skip
 
 
+def test_a_draw_of_the_labels_is_of_the_cells_that_have_a_part_of_them(folder):
+    words = [*BOTH, "--dataset", folder, "--fractions", "0.5", "1", "--subset-seed", "3"]
+    plan = make_plan(
+        *cli.parse(DESCRIPTION, words, CompareArguments, FinetuningArguments, prog="compare")
+    )
+    drawn = [Cell("a", fraction, 1e-3, 42).what(plan) for fraction in plan.fractions]
+    assert [(what.fraction, what.subset_seed) for what in drawn] == [(0.5, 3), (None, None)]
+
+
 def test_which_learning_rates_are_at_an_end_of_the_grid():
     chosen = {"a": 1e-3, "b": 3e-3, "c": 3e-4}
     assert at_the_edge(chosen, [1e-3, 3e-4, 3e-3]) == ["b", "c"]
@@ -119,11 +132,13 @@ def test_which_learning_rates_are_at_an_end_of_the_grid():
     ("words", "message"),
     [
         (["--init", "random"], "name at least two"),
-        (["--init", "random", "--init", "a=random", "--seeds", "0"], "--seeds 0"),
-        (["--init", "random", "--init", "a=random", "--fractions", "2"], "--fractions 2.0"),
-        (["--init", "random", "--init", "a=random", "--reference", "b"], "--reference 'b'"),
-        (["--init", "random", "--init", "a=random", "--learning-rates", "0"], "--learning-rates"),
-        (["--init", "random", "--init", "a=random", "--test-split", "nose"], "--split 'nose'"),
+        ([*BOTH, "--seeds", "0"], "--seeds 0"),
+        ([*BOTH, "--fractions", "2"], "--fractions 2.0"),
+        ([*BOTH, "--subset-seed", "-1", "--fractions", "0.5"], "--subset-seed -1"),
+        ([*BOTH, "--subset-seed", "1"], "--subset-seed 1: draws a part"),
+        ([*BOTH, "--reference", "b"], "--reference 'b'"),
+        ([*BOTH, "--learning-rates", "0"], "--learning-rates"),
+        ([*BOTH, "--test-split", "nose"], "--split 'nose'"),
     ],
 )
 def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path):

@@ -204,6 +204,7 @@ def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
         ([*SMALL, "--task", "cooking"], "known: action, attributes, pose, reid"),
         ([*SMALL, "--task-kwargs", "columns=[nose]"], "'nose'"),
         ([*SMALL, "--fraction", "2"], "--fraction 2"),
+        ([*SMALL, "--subset-seed", "1"], "--subset-seed 1: draws a part"),
         ([*SMALL, "--augment", "spin=1"], "no option 'spin'"),
         ([*SMALL, "--layer-decay", "2"], "--layer-decay 2"),
         (["--backbone", "test_resnet", "--input-size", "5x5"], "--input-size '5x5'"),

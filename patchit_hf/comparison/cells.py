@@ -83,10 +83,10 @@ class Cell:
 
     def what(self, plan: Plan) -> FinetuneArguments:
         """Return what is finetuned."""
-        fraction = None if self.fraction == 1 else self.fraction
-        return dataclasses.replace(
-            plan.what, init=plan.contenders[self.contender], fraction=fraction
-        )
+        init = plan.contenders[self.contender]
+        if self.fraction == 1:
+            return dataclasses.replace(plan.what, init=init, subset_seed=None)
+        return dataclasses.replace(plan.what, init=init, fraction=self.fraction)
 
 
 def open_ahead(plan: Plan) -> dict[str, Labelled]:

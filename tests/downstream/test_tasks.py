@@ -245,6 +245,11 @@ def test_small_subsets_lie_inside_large_ones(name, rows):
         assert len(chosen) >= fraction * len(rows) - 1e-6
         before = chosen
     assert len(before) == len(rows)
+    first, other = (subset(data, task, 0.6, None, seed).rows.tolist() for seed in (0, 1))
+    assert first == subset(data, task, 0.6, None).rows.tolist()
+    assert len(other) == len(first)
+    assert other != first
+    assert set(subset(data, task, 0.3, None, 1).rows.tolist()) <= set(other)
     before = set()
     for shots in (1, 2, 4):
         part = subset(data, task, None, shots)
@@ -266,12 +271,13 @@ def test_a_share_of_reid_is_a_share_of_the_people(rows):
 def test_subsets_that_cannot_be(rows):
     task = create_downstream("action", rows)
     data = _labelled(rows, task)
-    for fraction, shots, words in (
-        (0.0, None, "--fraction 0.0"), (1.5, None, "--fraction 1.5"), (None, 0, "--shots 0"),
-        (0.5, 1, "one of both"),
+    for fraction, shots, seed, words in (
+        (0.0, None, None, "--fraction 0.0"), (1.5, None, None, "--fraction 1.5"),
+        (None, 0, None, "--shots 0"), (0.5, 1, None, "one of both"),
+        (0.5, None, -1, "--subset-seed -1"), (None, None, 1, "--subset-seed 1: .* all are asked"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
-            subset(data, task, fraction, shots)
+            subset(data, task, fraction, shots, seed)
 
 
 @pytest.mark.parametrize("name", TASKS)
