@@ -1,0 +1,76 @@
+"""How much it matters which 1,600 labels a network is finetuned on: other draws of them.
+
+    python benchmarks/label_draws.py --draws 1 2 3
+
+finetunes random weights and those of ``runs/peta-resnet10t-large`` on each draw (PETA, 192x96, ten
+epochs, one seed), at the rates that ``downstream.py`` has chosen for them with the first draw, and
+judges them on the test split. What is finished is not run again. Results go into
+``benchmarks/results/label-draws.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from downstream import DATA, RESULTS, pretraining
+
+STARTS = {
+    "random": "--init random --learning-rate 1e-3",
+    "256k": "--init runs/peta-resnet10t-large-256k --learning-rate 2e-3",
+    "1024k": "--init runs/peta-resnet10t-large --learning-rate 4e-3",
+}
+
+
+def commands(start: str, draw: int) -> tuple[list[str], list[str]]:
+    """Return the words that finetune and judge, after ``python -m``."""
+    folder = f"runs/label-draws/{start}-{draw}"
+    finetune = (
+        f"patchit_hf.finetune --task attributes --dataset {DATA}/peta --backbone resnet10t "
+        f"--input-size 192x96 --epochs 10 --fraction 0.198 --subset-seed {draw} {STARTS[start]} "
+        f"--eval-every 0 --save-every 0 --output-dir {folder}"
+    )
+    judge = (
+        f"patchit_hf.evaluate {folder} --dataset {DATA}/peta --split test "
+        f"--output-dir {folder}/test"
+    )
+    return shlex.split(finetune), shlex.split(judge)
+
+
+def main() -> None:
+    """Run what is missing and keep the figures of all."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--draws", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=["random", "1024k"])
+    what = parser.parse_args()
+    for name in ("peta-resnet10t-large-256k", "peta-resnet10t-large"):
+        if f"runs/{name}" in " ".join(STARTS[start] for start in what.starts):
+            if not Path("runs", name, "patchit.json").exists():
+                _python(["patchit_hf.pretrain", *pretraining(name)])
+    file = RESULTS / "label-draws.json"
+    for start in what.starts:
+        for draw in what.draws:
+            words = commands(start, draw)
+            judged = Path(words[1][-1], "metrics.json")
+            if not judged.exists():
+                _python(words[0])
+                _python(words[1])
+            record = json.loads(judged.read_text())
+            found = json.loads(file.read_text()) if file.exists() else {}
+            found[f"{start}-{draw}"] = {
+                "commands": [f"python -m {shlex.join(command)}" for command in words],
+                **{key: value for key, value in record.items() if key not in ("table", "command")},
+            }
+            file.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+
+
+def _python(words: list[str]) -> None:
+    subprocess.run([sys.executable, "-m", *words], check=True)
+
+
+if __name__ == "__main__":
+    main()
