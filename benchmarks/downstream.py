@@ -49,6 +49,11 @@ PRETRAINING = {
 }  # fmt: skip
 PETA = f"--task attributes --dataset {DATA}/peta --input-size {SMALL} --epochs 10"
 RESNET = f"{PETA} --backbone resnet10t --init random --init patchit=runs/peta-resnet10t"
+CANVAS = (
+    f"--task attributes --dataset {DATA}/peta --input-size 192x96 --epochs 10 --backbone resnet10t "
+    "--init random --init 256k=runs/peta-resnet10t-large-256k "
+    "--init 1024k=runs/peta-resnet10t-large --fractions 0.198"
+)
 MOBILE = (
     f"{PETA} --backbone mobilenetv2_100 --init random --init patchit=runs/peta-mobilenetv2_100 "
     "--init scale2=runs/peta-mobilenetv2_100-scale2-2m "
@@ -75,10 +80,16 @@ COMPARISONS = {
     ),
     "peta-resnet10t-large": (
         "peta-resnet10t-large",
-        f"--task attributes --dataset {DATA}/peta --input-size 192x96 --epochs 10 "
-        "--backbone resnet10t --init random --init 256k=runs/peta-resnet10t-large-256k "
-        "--init 1024k=runs/peta-resnet10t-large --fractions 0.198 --seeds 3 "
-        f"--learning-rates {RATES}",
+        f"{CANVAS} --seeds 3 --learning-rates {RATES}",
+    ),
+    "peta-resnet10t-muon": (
+        "peta-resnet10t-muon",
+        f"{RESNET} --init scale2=runs/peta-resnet10t-scale2 --optimizer muon --fractions 0.198 "
+        "--seeds 3 --learning-rates 2e-3 4e-3 8e-3",
+    ),
+    "peta-resnet10t-large-muon": (
+        "peta-resnet10t-large-muon",
+        f"{CANVAS} --optimizer muon --seeds 1 --learning-rates 4e-3",
     ),
     "peta-mobilenetv2_100": ("peta-mobilenetv2_100", f"{MOBILE} {PARTS}"),
     "peta-mobilenetv2_100-all": ("peta-mobilenetv2_100", f"{MOBILE} {ALL} --seeds 2"),
