@@ -84,7 +84,7 @@ COMPARISONS = {
     ),
     "peta-resnet10t-muon": (
         "peta-resnet10t-muon",
-        f"{RESNET} --optimizer muon --fractions 0.198 --seeds 3 --learning-rates 2e-3 4e-3 8e-3",
+        f"{RESNET} --optimizer muon --fractions 0.198 --seeds 2 --learning-rates 2e-3 4e-3 8e-3",
     ),
     "peta-resnet10t-large-muon": (
         "peta-resnet10t-large-muon",
