@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-from downstream import DATA, RESULTS, pretraining
+from downstream import DATA, RESULTS, _python, pretraining
 
 STARTS = {
     "random": "--init random --learning-rate 1e-3",
-    "256k": "--init runs/peta-resnet10t-large-256k --learning-rate 2e-3",
     "1024k": "--init runs/peta-resnet10t-large --learning-rate 4e-3",
 }
 
@@ -47,18 +44,16 @@ def main() -> None:
     parser.add_argument("--draws", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=["random", "1024k"])
     what = parser.parse_args()
-    for name in ("peta-resnet10t-large-256k", "peta-resnet10t-large"):
-        if f"runs/{name}" in " ".join(STARTS[start] for start in what.starts):
-            if not Path("runs", name, "patchit.json").exists():
-                _python(["patchit_hf.pretrain", *pretraining(name)])
+    if "1024k" in what.starts and not Path("runs/peta-resnet10t-large/patchit.json").exists():
+        _python("patchit_hf.pretrain", pretraining("peta-resnet10t-large"))
     file = RESULTS / "label-draws.json"
     for start in what.starts:
         for draw in what.draws:
             words = commands(start, draw)
             judged = Path(words[1][-1], "metrics.json")
             if not judged.exists():
-                _python(words[0])
-                _python(words[1])
+                for module, *rest in words:
+                    _python(module, rest)
             record = json.loads(judged.read_text())
             found = json.loads(file.read_text()) if file.exists() else {}
             found[f"{start}-{draw}"] = {
@@ -66,10 +61,6 @@ def main() -> None:
                 **{key: value for key, value in record.items() if key not in ("table", "command")},
             }
             file.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
-
-
-def _python(words: list[str]) -> None:
-    subprocess.run([sys.executable, "-m", *words], check=True)
 
 
 if __name__ == "__main__":
