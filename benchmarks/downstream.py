@@ -84,7 +84,8 @@ COMPARISONS = {
     ),
     "peta-resnet10t-muon": (
         "peta-resnet10t-muon",
-        f"{RESNET} --optimizer muon --fractions 0.198 --seeds 2 --learning-rates 2e-3 4e-3 8e-3",
+        f"{RESNET} --optimizer muon --fractions 0.198 --seeds 3 "
+        "--learning-rates 4e-3 8e-3 1.6e-2 3.2e-2",
     ),
     "peta-resnet10t-large-muon": (
         "peta-resnet10t-large-muon",
@@ -92,6 +93,12 @@ COMPARISONS = {
     ),
     "peta-mobilenetv2_100": ("peta-mobilenetv2_100", f"{MOBILE} {PARTS}"),
     "peta-mobilenetv2_100-all": ("peta-mobilenetv2_100", f"{MOBILE} {ALL} --seeds 2"),
+    "peta-mobilenetv2_100-muon": (
+        "peta-mobilenetv2_100-muon",
+        f"{PETA} --backbone mobilenetv2_100 --init random --init patchit=runs/peta-mobilenetv2_100 "
+        f"--init imagenet={IMAGENET} --reference imagenet --optimizer muon --fractions 0.198 "
+        "--seeds 3 --learning-rates 2e-3 4e-3 8e-3 1.6e-2",
+    ),
     "viper": (
         "viper",
         f"--task reid --dataset {DATA}/peta --test-dataset {DATA}/viper --input-size {SMALL} "

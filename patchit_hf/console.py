@@ -9,14 +9,18 @@ from collections.abc import Callable
 
 from patchit_hf.errors import InputError
 
-QUIET = ("httpx", "datasets", "huggingface_hub", "accelerate", "timm")
 
+def guarded(
+    run: Callable[[list[str] | None], int],
+    argv: list[str] | None,
+    after_interrupt: str = "the same command continues from the newest checkpoint",
+) -> int:
+    """Run a command; bad input is one line on stderr and exit code 2.
 
-def guarded(run: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
-    """Run a command; bad input is one line on stderr and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in QUIET:
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    Of other libraries' messages only warnings are shown.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("patchit_hf").setLevel(logging.INFO)
     try:
         return run(argv)
     except InputError as error:
@@ -26,7 +30,7 @@ def guarded(run: Callable[[list[str] | None], int], argv: list[str] | None) -> i
         say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        say("interrupted; the same command continues from the newest checkpoint")
+        say(f"interrupted; {after_interrupt}")
         return 130
 
 

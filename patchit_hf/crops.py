@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf import cli
+from patchit_hf.console import guarded, say
 from patchit_hf.crops_args import ON_BAD, CropsArguments
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.errors import InputError
@@ -124,7 +124,7 @@ def run(argv: list[str] | None = None) -> int:
     folder = what.output or f"crops/{what.push_to_hub.split('/')[-1]}"
     found = _find(what, options, folder)
     boxes = what.detections or what.detector
-    _say(f"{boxes}: {len(found):,} boxes in {len(found.images):,} pictures ({found.kind})")
+    say(f"{boxes}: {len(found):,} boxes in {len(found.images):,} pictures ({found.kind})")
     report = make_crops(
         found,
         what.images,
@@ -139,7 +139,7 @@ def run(argv: list[str] | None = None) -> int:
     )
     _tell(folder, report, what.on_bad_image)
     if what.push_to_hub:
-        _say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
+        say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
 
 
@@ -171,9 +171,9 @@ def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections
 
 def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
     boxes = report["boxes"]
-    _say(f"{folder}: {boxes['kept']:,} crops of {boxes['in_all']:,} boxes")
+    say(f"{folder}: {boxes['kept']:,} crops of {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
-        _say(f"  dropped, {reason}: {count:,}")
+        say(f"  dropped, {reason}: {count:,}")
     if report["pictures"]["bad"]:
         bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
         if on_bad_image == "replace":
@@ -182,31 +182,17 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
             more = f"; {found:,} of {lost:,} boxes replaced"
             if not found:
                 more += ": none that --keep-every or --every left out could stand in"
-        _say(f"  bad pictures: {bad}{more}")
+        say(f"  bad pictures: {bad}{more}")
     for split, side in report["splits"].items():
-        _say(f"  {split}: {side['crops']:,} crops of {side['sources']:,} sources")
+        say(f"  {split}: {side['crops']:,} crops of {side['sources']:,} sources")
     if len(report["splits"]) < 2:
-        _say(f"  nothing could be held out by {report['source_is']}; --source says what else may")
-    _say(f"look at {folder}/contact_sheet.png, then: patchit_hf.pretrain --dataset {folder}")
+        say(f"  nothing could be held out by {report['source_is']}; --source says what else may")
+    say(f"look at {folder}/contact_sheet.png, then: patchit_hf.pretrain --dataset {folder}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "datasets", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        return run(argv)
-    except InputError as error:
-        _say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where it stopped")
-        return 130
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    return guarded(run, argv, "the same command goes on where it stopped")
 
 
 if __name__ == "__main__":

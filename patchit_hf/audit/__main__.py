@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import torch
 
 from patchit_hf import cli
 from patchit_hf.audit.verdict import TRAIN_CROPS, Audit, audit, report
+from patchit_hf.console import guarded
 from patchit_hf.errors import InputError
 from patchit_hf.pretrain import PretrainArguments
 from patchit_hf.training_args import TrainingArguments
@@ -47,22 +47,27 @@ def audit_dataset(what: PretrainArguments, args: TrainingArguments) -> Audit:
     return audit(task, torch.cat(list(source.sample(TRAIN_CROPS))), held_out.crops)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the table on stdout and a warning on stderr; bad input is one line and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "datasets", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        what, args = cli.parse(
-            DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.audit"
-        )
-        found = audit_dataset(what, args)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+def run(argv: list[str] | None = None) -> int:
+    """Print the table on stdout and a warning on stderr.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    what, args = cli.parse(
+        DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.audit"
+    )
+    found = audit_dataset(what, args)
     sys.stdout.write("\n".join(found.lines()) + "\n")
     report(found)
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command starts again")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import itertools
 import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from patchit_hf.console import guarded, say
 from patchit_hf.data.canvas import RESAMPLE
 from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
 from patchit_hf.data.detections.parse27k import SPLITS
@@ -278,27 +280,38 @@ def _crops(
             yield {"image": image, **row}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the splits as parquet; bad input is one line on stderr and exit code 2."""
+def run(argv: list[str] | None = None) -> int:
+    """Write the splits as parquet.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
     parser = argparse.ArgumentParser(description="Write PARSE-27k's labelled crops.")
     parser.add_argument("folder")
     parser.add_argument("output", help="a new folder, for --dataset of patchit_hf.finetune")
     words = parser.parse_args(argv)
     output = Path(words.output)
-    try:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise InputError(f"{words.output!r}: is not empty; give another folder")
-        splits = load_parse27k(words.folder, missing=True)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    output.mkdir(parents=True, exist_ok=True)
-    for name, split in splits.items():
-        draft = output / f".{name}.parquet.tmp"
-        split.to_parquet(str(draft))
-        os.replace(draft, output / f"{name}-00000-of-00001.parquet")
-        sys.stderr.write(f"{output}: {name}: {len(split):,} crops\n")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{words.output!r}: is not empty; give another folder")
+    splits = load_parse27k(words.folder, missing=True)
+    place = output.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as draft:
+        whole = Path(draft, "data")
+        whole.mkdir()
+        for name, split in splits.items():
+            split.to_parquet(str(whole / f"{name}-00000-of-00001.parquet"))
+            say(f"{output}: {name}: {len(split):,} crops")
+        os.replace(whole, place)  # an empty folder of that name gives way
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command starts again")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from patchit_hf.console import guarded
 from patchit_hf.errors import InputError
 from patchit_hf.files import read_json
 from patchit_hf.runs import DONE_FILE
@@ -172,19 +173,26 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
+def run(argv: list[str] | None = None) -> int:
+    """Write a card as the words say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for a folder that holds no finished run.
+    """
     parser = argparse.ArgumentParser(prog="patchit_hf.publish.card", description=__doc__)
     parser.add_argument("folder", type=Path, help="a finished run's folder")
     parser.add_argument("--output", type=Path, required=True, help="folder for card and pictures")
     args = parser.parse_args(argv)
-    try:
-        card = write_card(args.folder, args.output)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write(f"{card}\n")
+    sys.stdout.write(f"{write_card(args.folder, args.output)}\n")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command starts again")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from patchit_hf.console import guarded
 from patchit_hf.errors import InputError
 from patchit_hf.publish.contents import Contents, contents_of
 from patchit_hf.publish.failures import FailedError, Failure, RefusedError, Retry, persist, sleep
@@ -210,8 +211,15 @@ def refuse_public(head: ModelInfo, private: bool) -> None:
         )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Push a folder as the words say; a failure is one line on stderr and exit code 2."""
+def run(argv: list[str] | None = None) -> int:
+    """Push a folder as the words say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input, or a push that failed.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m patchit_hf.publish.hub",
         description="Push a run's folder to the Hub: its export, or else its newest checkpoint.",
@@ -227,16 +235,13 @@ def main(argv: list[str] | None = None) -> int:
         help="also upload the figures that show single people of your data",
     )
     words = vars(parser.parse_args(argv))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        sys.stdout.write(push_folder(words.pop("folder"), words.pop("repo_id"), **words) + "\n")
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command sends what is missing\n")
-        return 130
+    sys.stdout.write(push_folder(words.pop("folder"), words.pop("repo_id"), **words) + "\n")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command sends what is missing")
 
 
 if __name__ == "__main__":
