@@ -158,3 +158,8 @@ def evaluate(
 def _step_seed(seed: int, step: int, part: int) -> int:
     numbers = torch.tensor([step * 65536 + part])
     return int(Draws(seed, numbers).integers("step", 2**31))
+
+
+def due(done: int, every: int) -> bool:
+    """Return whether what is done every so many steps is due after ``done`` of them; 0 is never."""
+    return every > 0 and done % every == 0

@@ -219,11 +219,11 @@ class Finetuner:
             raise RuntimeError("a step without a run")
         done, follower = step + 1, self.follower
         last = done == self.max_steps
-        evaluates = last or due(done, in_steps(self.args.eval_steps, self.max_steps))
-        follower.step(done, means, look=evaluates or due(done, self.args.logging_steps))
+        evaluates = last or engine.due(done, in_steps(self.args.eval_steps, self.max_steps))
+        follower.step(done, means, look=evaluates or engine.due(done, self.args.logging_steps))
         if evaluates and follower.record(self.evaluate()) and self.args.load_best_model_at_end:
             self._save_best()
-        saves = due(done, in_steps(self.args.save_steps, self.max_steps))
+        saves = engine.due(done, in_steps(self.args.save_steps, self.max_steps))
         if (saves or last or follower.stopped) and self.args.save_steps > 0:
             follower.flush()
             self._save(done)
@@ -272,8 +272,3 @@ class Finetuner:
         if self.is_main:
             logger.info("continuing after step %d of %d from %s", step, self.max_steps, folder)
         return step
-
-
-def due(done: int, every: int) -> bool:
-    """Return whether something that is done every so often is due."""
-    return every > 0 and done % every == 0

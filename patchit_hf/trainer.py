@@ -277,10 +277,10 @@ class PatchTaskTrainer:
             raise RuntimeError("a step without a run")
         done, monitor = step + 1, self.monitor
         last = done == self.max_steps
-        evaluates = last or _due(done, in_steps(self.args.eval_steps, self.max_steps))
-        saves = _due(done, in_steps(self.args.save_steps, self.max_steps))
+        evaluates = last or engine.due(done, in_steps(self.args.eval_steps, self.max_steps))
+        saves = engine.due(done, in_steps(self.args.save_steps, self.max_steps))
         saves = saves or (last and self.args.save_steps > 0)
-        looks = evaluates or saves or _due(done, self.args.logging_steps)
+        looks = evaluates or saves or engine.due(done, self.args.logging_steps)
         monitor.end_step(done, means, look=looks)
         if evaluates or self._probes(done):
             self._evaluate_and_record()
@@ -306,7 +306,9 @@ class PatchTaskTrainer:
 
     def _probes(self, done: int) -> bool:
         every = in_steps(self.args.probe_steps, self.max_steps)
-        return self.evaluator.probe is not None and (done == self.max_steps or _due(done, every))
+        return self.evaluator.probe is not None and (
+            done == self.max_steps or engine.due(done, every)
+        )
 
     def _evaluate_and_record(self) -> None:
         if self.monitor is None:
@@ -315,7 +317,3 @@ class PatchTaskTrainer:
         if self._probes(self.monitor.done):
             values |= self.evaluator.probed()
         self.monitor.record(values)
-
-
-def _due(done: int, every: int) -> bool:
-    return every > 0 and done % every == 0
