@@ -203,6 +203,22 @@ def test_the_command_writes_what_finetuning_reads(folder, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_an_interrupted_command_leaves_nothing(folder, tmp_path, capsys, monkeypatch):
+    write = datasets.Dataset.to_parquet
+
+    def interrupted(split, path):
+        write(split, path)
+        raise KeyboardInterrupt
+
+    out = tmp_path / "new" / "labelled"
+    with monkeypatch.context() as context:
+        context.setattr(datasets.Dataset, "to_parquet", interrupted)
+        assert main([str(folder), str(out)]) == 130
+    assert "the same command starts again" in capsys.readouterr().err
+    assert list(out.parent.iterdir()) == []
+    assert main([str(folder), str(out)]) == 0
+
+
 def test_the_papers_two_evaluations(folder):
     """Classification counts N/A as a class, retrieval leaves it out and ranks the positive one."""
     train = load_parse27k(folder, missing=True)["train"]
