@@ -22,7 +22,7 @@ import timm
 import torch
 from timm.optim import create_optimizer_v2
 
-from patchit_hf.environment import command, versions
+from patchit_hf.common.provenance import command, versions
 from patchit_hf.optim import create_optimizer
 from patchit_hf.small_map_convolution import SmallMapConvolutions
 

@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, orthogonal
-from patchit_hf.environment import versions
+from patchit_hf.common.provenance import versions
 
 STEPS, WARM = 90, 20
 REPLAYED = orthogonal.Orthogonalizer.__call__

@@ -30,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from patchit_hf.environment import versions  # noqa: E402
+from patchit_hf.common.provenance import versions  # noqa: E402
 from tests.hub import xet  # noqa: E402
 from tests.hub.server import Hub  # noqa: E402
 from tests.publish.folders import EXPORT, make_export  # noqa: E402
@@ -40,7 +40,7 @@ OTHERS = {"LICENSE": b"somebody else's"}
 RETRY = (3, 0.05, 10)  # attempts, first wait, and seconds after which none begins
 PUSH = f"""
     import logging, sys
-    from patchit_hf.errors import InputError
+    from patchit_hf.common.errors import InputError
     from patchit_hf.publish.failures import Retry
     from patchit_hf.publish.hub import push_folder
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, load_people
-from patchit_hf.environment import hardware, versions
+from patchit_hf.common.provenance import hardware, versions
 from patchit_hf.modeling import build_model
 from patchit_hf.optim import create_optimizer
 

@@ -70,8 +70,8 @@ def read(words: argparse.Namespace) -> None:
     import datasets
     import torch
 
+    from patchit_hf.common.draws import epoch_order
     from patchit_hf.data.bad import BadImages
-    from patchit_hf.data.draws import epoch_order
     from patchit_hf.data.lazy import LazyCrops
     from patchit_hf.data.opened import recall
     from patchit_hf.data.rows import ImageRows

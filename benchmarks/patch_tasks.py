@@ -30,8 +30,8 @@ import torch
 
 from patchit_hf import create_task
 from patchit_hf.audit import audit
+from patchit_hf.common.provenance import command, versions
 from patchit_hf.data.store import open_crops
-from patchit_hf.environment import command, versions
 from patchit_hf.features import pooled_features, reestimate_batch_norm, whole_crops
 from patchit_hf.modeling import BackboneSpec
 from patchit_hf.probe import probe

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from patchit_hf import InputError, PatchTaskTrainer, TrainingArguments, create_task, load_people
-from patchit_hf.environment import versions
+from patchit_hf.common.provenance import versions
 from patchit_hf.modeling import feature_map
 
 STEPS = 2  # the head starts at zero, so that the backbone's gradient does at the first

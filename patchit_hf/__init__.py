@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from patchit_hf.common.errors import InputError as InputError
     from patchit_hf.data.people import load_people as load_people
     from patchit_hf.data.source import load_crops as load_crops
-    from patchit_hf.errors import InputError as InputError
     from patchit_hf.finetuned import FinetunedModel as FinetunedModel
     from patchit_hf.modeling import PatchTaskModel as PatchTaskModel
     from patchit_hf.modeling import build_backbone as build_backbone
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FinetunedModel": "patchit_hf.finetuned",
-    "InputError": "patchit_hf.errors",
+    "InputError": "patchit_hf.common.errors",
     "PatchTaskModel": "patchit_hf.modeling",
     "PatchTaskTrainer": "patchit_hf.trainer",
     "TrainingArguments": "patchit_hf.training_args",

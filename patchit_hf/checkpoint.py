@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json, save_weights, write_json
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json, save_weights, write_json
 from patchit_hf.runs import refuse_other
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchit_hf import cli
-from patchit_hf.console import guarded, say
-from patchit_hf.errors import InputError
+from patchit_hf.common import cli
+from patchit_hf.common.cli import arg
+from patchit_hf.common.console import guarded, say
+from patchit_hf.common.errors import InputError
 from patchit_hf.finetune import FinetuneArguments
 from patchit_hf.finetuning_args import FinetuningArguments
-from patchit_hf.training_args import arg
 
 DESCRIPTION = """\
 Finetune from several initial weights with the same budget, order and augmentation, and compare.
@@ -84,9 +84,9 @@ def run(argv: list[str] | None = None) -> int:
     what, args = cli.parse(
         DESCRIPTION, argv, CompareArguments, FinetuningArguments, prog="patchit_hf.compare"
     )
+    from patchit_hf.common.provenance import command, versions
     from patchit_hf.comparison.cells import compare
     from patchit_hf.comparison.table import table, write_results
-    from patchit_hf.environment import command, versions
     from patchit_hf.figures.label_efficiency import label_efficiency
 
     plan = make_plan(what, args)

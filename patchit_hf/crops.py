@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf import cli
-from patchit_hf.console import guarded, say
+from patchit_hf.common import cli
+from patchit_hf.common.console import guarded, say
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops_args import ON_BAD, CropsArguments
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.errors import InputError
 
 if TYPE_CHECKING:
     from patchit_hf.data.cutting.shards import Shards
@@ -66,11 +66,11 @@ def make_crops(
     Raises:
         InputError: for bad input; what was finished before it stays for the next call.
     """
+    from patchit_hf.common.files import read_json
     from patchit_hf.data.cutting.plan import make_plan, open_images
     from patchit_hf.data.cutting.run import cut_all
     from patchit_hf.data.cutting.shards import REPORT, Shards
     from patchit_hf.data.cutting.suspect import check_boxes
-    from patchit_hf.files import read_json
 
     if on_bad_image not in ON_BAD:
         raise InputError(f"on_bad_image {on_bad_image!r}: must be one of {', '.join(ON_BAD)}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf import cli
+from patchit_hf.common import cli
+from patchit_hf.common.cli import arg
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections import FORMATS
-from patchit_hf.errors import InputError
-from patchit_hf.training_args import arg
 
 ON_BAD = ("raise", "skip", "replace")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token, is_offline_mode
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.publish.failures import (
     LOG_IN,
     FailedError,

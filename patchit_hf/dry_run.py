@@ -18,10 +18,10 @@ import datasets
 import timm
 import torch
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.data.feed import EVAL_SEED, count_steps, num_crops
+from patchit_hf.common.draws import EVAL_SEED, Draws
+from patchit_hf.common.files import write_json
+from patchit_hf.data.feed import count_steps, num_crops
 from patchit_hf.feature_maps import feature_map
-from patchit_hf.files import write_json
 from patchit_hf.modeling import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.probe import open_probe

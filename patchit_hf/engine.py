@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import Draws
 from patchit_hf.cuda_graphs import can_replay, replayed
-from patchit_hf.data.draws import Draws
 
 LossFn = Callable[[Any, Tensor], dict[str, Tensor]]
 

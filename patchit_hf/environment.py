@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-import shlex
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +12,10 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import PrecisionType, parse_flag_from_env
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.training_args import LoopArguments
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = (
-    "patchit_hf",
-    "torch",
-    "timm",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "huggingface_hub",
-    "safetensors",
-)
 
 
 def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
@@ -119,24 +104,3 @@ def use_all_cores(accelerator: Accelerator) -> None:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // max(1, local)))
-
-
-def hardware(accelerator: Accelerator) -> str:
-    """Return what a run's record says about where it ran."""
-    if accelerator.device.type == "cuda":
-        return torch.cuda.get_device_name(accelerator.device)
-    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads a process"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides a run."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-def command() -> str:
-    """Return how this process was called, as somebody else could type it."""
-    program = Path(sys.argv[0])
-    words = [program.name]
-    if program.parent == Path(__file__).parent:
-        words = ["python", "-m", f"{__package__}.{program.stem}"]
-    return shlex.join([*words, *sys.argv[1:]])

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf import cli
-from patchit_hf.console import guarded, say
-from patchit_hf.errors import InputError
+from patchit_hf.common import cli
+from patchit_hf.common.cli import arg
+from patchit_hf.common.console import guarded, say
+from patchit_hf.common.errors import InputError
 from patchit_hf.metric_names import short_name
-from patchit_hf.training_args import LoopArguments, arg
+from patchit_hf.training_args import LoopArguments
 
 if TYPE_CHECKING:
     from patchit_hf.data.bad import BadImages
@@ -231,9 +232,9 @@ def _output(what: EvaluateArguments) -> Path:
 def _write(
     folder: Path, what: EvaluateArguments, record: dict[str, Any], bad: list[BadImages]
 ) -> None:
+    from patchit_hf.common.files import write_json
+    from patchit_hf.common.provenance import command, versions
     from patchit_hf.data.bad import MANIFEST, settle
-    from patchit_hf.environment import command, versions
-    from patchit_hf.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier evaluation

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf import cli
-from patchit_hf.console import guarded, say
-from patchit_hf.errors import InputError
+from patchit_hf.common import cli
+from patchit_hf.common.cli import arg
+from patchit_hf.common.console import guarded, say
+from patchit_hf.common.errors import InputError
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.metric_names import short_name
-from patchit_hf.training_args import arg
 
 if TYPE_CHECKING:
     from patchit_hf.downstream.augment import Geometry

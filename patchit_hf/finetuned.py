@@ -12,15 +12,20 @@ from safetensors.torch import load_file
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.common.layout import (
+    BACKBONE_FILE,
+    CONFIG_FILE,
+    DONE_FILE,
+    FORMAT_VERSION,
+    HEAD_FILE,
+)
 from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.errors import InputError
 from patchit_hf.feature_maps import feature_map
-from patchit_hf.files import read_json
-from patchit_hf.publish.export import BACKBONE_FILE, CONFIG_FILE, FORMAT_VERSION, HEAD_FILE
 from patchit_hf.publish.load import creation_args, locate, read_config
-from patchit_hf.runs import DONE_FILE
 from patchit_hf.small_map_convolution import small_map_convolutions
 
 

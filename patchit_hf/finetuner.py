@@ -15,14 +15,15 @@ from torch import Tensor
 
 from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.files import save_weights
+from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.data.ahead import crops_on
-from patchit_hf.data.draws import Draws
 from patchit_hf.data.feed import count_steps, steps_per_epoch
 from patchit_hf.downstream.augment import Geometry, centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.environment import create_accelerator, use_all_cores
 from patchit_hf.features import reestimate_batch_norm
-from patchit_hf.files import save_weights
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.finetuning_setup import (
@@ -41,7 +42,7 @@ from patchit_hf.modeling import has_batch_norm
 from patchit_hf.optim import create_optimizer, schedule
 from patchit_hf.predict import predict
 from patchit_hf.publish.finetuned import export_finetuned
-from patchit_hf.runs import CHECKPOINTS, RunFolder
+from patchit_hf.runs import RunFolder
 from patchit_hf.training_args import in_steps
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf.errors import InputError
-from patchit_hf.training_args import LoopArguments, arg
+from patchit_hf.common.cli import arg
+from patchit_hf.common.errors import InputError
+from patchit_hf.training_args import LoopArguments
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from patchit_hf.common.layout import METRICS_FILE
 from patchit_hf.engine import Means
 from patchit_hf.environment import start_tracker
 from patchit_hf.metric_names import short_name
-from patchit_hf.runs import METRICS_FILE, History
+from patchit_hf.runs import History
 
 if TYPE_CHECKING:
     from patchit_hf.finetuner import Finetuner

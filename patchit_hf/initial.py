@@ -15,8 +15,8 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from patchit_hf.errors import InputError
-from patchit_hf.publish.export import BACKBONE_FILE
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import BACKBONE_FILE
 from patchit_hf.publish.load import creation_args, locate, read_config
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.feature_maps import feature_map as feature_map
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.small_map_convolution import small_map_convolutions

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from accelerate import Accelerator
 
+from patchit_hf.common.layout import METRICS_FILE
 from patchit_hf.engine import Means
 from patchit_hf.health import Clock, EarlyStopping, alarm
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.progress import Progress
-from patchit_hf.runs import METRICS_FILE, History
+from patchit_hf.runs import History
 from patchit_hf.training_args import TrainingArguments
 
 logger = logging.getLogger(__name__)

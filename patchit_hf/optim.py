@@ -11,7 +11,7 @@ import torch
 from timm.optim import Muon, create_optimizer_v2, list_optimizers
 from torch import nn
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.orthogonal import quicken
 from patchit_hf.training_args import LoopArguments, in_steps
 

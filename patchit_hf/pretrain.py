@@ -8,9 +8,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf import cli
-from patchit_hf.console import guarded, say
-from patchit_hf.training_args import TrainingArguments, arg
+from patchit_hf.common import cli
+from patchit_hf.common.cli import arg
+from patchit_hf.common.console import guarded, say
+from patchit_hf.training_args import TrainingArguments
 
 DESCRIPTION = """\
 Pretrain a timm backbone on unlabelled person crops by a patch task.

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchit_hf.common.draws import epoch_order
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.draws import epoch_order
 from patchit_hf.data.source import find_image_column
 from patchit_hf.data.store import open_crops
-from patchit_hf.errors import InputError
 from patchit_hf.features import crop_backbone, crop_features
 from patchit_hf.modeling import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask

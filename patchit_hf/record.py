@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from patchit_hf.common.provenance import command, hardware
 from patchit_hf.data.bad import settle
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.environment import command, hardware
 from patchit_hf.modeling import has_batch_norm
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
-from patchit_hf.errors import InputError
-from patchit_hf.runs import METRICS_FILE
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import METRICS_FILE
 from patchit_hf.training_args import TrainingArguments
 
 if TYPE_CHECKING:

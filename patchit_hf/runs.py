@@ -7,20 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.cli import identity
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json, write_json
-from patchit_hf.lock import FolderLock, check_free
+from patchit_hf.common.cli import identity
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json, write_json
+from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
+from patchit_hf.common.lock import FolderLock, check_free
 
 if TYPE_CHECKING:
     from patchit_hf.modeling import BackboneSpec
     from patchit_hf.patch_tasks.base import PatchTask
     from patchit_hf.training_args import TrainingArguments
-
-RUN_FILE = "run.json"
-DONE_FILE = "patchit.json"
-CHECKPOINTS = "checkpoints"
-METRICS_FILE = "metrics.jsonl"
 
 
 class RunFolder:

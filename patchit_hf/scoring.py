@@ -12,12 +12,12 @@ import pyarrow.parquet  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.source import open_split
 from patchit_hf.downstream.augment import Geometry, centre
 from patchit_hf.downstream.columns import read_column
 from patchit_hf.environment import device
-from patchit_hf.errors import InputError
 from patchit_hf.features import pooled_features, reestimate_batch_norm
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_setup import STATISTICS_CROPS, sampled

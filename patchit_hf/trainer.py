@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from patchit_hf import engine
 from patchit_hf.checkpoint import load_checkpoint, save_checkpoint
+from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.data.feed import (
     count_steps,
     num_crops,
@@ -40,7 +41,7 @@ from patchit_hf.progress import gradient_line
 from patchit_hf.publish.export import export_run
 from patchit_hf.record import describe_run
 from patchit_hf.run_hub import RunHub, adopt_history, named_checkpoint
-from patchit_hf.runs import CHECKPOINTS, RunFolder, default_output_dir, run_config
+from patchit_hf.runs import RunFolder, default_output_dir, run_config
 from patchit_hf.training_args import TrainingArguments, in_steps
 
 logger = logging.getLogger(__name__)

@@ -10,40 +10,17 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.cli import arg
+from patchit_hf.common.errors import InputError
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
 _STEP_OPTIONS = ("step_epochs", "step_factor")
 _FITS = ("squash", "cover")
 _ON_BAD = ("raise", "skip", "replace")
-
-
-def arg(
-    default: Any,
-    flag: str,
-    group: str,
-    help: str,
-    *,
-    identity: bool = True,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Return a dataclass field that carries its flag."""
-    metadata = {
-        "flag": flag,
-        "group": group,
-        "help": help,
-        "identity": identity,
-        "choices": choices,
-    }
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)

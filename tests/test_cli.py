@@ -1,7 +1,7 @@
 import pytest
 
-from patchit_hf import cli
-from patchit_hf.errors import InputError
+from patchit_hf.common import cli
+from patchit_hf.common.errors import InputError
 from patchit_hf.pretrain import PretrainArguments
 from patchit_hf.training_args import TrainingArguments
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from patchit_hf import cli
+from patchit_hf.common import cli
+from patchit_hf.common.errors import InputError
 from patchit_hf.compare import DESCRIPTION, CompareArguments, main, make_plan, named
 from patchit_hf.comparison.cells import Cell, at_the_edge
 from patchit_hf.comparison.rows import difference_interval
 from patchit_hf.comparison.table import table
 from patchit_hf.data.people import load_people
-from patchit_hf.errors import InputError
 from patchit_hf.figures.label_efficiency import label_efficiency
 from patchit_hf.finetuning_args import FinetuningArguments
 

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from patchit_hf import load_crops
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops import main, make_crops
 from patchit_hf.crops_hub import check_push, push_crops
 from patchit_hf.data.cutting.cut import resize
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.detections import read_detections
-from patchit_hf.errors import InputError
 from tests.hub.server import Hub
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "coco_scenes"

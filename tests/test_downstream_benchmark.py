@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from patchit_hf import cli
+from patchit_hf.common import cli
 from patchit_hf.compare import CompareArguments, make_plan
 from patchit_hf.data.canvas import parse_canvas
 from patchit_hf.finetuning_args import FinetuningArguments

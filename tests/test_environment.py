@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.environment import cpu_capabilities, create_accelerator, device, has_bf16
-from patchit_hf.errors import InputError
 from patchit_hf.training_args import TrainingArguments
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from patchit_hf import create_task, list_tasks
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.figures import (
     SHOWS_PEOPLE,
     accuracy_on_body,

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.lock import LOCK, FolderLock, check_free
 from patchit_hf.crops import make_crops
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.detections import read_detections
-from patchit_hf.errors import InputError
-from patchit_hf.lock import LOCK, FolderLock, check_free
 from patchit_hf.runs import RunFolder
 
 from .test_crops import as_text, make_scenes
@@ -22,7 +22,7 @@ from .test_crops import as_text, make_scenes
 HOLD = """
 import sys, time
 from pathlib import Path
-from patchit_hf.lock import FolderLock
+from patchit_hf.common.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]), "x")
 print("held", flush=True)
 time.sleep(120)
@@ -84,7 +84,8 @@ def test_children_of_a_killed_process_block_nobody(tmp_path, other):
 def test_one_process_may_hold_a_folder_twice(tmp_path, other):
     first, second = FolderLock(tmp_path, "x"), FolderLock(tmp_path, "x")
     first.release()
-    code = "from patchit_hf.lock import *; from pathlib import Path; FolderLock(Path({!r}), 'x')"
+    code = "from patchit_hf.common.lock import FolderLock as Lock; from pathlib import Path; "
+    code += "Lock(Path({!r}), 'x')"
     again = [sys.executable, "-c", code.format(str(tmp_path))]
     done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert f"is being written by process {os.getpid()}" in done.stderr
@@ -94,7 +95,9 @@ def test_one_process_may_hold_a_folder_twice(tmp_path, other):
 
 
 def test_a_run_that_is_being_written_is_refused(tmp_path, other):
-    code = HOLD.replace("from patchit_hf.lock import FolderLock", "from patchit_hf.runs import *")
+    code = HOLD.replace(
+        "from patchit_hf.common.lock import FolderLock", "from patchit_hf.runs import *"
+    )
     code = code.replace(
         'lock = FolderLock(Path(sys.argv[1]), "x")',
         'run = RunFolder(sys.argv[1], {"a": 1}); run.start()',

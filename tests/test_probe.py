@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.features import crop_size, pooled_features, reestimate_batch_norm, whole_crops
 from patchit_hf.modeling import build_model
 from patchit_hf.probe import open_probe, probe

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 from .conftest import train_and_kill
 

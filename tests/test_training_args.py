@@ -4,7 +4,7 @@ import math
 import pytest
 from transformers import TrainingArguments as HFTrainingArguments
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.training_args import TrainingArguments, in_steps
 
 OURS_ALONE = {  # what Hugging Face has no field of that meaning for

@@ -27,16 +27,15 @@ from PIL import Image
 from torch import Tensor
 
 from patchit_hf import InputError, PatchTaskModel
+from patchit_hf.common.draws import EVAL_SEED, Draws
+from patchit_hf.common.files import read_json
 from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.draws import Draws
-from patchit_hf.data.feed import EVAL_SEED
 from patchit_hf.data.people import render_person
 from patchit_hf.figures import as_image, confusion_on_body, mean_crop
 from patchit_hf.figures.answered import reassemble
 from patchit_hf.figures.asked import colours
 from patchit_hf.figures.cells import layers
 from patchit_hf.figures.page import INK, MARGIN, WIDTH, Page, halo, photo, with_look
-from patchit_hf.files import read_json
 from patchit_hf.publish.load import locate
 
 TITLE = "Where is this patch from?"

@@ -6,10 +6,10 @@ import sys
 
 import torch
 
-from patchit_hf import cli
 from patchit_hf.audit.verdict import TRAIN_CROPS, Audit, audit, report
-from patchit_hf.console import guarded
-from patchit_hf.errors import InputError
+from patchit_hf.common import cli
+from patchit_hf.common.console import guarded
+from patchit_hf.common.errors import InputError
 from patchit_hf.pretrain import PretrainArguments
 from patchit_hf.training_args import TrainingArguments
 

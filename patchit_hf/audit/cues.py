@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.data.feed import EVAL_SEED
+from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.patch_tasks.base import PatchTask
 
 SIDE = 32  # pictures are looked at in this size

@@ -14,7 +14,7 @@ from torch import Tensor
 from patchit_hf.audit.cues import held_out_questions, training_questions
 from patchit_hf.audit.measure import Score, measure
 from patchit_hf.audit.remedies import flag, options, with_option
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import PatchTask
 
 logger = logging.getLogger(__name__)

@@ -12,21 +12,21 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from patchit_hf.common.console import say
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.comparison.rows import Tested, compare_with_random, row_of
-from patchit_hf.console import say
 from patchit_hf.data.source import load_crops
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.environment import device
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
 from patchit_hf.finetune import FinetuneArguments, open_finetuner, open_start
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.labelled import Labelled, open_labelled
 from patchit_hf.metric_names import short_name
 from patchit_hf.predict import predict
-from patchit_hf.runs import DONE_FILE
 
 PREDICTIONS = "test.safetensors"
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.errors import InputError
 from patchit_hf.metric_names import short_name
 
 RANDOM = "random"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.files import write_json
+from patchit_hf.common.files import write_json
 from patchit_hf.metric_names import short_name
 
 

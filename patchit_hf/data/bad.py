@@ -11,9 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from patchit_hf.data.draws import philox
-from patchit_hf.errors import InputError
-from patchit_hf.runs import RUN_FILE
+from patchit_hf.common.draws import philox
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import RUN_FILE
 
 logger = logging.getLogger(__name__)
 

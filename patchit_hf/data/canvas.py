@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 Fit = Literal["squash", "cover"]
 FITS: tuple[str, ...] = get_args(Fit)

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections
-from patchit_hf.errors import InputError
 
 logger = logging.getLogger(__name__)
 

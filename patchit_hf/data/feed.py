@@ -12,14 +12,14 @@ import datasets
 import torch
 from torch import Tensor
 
+from patchit_hf.common.draws import EVAL_SEED, Draws, crop_rows, epoch_order
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.draws import Draws, crop_rows, epoch_order
 from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.source import find_image_column
 from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.errors import InputError
 from patchit_hf.modeling import PatchTaskModel, has_batch_norm
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Source = CropStore | LazyCrops | StreamedCrops
 
 STATISTICS_CROPS = 2000
-EVAL_SEED = 0  # the held-out questions are the same in every run
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pyarrow.compute  # type: ignore[import-untyped]
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
 HELD_OUT = 0.1  # share of the crops held out where there is no validation split

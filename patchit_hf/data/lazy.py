@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from patchit_hf.common.draws import sampled_rows
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import TRIES, BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas
-from patchit_hf.data.draws import sampled_rows
 from patchit_hf.data.rows import ImageRows
-from patchit_hf.errors import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from typing import Any
 import datasets
 from PIL import Image
 
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
 from patchit_hf.data.picture_index import index_pictures
 from patchit_hf.data.rows import release
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
 
 VERSION = 1  # of the notes
 FILES = 10_000  # files that are looked at one by one

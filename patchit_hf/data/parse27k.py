@@ -27,11 +27,11 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from patchit_hf.console import guarded, say
+from patchit_hf.common.console import guarded, say
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import RESAMPLE
 from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
 from patchit_hf.data.detections.parse27k import SPLITS
-from patchit_hf.errors import InputError
 
 NA = "n/a"
 _YES = (NA, "yes", "no")

@@ -11,9 +11,9 @@ import datasets
 from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data import opened
 from patchit_hf.data.held_out import hold_out, hold_out_stream
-from patchit_hf.errors import InputError
 
 
 @dataclass

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from patchit_hf.common.draws import sampled_rows
 from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError
-from patchit_hf.data.draws import sampled_rows
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas
 from patchit_hf.data.lazy import Batch, none_left, one_line_errors
-from patchit_hf.errors import InputError
 
 IN_A_ROW = 1000  # bad images without a good one between them, after which nothing else is expected
 

@@ -8,7 +8,7 @@ import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 if TYPE_CHECKING:
     from patchit_hf.downstream.base import DownstreamTask

@@ -10,10 +10,10 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import LabelColumn, find_column, read_column, swapped
-from patchit_hf.errors import InputError
 from patchit_hf.metrics.classification import classification
 
 COLUMNS = ("action", "label")

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import (
     LabelColumn,
@@ -27,7 +28,6 @@ from patchit_hf.downstream.columns import (
     swapped,
 )
 from patchit_hf.downstream.heads import hidden_head
-from patchit_hf.errors import InputError
 from patchit_hf.metrics.attributes import binary_attributes, class_attributes
 
 NA = "n/a"

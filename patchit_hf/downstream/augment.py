@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import crop_rows
+from patchit_hf.common.draws import crop_rows
 from patchit_hf.downstream.augment import Augmentation, Geometry, View
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.source import find_image_column
 from patchit_hf.downstream import keypoints as kp
 from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_view
@@ -26,7 +27,6 @@ from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
 from patchit_hf.downstream.windows import WINDOW, cut_person
-from patchit_hf.errors import InputError
 from patchit_hf.metrics.keypoints import (
     head_length,
     oks,

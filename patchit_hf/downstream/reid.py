@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import Draws, epoch_order
+from patchit_hf.common.draws import Draws, epoch_order
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import CAMERA_COLUMNS, column_values, find_column, require
 from patchit_hf.downstream.heads import BNNeck
-from patchit_hf.errors import InputError
 from patchit_hf.metrics.retrieval import Embeddings, Retrieval, retrieve
 
 ID_COLUMNS = ("person_id", "pid", "identity")

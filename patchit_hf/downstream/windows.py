@@ -6,8 +6,8 @@ import io
 import math
 from typing import Any
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import RESAMPLE, decode
-from patchit_hf.errors import InputError
 
 WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the picture
 

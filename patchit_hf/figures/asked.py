@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.figures.cells import layers
 from patchit_hf.figures.page import (
     INK,

@@ -9,8 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.data.feed import EVAL_SEED
+from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.figures.answered import localisation
 from patchit_hf.figures.asked import colours, labelled_patches
 from patchit_hf.figures.body import accuracy_on_body, confusion_on_body, mean_crop

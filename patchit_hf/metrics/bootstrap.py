@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 Statistic = Callable[[Tensor], Mapping[str, float | None]]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 
 def check_shape(name: str, tensor: Tensor, *sides: int | None) -> None:

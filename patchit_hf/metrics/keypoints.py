@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.metrics.checks import check_names, check_numbers, check_shape
 
 # COCO's thresholds, as its own code makes them.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.metrics.checks import check_integers, check_numbers, check_shape
 
 RANKS = (1, 5, 10)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.transform import PatchTransform
 

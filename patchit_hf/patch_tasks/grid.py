@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 
 def mlp_head(

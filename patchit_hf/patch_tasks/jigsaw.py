@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
 from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.heads import mlp_head

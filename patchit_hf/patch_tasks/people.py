@@ -24,8 +24,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
 from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.heads import mlp_head

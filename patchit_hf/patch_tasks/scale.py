@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
 from patchit_hf.patch_tasks.grid import Grid, cut_patches
 from patchit_hf.patch_tasks.heads import mlp_head

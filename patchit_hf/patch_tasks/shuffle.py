@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
 from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.heads import dense_head

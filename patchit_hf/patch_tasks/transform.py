@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SHRINK = (0.75, 0.5, 0.3125)  # the last leaves 10x10 = 100 of a 32x32 patch's pixels

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import HfApi, get_token, is_offline_mode
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.publish.failures import LOG_IN, RefusedError, diagnose
 from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id, refuse_public
 

@@ -19,10 +19,10 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from patchit_hf.console import guarded
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
-from patchit_hf.runs import DONE_FILE
+from patchit_hf.common.console import guarded
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.common.layout import DONE_FILE
 
 # The pictures of a card and what they show. Those of single people stay in the run's folder, unless
 # the people are rendered.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
-from patchit_hf.runs import CHECKPOINTS, DONE_FILE, METRICS_FILE, RUN_FILE
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, METRICS_FILE, RUN_FILE
 
 EXPORTED = ("*.safetensors", "*.json", "*.md", "*.jsonl", "figures/*.png")
 SHOWS_PEOPLE = ("patches", "localisation")  # as in patchit_hf.figures, without its imports

@@ -10,19 +10,21 @@ from typing import Any
 
 import torch
 
-from patchit_hf.environment import versions
+from patchit_hf.common.files import save_weights, write_json
+from patchit_hf.common.layout import (
+    BACKBONE_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    DONE_FILE,
+    FORMAT_VERSION,
+    HEAD_FILE,
+)
+from patchit_hf.common.provenance import versions
 from patchit_hf.features import DIVISOR, crop_size, divisor
-from patchit_hf.files import save_weights, write_json
 from patchit_hf.modeling import BackboneSpec, PatchTaskModel, feature_map, num_features
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.publish.card import render_card
-from patchit_hf.runs import DONE_FILE, task_name
-
-FORMAT_VERSION = 1
-BACKBONE_FILE = "model.safetensors"
-HEAD_FILE = "head.safetensors"
-CONFIG_FILE = "config.json"
-CARD_FILE = "README.md"
+from patchit_hf.runs import task_name
 
 
 def export_run(

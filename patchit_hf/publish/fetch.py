@@ -12,11 +12,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
 from patchit_hf.publish.contents import CHECKPOINT_FILES, CHECKPOINT_PATH, newest_checkpoint
 from patchit_hf.publish.failures import FailedError, RefusedError, Retry, persist
 from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id
-from patchit_hf.runs import CHECKPOINTS, METRICS_FILE
 
 PREFIX = "hub:"
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from patchit_hf.data.bad import settle
-from patchit_hf.environment import command, hardware, versions
-from patchit_hf.files import save_weights, write_json
-from patchit_hf.metric_names import long_name
-from patchit_hf.publish.export import (
+from patchit_hf.common.files import save_weights, write_json
+from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CARD_FILE,
     CONFIG_FILE,
+    DONE_FILE,
     FORMAT_VERSION,
     HEAD_FILE,
-    pool_type,
 )
-from patchit_hf.runs import DONE_FILE
+from patchit_hf.common.provenance import command, hardware, versions
+from patchit_hf.data.bad import settle
+from patchit_hf.metric_names import long_name
+from patchit_hf.publish.export import pool_type
 
 if TYPE_CHECKING:
     from patchit_hf.finetuner import Finetuner

@@ -22,8 +22,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from patchit_hf.console import guarded
-from patchit_hf.errors import InputError
+from patchit_hf.common.console import guarded
+from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import Contents, contents_of
 from patchit_hf.publish.failures import FailedError, Failure, RefusedError, Retry, persist, sleep
 

@@ -19,13 +19,18 @@ from safetensors.torch import load_file
 from timm.models import PretrainedCfg
 from torch import nn
 
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.common.layout import (
+    BACKBONE_FILE,
+    CONFIG_FILE,
+    DONE_FILE,
+    FORMAT_VERSION,
+    HEAD_FILE,
+)
 from patchit_hf.modeling import PatchTaskModel, build_model
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import PatchTask
-from patchit_hf.publish.export import BACKBONE_FILE, CONFIG_FILE, FORMAT_VERSION, HEAD_FILE
-from patchit_hf.runs import DONE_FILE
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 _READS_FILES = {  # arguments of timm that would load something else than the export's weights

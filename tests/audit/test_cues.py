@@ -15,7 +15,7 @@ from patchit_hf.audit.cues import (
     mean_colour,
     training_questions,
 )
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.patch_tasks import list_tasks
 
 from .planted import CANVAS, GRID

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import MANIFEST, BadImage, BadImages, read_manifest, settle, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas, to_canvas
 from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.errors import InputError
 
 from .spoilt import HEIGHT, WIDTH, bad_files, spoilt_crops, spoilt_folder, unusual_files
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import decode, load_canvas, parse_canvas, to_canvas
-from patchit_hf.errors import InputError
 
 
 def _gradient(width: int, height: int) -> Image.Image:

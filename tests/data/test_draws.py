@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchit_hf.data.draws import Draws, crop_rows, epoch_order, philox
+from patchit_hf.common.draws import Draws, crop_rows, epoch_order, philox
 
 
 def _known(counter: tuple[int, ...], key: tuple[int, int]) -> list[int]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops import make_crops
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.detections import read_detections
@@ -21,7 +22,6 @@ from patchit_hf.data.parse27k import (
     padded_crop,
 )
 from patchit_hf.downstream import create_downstream
-from patchit_hf.errors import InputError
 
 WIDTH, HEIGHT = 640, 480
 # Pedestrian: sequence, file, box, and codes that differ from 1 (N/A).

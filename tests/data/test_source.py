@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.source import hold_out, load_crops
-from patchit_hf.errors import InputError
 
 
 def _save_images(folder, count):

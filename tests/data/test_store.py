@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import to_canvas
 from patchit_hf.data.source import load_crops
 from patchit_hf.data.store import CropStore, LazyCrops, open_crops
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.errors import InputError
 
 CANVAS = (40, 20)
 

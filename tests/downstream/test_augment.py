@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation, Geometry, View, centre, vary
-from patchit_hf.errors import InputError
 
 STILL = Augmentation(mirror=0, zoom=0, shift=0, rotate=0, jitter=0, erase=0)
 

@@ -4,8 +4,8 @@ import datasets
 import pytest
 import torch
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.columns import attribute_columns, other_side, read_column, swapped
-from patchit_hf.errors import InputError
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.downstream import create_downstream, list_downstream, task_class
 from patchit_hf.downstream.augment import Geometry, View, centre, vary
 from patchit_hf.downstream.reid import batch_hard
-from patchit_hf.errors import InputError
 from patchit_hf.labelled import Labelled, subset
 
 from ..conftest import make_crops
@@ -283,7 +283,7 @@ def test_subsets_that_cannot_be(rows):
 @pytest.mark.parametrize("name", TASKS)
 def test_targets_are_moved_with_their_crops(name, rows):
     """A view that mirrors half of the batch mirrors half of the targets."""
-    from patchit_hf.data.draws import Draws
+    from patchit_hf.common.draws import Draws
 
     task = create_downstream(name, rows)
     targets = _labelled(rows, task).targets

@@ -18,9 +18,8 @@ from datasets import Dataset
 from PIL import Image
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
+from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.data.canvas import to_canvas
-from patchit_hf.data.draws import Draws
-from patchit_hf.data.feed import EVAL_SEED
 from tests.conftest import make_crops
 
 pytest.importorskip("gradio", reason='the Space needs gradio: pip install -e ".[space]"')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.metrics import binary_attributes, bootstrap
 
 VALUES = torch.tensor(np.random.default_rng(0).normal(3.0, 2.0, 400))

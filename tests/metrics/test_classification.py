@@ -15,7 +15,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.metrics import classification
 
 CLASSES = ["sit", "run", "jump", "call"]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.metrics import head_length, oks, oks_ap, pck_hits, pck_summary, torso_length
 
 NAN = math.nan

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.modeling import build_model
 from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
 

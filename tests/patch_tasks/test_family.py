@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.jigsaw import distant_permutations
 from patchit_hf.patch_tasks.people import info_nce

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchit_hf.data.draws import Draws
-from patchit_hf.errors import InputError
+from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.grid import Grid, cut_patches
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from patchit_hf.data.draws import Draws
+from patchit_hf.common.draws import Draws
 from patchit_hf.patch_tasks.transform import PatchTransform
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

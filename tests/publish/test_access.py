@@ -4,7 +4,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfApi
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.publish.access import check_push
 from tests.hub.server import Hub
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patchit_hf.checkpoint import load_checkpoint
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.publish.fetch import fetch_checkpoint
 from patchit_hf.publish.hub import push_folder
 from tests.hub.server import Hub

@@ -16,7 +16,7 @@ import timm
 import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, figures
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import NotPushedError, main, push_folder

@@ -6,10 +6,10 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from patchit_hf.common.cli import arg
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.boxes import OUTSIDE
 from patchit_hf.data.canvas import parse_canvas
-from patchit_hf.errors import InputError
-from patchit_hf.training_args import arg
 
 SHARES = ("min_visible", "max_overlap", "validation", "test")
 NUMBERS = ("context", "min_height", "max_height", "min_aspect", "max_aspect", "min_sharpness")

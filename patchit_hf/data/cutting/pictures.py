@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import DEEP, ORIENTATION, SMALLEST, to_8_bits
-from patchit_hf.errors import InputError
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -15,13 +15,13 @@ from itertools import islice
 
 from tqdm.auto import tqdm
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.cutting.cut import Cut, Job, cut
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.data.cutting.shards import Shards
 from patchit_hf.data.cutting.stand_ins import GO_ON, StandIns
 from patchit_hf.data.cutting.videos import VideoFolder
-from patchit_hf.errors import InputError
 
 CHUNK = 8  # pictures that a process takes at once
 

@@ -19,12 +19,12 @@ from typing import Any
 import pyarrow  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json, write_json
+from patchit_hf.common.lock import FolderLock
 from patchit_hf.data.cutting.cut import Cut, Job
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.plan import Plan
-from patchit_hf.errors import InputError
-from patchit_hf.files import read_json, write_json
-from patchit_hf.lock import FolderLock
 
 VERSION = 1
 ROW_GROUP = 100  # rows a reader has to take at once

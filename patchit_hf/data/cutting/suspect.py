@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.boxes import Boxes, area, from_xywh, sizes
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.plan import Plan
-from patchit_hf.errors import InputError
 
 SAMPLE = 64  # pictures whose size is looked at
 FEW = 3  # boxes that may look odd in any file

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections, four, number
-from patchit_hf.errors import InputError
 
 
 def read_json(path: Path) -> Any:

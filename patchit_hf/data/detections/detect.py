@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.boxes import Boxes, from_cxcywh, from_xywh
 from patchit_hf.data.detections.coco import read_coco
 from patchit_hf.data.detections.mot import mot_files, read_mot
@@ -15,7 +16,6 @@ from patchit_hf.data.detections.tabular import FORMS, is_table, read_table
 from patchit_hf.data.detections.text import read_text
 from patchit_hf.data.detections.voc import read_voc
 from patchit_hf.data.detections.yolo import NAMES, read_yolo
-from patchit_hf.errors import InputError
 
 FORMATS = ("coco", "voc", "yolo", "mot", "text", "table", "parse27k")
 SAMPLE = 65536  # bytes of a file that are looked at

@@ -6,8 +6,8 @@ import configparser
 import math
 from pathlib import Path
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections, number
-from patchit_hf.errors import InputError
 
 CLASSES = {
     1: "pedestrian", 2: "person on vehicle", 3: "car", 4: "bicycle", 5: "motorbike",

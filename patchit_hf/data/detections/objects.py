@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections
-from patchit_hf.errors import InputError
 
 
 def from_supervision(found: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Detections:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections, four
-from patchit_hf.errors import InputError
 
 SPLITS = {1: "train", 4: "train", 5: "train", 2: "validation", 7: "validation", 8: "validation",
           3: "test", 6: "test"}  # fmt: skip

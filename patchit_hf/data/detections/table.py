@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.boxes import Boxes, to_pixels
-from patchit_hf.errors import InputError
 
 NONE = -1  # code of a missing label or track
 VIDEOS = (

@@ -11,9 +11,9 @@ import pyarrow  # type: ignore[import-untyped]
 import pyarrow.csv  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.boxes import Boxes, from_cxcywh, from_xywh
 from patchit_hf.data.detections.table import VIDEOS, Builder, Detections, number
-from patchit_hf.errors import InputError
 
 NAMES = {
     "image": ("image", "file", "filename", "file_name", "image_path", "path", "image_file", "img"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections, four
-from patchit_hf.errors import InputError
 
 
 def read_text(path: Path) -> Detections:

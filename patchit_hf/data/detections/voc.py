@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections, four
-from patchit_hf.errors import InputError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 

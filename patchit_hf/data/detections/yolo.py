@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.boxes import from_cxcywh
 from patchit_hf.data.detections.table import Builder, Detections, number
-from patchit_hf.errors import InputError
 
 NAMES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
 

@@ -10,9 +10,9 @@ import torchvision
 from safetensors.torch import save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops import main
 from patchit_hf.data.detector import find_people, open_detector, torchvision_names
-from patchit_hf.errors import InputError
 
 from ...test_crops import HEIGHT, WIDTH, accounted, make_scenes, painted, rows_of, tree
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.cutting.pictures import BadPictureError, PictureFolder, open_picture
-from patchit_hf.errors import InputError
 
 LIMIT = 10_000_000
 RNG = np.random.default_rng(0)

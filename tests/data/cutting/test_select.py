@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.select import (
     REASONS,
@@ -13,7 +14,6 @@ from patchit_hf.data.cutting.select import (
     sharpness,
     thin,
 )
-from patchit_hf.errors import InputError
 
 SIZE = (400, 300)
 GOOD = [100.0, 50.0, 150.0, 150.0]

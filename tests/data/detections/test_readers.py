@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections import from_supervision, read_detections
-from patchit_hf.errors import InputError
 
 SIZE = (320, 240)
 BOXES = {  # picture: boxes

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def parse(
     Args:
         description: first lines of ``--help``.
         argv: the words after the program's name, or None for the process's own.
-        *classes: dataclasses whose fields are made by ``training_args.arg``.
+        *classes: dataclasses whose fields are made by ``arg``.
         prog: how the program is called.
 
     Raises:
@@ -193,3 +193,27 @@ def _config_value(path: str, key: str, value: Any, kind: type[Any]) -> Any:
     if value is None or (isinstance(value, kind) and not (kind is int and value is True)):
         return value
     raise InputError(f"--config {path!r}: {key}: {value!r} must be of type {kind.__name__}")
+
+
+def arg(
+    default: Any,
+    flag: str,
+    group: str,
+    help: str,
+    *,
+    identity: bool = True,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Return a dataclass field that carries its flag."""
+    metadata = {
+        "flag": flag,
+        "group": group,
+        "help": help,
+        "identity": identity,
+        "choices": choices,
+    }
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 
 def guarded(

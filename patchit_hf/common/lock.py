@@ -14,7 +14,7 @@ import weakref
 from datetime import datetime
 from pathlib import Path
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 LOCK = ".lock"
 

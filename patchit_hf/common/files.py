@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.errors import InputError
+from patchit_hf.common.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,1 @@
+"""What every room uses: errors, the console, files, locks, random draws, names of files."""

@@ -1,0 +1,49 @@
+"""Where a result comes from: the command, the versions and the hardware."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PACKAGES = (
+    "patchit_hf",
+    "torch",
+    "timm",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "safetensors",
+)
+
+
+def hardware(accelerator: Accelerator) -> str:
+    """Return what a run's record says about where it ran."""
+    import torch
+
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads a process"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a run."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def command() -> str:
+    """Return how this process was called, as somebody else could type it."""
+    program = Path(sys.argv[0])
+    package = Path(__file__).parents[1]
+    words = [program.name]
+    if package in program.parents:
+        parts = program.relative_to(package.parent).with_suffix("").parts
+        words = ["python", "-m", ".".join(parts).removesuffix(".__main__")]
+    return shlex.join([*words, *sys.argv[1:]])
