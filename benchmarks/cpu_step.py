@@ -23,8 +23,8 @@ import torch
 from timm.optim import create_optimizer_v2
 
 from patchit_hf.common.provenance import command, versions
+from patchit_hf.models.small_maps import SmallMapConvolutions
 from patchit_hf.optim import create_optimizer
-from patchit_hf.small_map_convolution import SmallMapConvolutions
 
 
 def seconds(work: Callable[[], object]) -> float:

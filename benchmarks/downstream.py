@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 
 DATA = "../shared/data"
 IMAGENET = "../shared/weights/mobilenetv2_100.imagenet.safetensors"

@@ -32,9 +32,9 @@ from patchit_hf import create_task
 from patchit_hf.audit import audit
 from patchit_hf.common.provenance import command, versions
 from patchit_hf.data.store import open_crops
-from patchit_hf.features import pooled_features, reestimate_batch_norm, whole_crops
-from patchit_hf.modeling import BackboneSpec
-from patchit_hf.probe import probe
+from patchit_hf.metrics.probe import probe
+from patchit_hf.models.backbone import BackboneSpec
+from patchit_hf.models.features import pooled_features, reestimate_batch_norm, whole_crops
 
 PATCH = 32 * 32  # pixels of a patch of the position task, the unit of the budget
 COLUMNS = (

@@ -40,7 +40,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from patchit_hf import InputError, PatchTaskTrainer, TrainingArguments, create_task, load_people
 from patchit_hf.common.provenance import versions
-from patchit_hf.modeling import feature_map
+from patchit_hf.models.backbone import feature_map
 
 STEPS = 2  # the head starts at zero, so that the backbone's gradient does at the first
 BATCH = 4

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from patchit_hf.common.errors import InputError as InputError
     from patchit_hf.data.people import load_people as load_people
     from patchit_hf.data.source import load_crops as load_crops
-    from patchit_hf.finetuned import FinetunedModel as FinetunedModel
-    from patchit_hf.modeling import PatchTaskModel as PatchTaskModel
-    from patchit_hf.modeling import build_backbone as build_backbone
+    from patchit_hf.models.backbone import build_backbone as build_backbone
+    from patchit_hf.models.exported import model_args as model_args
+    from patchit_hf.models.exported import pretrained_cfg as pretrained_cfg
+    from patchit_hf.models.finetuned_model import FinetunedModel as FinetunedModel
+    from patchit_hf.models.patch_task_model import PatchTaskModel as PatchTaskModel
     from patchit_hf.patch_tasks import create_task as create_task
     from patchit_hf.patch_tasks import list_tasks as list_tasks
-    from patchit_hf.publish.load import model_args as model_args
-    from patchit_hf.publish.load import pretrained_cfg as pretrained_cfg
     from patchit_hf.publish.registry import register as register
     from patchit_hf.trainer import PatchTaskTrainer as PatchTaskTrainer
     from patchit_hf.training_args import TrainingArguments as TrainingArguments
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "FinetunedModel": "patchit_hf.finetuned",
+    "FinetunedModel": "patchit_hf.models.finetuned_model",
     "InputError": "patchit_hf.common.errors",
-    "PatchTaskModel": "patchit_hf.modeling",
+    "PatchTaskModel": "patchit_hf.models.patch_task_model",
     "PatchTaskTrainer": "patchit_hf.trainer",
     "TrainingArguments": "patchit_hf.training_args",
-    "build_backbone": "patchit_hf.modeling",
+    "build_backbone": "patchit_hf.models.backbone",
     "create_task": "patchit_hf.patch_tasks",
     "list_tasks": "patchit_hf.patch_tasks",
     "load_crops": "patchit_hf.data.source",
     "load_people": "patchit_hf.data.people",
-    "model_args": "patchit_hf.publish.load",
-    "pretrained_cfg": "patchit_hf.publish.load",
+    "model_args": "patchit_hf.models.exported",
+    "pretrained_cfg": "patchit_hf.models.exported",
     "register": "patchit_hf.publish.registry",
 }
 

@@ -21,8 +21,8 @@ import torch
 from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.files import write_json
 from patchit_hf.data.feed import count_steps, num_crops
-from patchit_hf.feature_maps import feature_map
-from patchit_hf.modeling import PatchTaskModel
+from patchit_hf.models.feature_maps import feature_map
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.probe import open_probe
 from patchit_hf.runs import RunFolder, run_config

@@ -11,7 +11,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.cli import arg
 from patchit_hf.common.console import guarded, say
 from patchit_hf.common.errors import InputError
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 from patchit_hf.training_args import LoopArguments
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ def run(argv: list[str] | None = None) -> int:
 def _score(what: EvaluateArguments) -> int:
     import dataclasses
 
-    from patchit_hf.data.source import find_image_column
+    from patchit_hf.data.columns import find_image_column
     from patchit_hf.environment import device
-    from patchit_hf.finetuned import FinetunedModel
+    from patchit_hf.models.finetuned_model import FinetunedModel
     from patchit_hf.scoring import open_judged, score, write_table
 
     model = FinetunedModel.from_pretrained(what.model).to(device())
@@ -184,10 +184,10 @@ def _probe(what: EvaluateArguments) -> int:
 
 
 def _embed(what: EvaluateArguments) -> int:
-    from patchit_hf.data.source import find_image_column
+    from patchit_hf.data.columns import find_image_column
     from patchit_hf.finetune import parse_size
     from patchit_hf.labelled import open_crops_of
-    from patchit_hf.modeling import has_batch_norm
+    from patchit_hf.models.backbone import has_batch_norm
     from patchit_hf.scoring import open_extractor, open_judged, write_table
 
     size = parse_size(what.input_size) if what.input_size else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from patchit_hf import engine
 from patchit_hf.data.feed import HeldOut
 from patchit_hf.health import Answers
-from patchit_hf.modeling import PatchTaskModel
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.probe import OnlineProbe
 

@@ -14,13 +14,13 @@ from patchit_hf.common.cli import arg
 from patchit_hf.common.console import guarded, say
 from patchit_hf.common.errors import InputError
 from patchit_hf.finetuning_args import FinetuningArguments
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 
 if TYPE_CHECKING:
     from patchit_hf.downstream.augment import Geometry
     from patchit_hf.downstream.base import DownstreamTask
     from patchit_hf.finetuner import Finetuner
-    from patchit_hf.initial import Initial
+    from patchit_hf.models.initial_weights import Initial
 
 DESCRIPTION = """\
 Finetune a timm backbone on labelled person crops.
@@ -142,7 +142,7 @@ def open_start(
     """
     from patchit_hf.downstream import create_downstream
     from patchit_hf.downstream.augment import Geometry
-    from patchit_hf.initial import open_initial
+    from patchit_hf.models.initial_weights import open_initial
 
     task = create_downstream(what.task, train, **what.task_kwargs)
     size = parse_size(what.input_size) if what.input_size else None

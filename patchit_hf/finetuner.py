@@ -23,8 +23,6 @@ from patchit_hf.data.feed import count_steps, steps_per_epoch
 from patchit_hf.downstream.augment import Geometry, centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.environment import create_accelerator, use_all_cores
-from patchit_hf.features import reestimate_batch_norm
-from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.finetuning_setup import (
     STATISTICS_CROPS,
@@ -36,9 +34,11 @@ from patchit_hf.finetuning_setup import (
     try_once,
 )
 from patchit_hf.follow import Follower
-from patchit_hf.initial import Initial, reinitialize_last_stage
 from patchit_hf.labelled import Labelled
-from patchit_hf.modeling import has_batch_norm
+from patchit_hf.models.backbone import has_batch_norm
+from patchit_hf.models.features import reestimate_batch_norm
+from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.initial_weights import Initial, reinitialize_last_stage
 from patchit_hf.optim import create_optimizer, schedule
 from patchit_hf.predict import predict
 from patchit_hf.publish.finetuned import export_finetuned

@@ -11,9 +11,9 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.data.feed import Share
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.labelled import Labelled
+from patchit_hf.models.finetuned_model import FinetunedModel
 
 STATISTICS_CROPS = 2000
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from patchit_hf.common.layout import METRICS_FILE
 from patchit_hf.engine import Means
 from patchit_hf.environment import start_tracker
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 from patchit_hf.runs import History
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.source import find_image_column
+from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.store import CropStore, LazyCrops, open_crops
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.training_args import LoopArguments

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from patchit_hf.downstream.augment import Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.labelled import Labelled
+from patchit_hf.models.finetuned_model import FinetunedModel
 
 
 def predict(

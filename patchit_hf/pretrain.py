@@ -67,7 +67,7 @@ def run(argv: list[str] | None = None) -> int:
         DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.pretrain"
     )
     from patchit_hf.data.canvas import parse_canvas
-    from patchit_hf.modeling import build_model
+    from patchit_hf.models.patch_task_model import build_model
     from patchit_hf.patch_tasks import create_task
     from patchit_hf.runs import RunFolder, default_output_dir, run_config
 

@@ -7,7 +7,6 @@ backbone, without gradients, with batch statistics estimated on whole crops.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +19,14 @@ from torch import Tensor
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.source import find_image_column
+from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.store import open_crops
-from patchit_hf.features import crop_backbone, crop_features
-from patchit_hf.modeling import PatchTaskModel
+from patchit_hf.metrics.probe import probe
+from patchit_hf.models.features import crop_backbone, crop_features
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.training_args import TrainingArguments
 
-NEIGHBOURS = 20
 TRAIN_CROPS, TEST_CROPS = 2000, 1000
 _SEED = 0
 
@@ -43,47 +42,6 @@ class LabelledCrops:
 
     crops: Tensor
     labels: NDArray[np.int64]
-
-
-def probe(
-    train: NDArray[Any], labels: NDArray[Any], test: NDArray[Any], truth: NDArray[Any]
-) -> dict[str, float]:
-    """Fit kNN and a linear classifier on frozen features.
-
-    kNN: 20 nearest by cosine, weighted by closeness. Linear: logistic regression on standardised
-    features, classes weighted alike. The figure is the balanced accuracy, the mean of the classes'
-    recalls, so that a rare label is not won by never giving it; guessing has 1 / classes.
-
-    Args:
-        train: features ``[N, C]``.
-        labels: their labels ``[N]``, at least two different ones.
-        test: features ``[M, C]``.
-        truth: their labels ``[M]``.
-
-    Returns:
-        ``knn`` and ``linear``, each in [0, 1].
-    """
-    # Here, because scikit-learn takes a second to import.
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.preprocessing import StandardScaler
-
-    knn = KNeighborsClassifier(
-        min(NEIGHBOURS, len(train)), weights="distance", metric="cosine", algorithm="brute"
-    )
-    scaler = StandardScaler().fit(train)
-    linear = LogisticRegression(C=0.1, class_weight="balanced", max_iter=300)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        linear.fit(scaler.transform(train), labels)
-        guesses = {
-            "knn": knn.fit(train, labels).predict(test),
-            "linear": linear.predict(scaler.transform(test)),
-        }
-        warnings.simplefilter("ignore", UserWarning)  # a class guessed that the truth has not
-        return {k: float(balanced_accuracy_score(truth, guess)) for k, guess in guesses.items()}
 
 
 class OnlineProbe:

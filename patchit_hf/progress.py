@@ -73,14 +73,3 @@ class Progress:
     def close(self) -> None:
         """Leave the bar as it is."""
         self.bar.close()
-
-
-def gradient_line(gradient: dict[str, Any], input_size: tuple[int, int]) -> str:
-    """Say which share of the weights learns, and what would raise it."""
-    line = (
-        f"the task's gradient reached {gradient['share']:.1%} of the backbone's "
-        f"{gradient['weights'] / 1e6:.1f} M weights at {input_size[0]}x{input_size[1]} px"
-    )
-    if gradient["share"] < 0.9:
-        line += "; the others stay as initialised (--task-kwargs input_scale=2 reaches more)"
-    return line

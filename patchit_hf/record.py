@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from patchit_hf.common.provenance import command, hardware
 from patchit_hf.data.bad import settle
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.modeling import has_batch_norm
+from patchit_hf.models.backbone import has_batch_norm
 
 if TYPE_CHECKING:
     from patchit_hf.trainer import PatchTaskTrainer

@@ -12,9 +12,10 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, write_json
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
+from patchit_hf.patch_tasks.base import task_name
 
 if TYPE_CHECKING:
-    from patchit_hf.modeling import BackboneSpec
+    from patchit_hf.models.backbone import BackboneSpec
     from patchit_hf.patch_tasks.base import PatchTask
     from patchit_hf.training_args import TrainingArguments
 
@@ -143,11 +144,6 @@ def run_config(
         "streaming": bool(data_info.get("streaming")),
         **identity(args),
     }
-
-
-def task_name(task: PatchTask) -> str:
-    """Return the task's file name."""
-    return type(task).__module__.rpartition(".")[2]
 
 
 def default_output_dir(backbone: str, task: PatchTask, data: str) -> str:

@@ -18,15 +18,15 @@ from patchit_hf.data.source import open_split
 from patchit_hf.downstream.augment import Geometry, centre
 from patchit_hf.downstream.columns import read_column
 from patchit_hf.environment import device
-from patchit_hf.features import pooled_features, reestimate_batch_norm
-from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_setup import STATISTICS_CROPS, sampled
-from patchit_hf.initial import open_initial
 from patchit_hf.labelled import Labelled, open_crops_of, open_labelled
 from patchit_hf.metrics.bootstrap import bootstrap
-from patchit_hf.modeling import has_batch_norm
+from patchit_hf.metrics.probe import probe
+from patchit_hf.models.backbone import has_batch_norm
+from patchit_hf.models.features import pooled_features, reestimate_batch_norm
+from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.predict import predict
-from patchit_hf.probe import probe
 from patchit_hf.training_args import LoopArguments
 
 

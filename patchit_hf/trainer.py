@@ -26,18 +26,13 @@ from patchit_hf.data.feed import (
 )
 from patchit_hf.environment import create_accelerator, start_tracker, use_all_cores
 from patchit_hf.evaluator import Evaluator
+from patchit_hf.gradient_share import GradientShare, gradient_line
 from patchit_hf.look_back import look_back
-from patchit_hf.modeling import (
-    GradientShare,
-    PatchTaskModel,
-    build_model,
-    freeze_unreached,
-)
+from patchit_hf.models.patch_task_model import PatchTaskModel, build_model, freeze_unreached
 from patchit_hf.monitor import Monitor
 from patchit_hf.optim import create_optimizer, schedule
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.probe import open_probe
-from patchit_hf.progress import gradient_line
 from patchit_hf.publish.export import export_run
 from patchit_hf.record import describe_run
 from patchit_hf.run_hub import RunHub, adopt_history, named_checkpoint

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from patchit_hf import InputError, build_backbone
-from patchit_hf.feature_maps import feature_map
+from patchit_hf.models.feature_maps import feature_map
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, pi
 from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
 from patchit_hf.finetune import main
-from patchit_hf.initial import open_initial, reinitialize_last_stage
-from patchit_hf.metric_names import NAMES
+from patchit_hf.metrics.names import NAMES
+from patchit_hf.models.initial_weights import open_initial, reinitialize_last_stage
 
 from .conftest import make_crops, write_people
 from .hub.server import Hub
@@ -249,8 +249,8 @@ def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
         means[flag] = load_file(out / "model.safetensors")["bn1.running_mean"]
     model = timm.create_model(f"local-dir:{export}", pretrained=True, num_classes=0)
     assert torch.equal(means["--no-reestimate-batch-norm"], model.bn1.running_mean)
-    from patchit_hf.features import reestimate_batch_norm
     from patchit_hf.finetuning_setup import sampled
+    from patchit_hf.models.features import reestimate_batch_norm
 
     assert not torch.equal(means["--reestimate-batch-norm"], model.bn1.running_mean)
     assert reestimate_batch_norm(model, [torch.rand(4, 3, 48, 24)]) > 0
@@ -258,7 +258,7 @@ def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
 
 
 def test_deep_layers_learn_slower(export):
-    from patchit_hf.finetuned import FinetunedModel as Model
+    from patchit_hf.models.finetuned_model import FinetunedModel as Model
 
     model = Model(open_initial(str(export), None, 4).backbone, None)
     groups = model.parameter_groups(0.05, 0.5)

@@ -13,10 +13,9 @@ from patchit_hf.cuda_graphs import replayed
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.store import open_crops
 from patchit_hf.finetune import main as finetune
-from patchit_hf.modeling import build_model
+from patchit_hf.models.patch_task_model import build_model, load_model
 from patchit_hf.orthogonal import Orthogonalizer
 from patchit_hf.pretrain import main as pretrain
-from patchit_hf.publish.load import load_model
 
 from .conftest import make_crops, train_and_kill, write_people
 

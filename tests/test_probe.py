@@ -10,9 +10,15 @@ from torch import nn
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.common.errors import InputError
-from patchit_hf.features import crop_size, pooled_features, reestimate_batch_norm, whole_crops
-from patchit_hf.modeling import build_model
-from patchit_hf.probe import open_probe, probe
+from patchit_hf.metrics.probe import probe
+from patchit_hf.models.features import (
+    crop_size,
+    pooled_features,
+    reestimate_batch_norm,
+    whole_crops,
+)
+from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.probe import open_probe
 
 from .conftest import make_crops
 

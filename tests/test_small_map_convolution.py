@@ -8,9 +8,9 @@ import timm
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from patchit_hf import small_map_convolution
-from patchit_hf.finetuned import FinetunedModel
-from patchit_hf.small_map_convolution import SmallMapConvolutions
+from patchit_hf.models import small_maps as small_map_convolution
+from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.small_maps import SmallMapConvolutions
 
 
 class Called(TorchDispatchMode):

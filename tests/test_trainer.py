@@ -74,7 +74,7 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, crops, smal
 
 
 def test_dropout_is_resumed_too(tmp_path, crops, small):
-    from patchit_hf.modeling import build_model
+    from patchit_hf.models.patch_task_model import build_model
 
     def run(name, stop=None):
         task = create_task("position", (50, 25), **small)

@@ -36,7 +36,7 @@ from patchit_hf.figures.answered import reassemble
 from patchit_hf.figures.asked import colours
 from patchit_hf.figures.cells import layers
 from patchit_hf.figures.page import INK, MARGIN, WIDTH, Page, halo, photo, with_look
-from patchit_hf.publish.load import locate
+from patchit_hf.models.exported import locate
 
 TITLE = "Where is this patch from?"
 ROUNDS, AT_ONCE = 24, 4  # how often a crop is cut, each time with other offsets

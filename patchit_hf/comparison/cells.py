@@ -22,10 +22,10 @@ from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.environment import device
 from patchit_hf.finetune import FinetuneArguments, open_finetuner, open_start
-from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.labelled import Labelled, open_labelled
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
+from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.predict import predict
 
 PREDICTIONS = "test.safetensors"

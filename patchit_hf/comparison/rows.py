@@ -10,7 +10,7 @@ from torch import Tensor
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 
 RANDOM = "random"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.files import write_json
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 
 
 def table(result: dict[str, Any]) -> str:

@@ -16,11 +16,12 @@ from patchit_hf.common.draws import EVAL_SEED, Draws, crop_rows, epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.lazy import LazyCrops
-from patchit_hf.data.source import find_image_column
 from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.modeling import PatchTaskModel, has_batch_norm
+from patchit_hf.models.backbone import has_batch_norm
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.data.columns import GROUP_COLUMNS
 
-GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
 HELD_OUT = 0.1  # share of the crops held out where there is no validation split
 VERSION = 1  # of the choice
 KEYS = 10_000  # texts of keys that are in memory at a time

@@ -30,9 +30,11 @@ from PIL import Image
 from patchit_hf.common.console import guarded, say
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import RESAMPLE
-from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
-from patchit_hf.data.detections.parse27k import SPLITS
+from patchit_hf.data.pictures import BadPictureError, open_picture
 
+# The split of each sequence.
+SPLITS = {1: "train", 4: "train", 5: "train", 2: "validation", 7: "validation", 8: "validation",
+          3: "test", 6: "test"}  # fmt: skip
 NA = "n/a"
 _YES = (NA, "yes", "no")
 CLASSES: dict[str, tuple[str, ...]] = {

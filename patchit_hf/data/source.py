@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data import opened
+from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 
 
@@ -58,7 +59,7 @@ def load_crops(
 
     Returns:
         The crops. Held out is the ``validation`` split if there is one, else 10 % of the training
-        split, by person or source where one of the columns in ``held_out.GROUP_COLUMNS`` says so.
+        split, by person or source where one of the columns in ``columns.GROUP_COLUMNS`` says so.
 
     Raises:
         InputError: if the data set, split or column is missing, ambiguous or empty.
@@ -106,31 +107,6 @@ def open_split(
         return crops.held_out, crops.held_out_from
     chosen = _choose_split(splits, split or "test", name)
     return splits[chosen], f"{chosen} split"
-
-
-def find_image_column(dataset: Any, column: str | None, name: str) -> str:
-    """Return the image column.
-
-    Raises:
-        InputError: if the named column is missing or is no image, or if there is not just one.
-    """
-    features = dataset.features or dataset._resolve_features().features
-    images = [key for key, f in features.items() if isinstance(f, datasets.Image)]
-    if column is not None:
-        if column not in images:
-            raise InputError(
-                f"--image-column {column!r}: no such image column in {name!r} (image columns: "
-                f"{', '.join(images) or 'none'}; all columns: {', '.join(features)})"
-            )
-        return column
-    if not images:
-        raise InputError(f"data set {name!r} has no image column (columns: {', '.join(features)})")
-    if len(images) > 1:
-        raise InputError(
-            f"data set {name!r} has {len(images)} image columns; choose one with --image-column: "
-            f"{', '.join(images)}"
-        )
-    return str(images[0])
 
 
 def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.held_out import GROUP_COLUMNS
+from patchit_hf.data.columns import GROUP_COLUMNS
 
 CAMERA_COLUMNS = ("camera", "camid", "cam_id", "camera_id")
 NO_ATTRIBUTES = {*GROUP_COLUMNS, *CAMERA_COLUMNS, "action", "label", "frame", "image_id"}

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.source import find_image_column
+from patchit_hf.data.columns import find_image_column
 from patchit_hf.downstream import keypoints as kp
 from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_view
 from patchit_hf.downstream.base import DownstreamTask, Report

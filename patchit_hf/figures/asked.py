@@ -26,8 +26,7 @@ from patchit_hf.figures.page import (
     photo,
     with_look,
 )
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
-from patchit_hf.runs import task_name
+from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, task_name
 
 CROP_HEIGHT, CROPS_WIDTH = 380, 600  # of crops with their cells, at most, in pixels
 GAP, BREAK = 8, 28  # between pictures, and between parts of the page, in pixels

@@ -15,7 +15,7 @@ from patchit_hf.figures.asked import colours, labelled_patches
 from patchit_hf.figures.body import accuracy_on_body, confusion_on_body, mean_crop
 from patchit_hf.figures.curve import learning_curve
 from patchit_hf.figures.filters import first_layer_filters
-from patchit_hf.modeling import PatchTaskModel
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 
 SHOWS_PEOPLE = ("patches", "localisation")  # figures that show single crops

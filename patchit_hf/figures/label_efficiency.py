@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from patchit_hf.figures.page import BLUE, FAINT, INK, NAVY, SMALL, SOFT, TEXT, TITLE, with_look
-from patchit_hf.metric_names import short_name
+from patchit_hf.metrics.names import short_name
 
 MARKS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", (0, (6, 2)), (0, (1, 2)), (0, (6, 2, 1, 2)), (0, (3, 2, 1, 2, 1, 2)), (0, (10, 4)))

@@ -142,3 +142,8 @@ def own_options(task_class: type[PatchTask]) -> list[str]:
 def accuracy(output: Tensor, targets: Tensor) -> Tensor:
     """Return the share of right answers of logits ``[B, classes, ...]``, a scalar."""
     return (output.argmax(1) == targets).to(torch.float32).mean()
+
+
+def task_name(task: PatchTask) -> str:
+    """Return the task's file name."""
+    return type(task).__module__.rpartition(".")[2]

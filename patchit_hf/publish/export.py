@@ -20,11 +20,11 @@ from patchit_hf.common.layout import (
     HEAD_FILE,
 )
 from patchit_hf.common.provenance import versions
-from patchit_hf.features import DIVISOR, crop_size, divisor
-from patchit_hf.modeling import BackboneSpec, PatchTaskModel, feature_map, num_features
-from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.models.backbone import BackboneSpec, feature_map, num_features
+from patchit_hf.models.features import DIVISOR, crop_size, divisor
+from patchit_hf.models.patch_task_model import PatchTaskModel
+from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.publish.card import render_card
-from patchit_hf.runs import task_name
 
 
 def export_run(

@@ -23,7 +23,7 @@ from patchit_hf.common.layout import (
 )
 from patchit_hf.common.provenance import command, hardware, versions
 from patchit_hf.data.bad import settle
-from patchit_hf.metric_names import long_name
+from patchit_hf.metrics.names import long_name
 from patchit_hf.publish.export import pool_type
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any
 from timm.models import PretrainedCfg, _registry
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.publish.load import Location, creation_args, locate, read_config, whole_cfg
+from patchit_hf.models.exported import Location, creation_args, locate, read_config, whole_cfg
 
 PUBLISHED: dict[str, dict[str, Any]] = {}
 """The published checkpoints: the Hub's ``org/name`` to what its ``config.json`` holds. None yet."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from patchit_hf.data import boxes as b
-from patchit_hf.data.cutting.pictures import TURNS
+from patchit_hf.data.pictures import TURNS
 
 NONE = np.zeros((0, 4))
 sides = st.floats(1, 900, allow_nan=False)

@@ -10,7 +10,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from patchit_hf import create_task
-from patchit_hf.modeling import GradientShare, build_model, feature_map
+from patchit_hf.gradient_share import GradientShare
+from patchit_hf.models.backbone import feature_map
+from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.publish.card import main as card_main
 from patchit_hf.publish.export import divisor, export_run, export_size
 
@@ -294,7 +296,7 @@ def test_the_share_of_weights_that_learn():
 
 
 def test_layers_behind_the_feature_map_are_left_alone():
-    from patchit_hf.modeling import freeze_unreached
+    from patchit_hf.models.patch_task_model import freeze_unreached
 
     task = create_task("pt18")
     model = build_model("mobilenetv3_small_100", task, seed=0)

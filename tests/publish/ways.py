@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import HfApi
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, load_people
-from patchit_hf.modeling import feature_map, has_batch_norm
+from patchit_hf.models.backbone import feature_map, has_batch_norm
 from patchit_hf.publish.hub import push_folder
 
 PEOPLE = load_people(16)

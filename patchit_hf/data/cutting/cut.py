@@ -15,8 +15,8 @@ from PIL import Image
 from patchit_hf.data.boxes import Boxes, orient, to_pixels
 from patchit_hf.data.canvas import RESAMPLE
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import BadPictureError, Picture, open_picture
 from patchit_hf.data.cutting.select import KEPT, Words, in_picture, sharpness
+from patchit_hf.data.pictures import BadPictureError, Picture, open_picture
 
 
 @dataclass(frozen=True)

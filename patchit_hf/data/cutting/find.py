@@ -14,12 +14,12 @@ import pyarrow.parquet  # type: ignore[import-untyped]
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import BadPictureError, Picture, PictureFolder
 from patchit_hf.data.cutting.plan import open_images
 from patchit_hf.data.cutting.shards import FOUND
 from patchit_hf.data.cutting.videos import VideoFolder
 from patchit_hf.data.detections.table import Builder, Detections
 from patchit_hf.data.detector import Frame, find_people, open_detector
+from patchit_hf.data.pictures import BadPictureError, Picture, PictureFolder
 
 VERSION = 1
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.cutting.cut import Job
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import BadPictureError, Picture, PictureFolder
 from patchit_hf.data.cutting.select import KEPT, LEFT_OUT, Words, before_decoding, thin
 from patchit_hf.data.cutting.videos import VideoFolder, video_files
 from patchit_hf.data.detections import Detections
+from patchit_hf.data.pictures import BadPictureError, Picture, PictureFolder
 
 SPLITS = ("train", "validation", "test")
 

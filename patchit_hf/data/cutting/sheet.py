@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from patchit_hf.data.boxes import Boxes, clip, orient, to_pixels
 from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.pictures import BadPictureError
 from patchit_hf.data.cutting.plan import Plan
 from patchit_hf.data.cutting.shards import DROPPED, Shards
+from patchit_hf.data.pictures import BadPictureError
 
 COLUMNS, KEPT_ROWS, GAP, TEXT = 12, 5, 4, 18
 CELL = 200  # largest height of a cell, in pixels

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.cutting.pictures import BadPictureError, Picture
 from patchit_hf.data.detections.table import VIDEOS
+from patchit_hf.data.pictures import BadPictureError, Picture
 
 ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6}  # of degrees against the clock
 

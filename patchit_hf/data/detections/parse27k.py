@@ -7,9 +7,8 @@ from pathlib import Path
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.detections.table import Builder, Detections, four
+from patchit_hf.data.parse27k import SPLITS
 
-SPLITS = {1: "train", 4: "train", 5: "train", 2: "validation", 7: "validation", 8: "validation",
-          3: "test", 6: "test"}  # fmt: skip
 QUERY = """
 SELECT Pedestrian.pedestrianID, Sequence.sequenceID, Sequence.directory, Image.filename,
        Pedestrian.box_min_x, Pedestrian.box_min_y, Pedestrian.box_max_x, Pedestrian.box_max_y

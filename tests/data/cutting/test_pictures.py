@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.cutting.pictures import BadPictureError, PictureFolder, open_picture
+from patchit_hf.data.pictures import BadPictureError, PictureFolder, open_picture
 
 LIMIT = 10_000_000
 RNG = np.random.default_rng(0)

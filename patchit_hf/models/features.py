@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.modeling import BackboneSpec, PatchTaskModel, feature_map, has_batch_norm
+from patchit_hf.models.backbone import BackboneSpec, feature_map, has_batch_norm
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 
 DIVISOR = 32  # what timm's strides divide

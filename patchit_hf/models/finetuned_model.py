@@ -24,9 +24,9 @@ from patchit_hf.common.layout import (
 from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.feature_maps import feature_map
-from patchit_hf.publish.load import creation_args, locate, read_config
-from patchit_hf.small_map_convolution import small_map_convolutions
+from patchit_hf.models.exported import creation_args, locate, read_config
+from patchit_hf.models.feature_maps import feature_map
+from patchit_hf.models.small_maps import small_map_convolutions
 
 
 class FinetunedModel(nn.Module):

@@ -5,17 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.feature_maps import feature_map as feature_map
-from patchit_hf.patch_tasks.base import PatchTask
-from patchit_hf.small_map_convolution import small_map_convolutions
+from patchit_hf.models.feature_maps import feature_map as feature_map
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 
@@ -33,54 +30,6 @@ class BackboneSpec:
     name: str
     args: dict[str, Any]
     fixed_size: bool
-
-
-class PatchTaskModel(nn.Module):
-    """A backbone and the head of a patch task.
-
-    Args:
-        backbone: a timm model without classifier.
-        head: takes unpooled features ``[B, C, H, W]``.
-        spec: how the backbone was built.
-        task: the task that the head answers.
-    """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        head: nn.Module,
-        spec: BackboneSpec,
-        task: PatchTask | None = None,
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-        self.spec = spec
-        self.task = task
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> PatchTaskModel:
-        """Load backbone, head and task of an export; see ``patchit_hf.publish.load.load_model``.
-
-        Args:
-            source: a folder, or ``org/name[@revision]`` on the Hub.
-            revision: branch, tag or commit on the Hub.
-        """
-        from patchit_hf.publish.load import load_model
-
-        return load_model(source, revision)
-
-    def features(self, inputs: Tensor) -> Tensor:
-        """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
-        with small_map_convolutions(inputs):
-            return feature_map(self.backbone, inputs)
-
-    def forward(self, inputs: Tensor) -> Any:
-        """Return the head's output for ``[B, 3, H, W]``, or ``[B, K, 3, H, W]`` for K pictures.
-
-        The trunk sees the pictures of all samples as one batch.
-        """
-        return self.head(self.features(inputs.flatten(0, -4)))
 
 
 def build_backbone(
@@ -200,17 +149,6 @@ def _traits(name: str) -> tuple[type[nn.Module], bool]:
     return type(model), bool(model.pretrained_cfg.get("fixed_input_size", False))
 
 
-def build_model(
-    name: str, task: PatchTask, seed: int, backbone_kwargs: dict[str, Any] | None = None
-) -> PatchTaskModel:
-    """Build a backbone for a task, with the task's head."""
-    backbone, spec = build_backbone(name, task.input_size, seed, **(backbone_kwargs or {}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = task.head(num_features(backbone))
-    return PatchTaskModel(backbone, head, spec, task)
-
-
 def num_features(backbone: Any) -> int:
     """Return the channels of a timm model's feature map."""
     return int(backbone.num_features)
@@ -219,56 +157,3 @@ def num_features(backbone: Any) -> int:
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether any layer normalises by batch statistics."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-
-
-class GradientShare:
-    """Counts which weights of a backbone ever got a gradient from the task.
-
-    At 32 px a net of stride 32 ends in a 1x1 map: the outer taps of its last stage's kernels only
-    ever meet padding and learn nothing. The share says so.
-
-    Args:
-        backbone: the module to watch.
-        steps: how many optimiser steps to watch; the first has none where a head starts at zero.
-    """
-
-    def __init__(self, backbone: nn.Module, steps: int = 5) -> None:
-        self.left = steps
-        self.parameters = dict(backbone.named_parameters())
-        self.reached = {
-            name: torch.zeros_like(p, dtype=torch.bool) for name, p in self.parameters.items()
-        }
-
-    def update(self) -> None:
-        """Look at the gradients as they are now."""
-        self.left -= 1
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                self.reached[name] |= parameter.grad != 0
-
-    def result(self) -> dict[str, Any]:
-        """Return the share over all weights, and the tensors that nothing reached."""
-        total = sum(mask.numel() for mask in self.reached.values())
-        reached = sum(int(mask.sum()) for mask in self.reached.values())
-        return {
-            "weights": total,
-            "share": round(reached / max(total, 1), 4),
-            "untouched": [name for name, mask in self.reached.items() if not bool(mask.any())],
-        }
-
-
-def freeze_unreached(model: PatchTaskModel, input_size: tuple[int, int]) -> None:
-    """Switch off gradients of parameters that the head's output does not depend on.
-
-    timm's ``forward_head`` layers, which come after the feature map, are such parameters;
-    distributed training would wait for their gradients for ever, and weight decay would wear them.
-    """
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    model.features(torch.zeros(1, 3, *input_size, device=device)).sum().backward()
-    for parameter in model.backbone.parameters():
-        if parameter.grad is None:
-            parameter.requires_grad_(False)
-        parameter.grad = None
-    model.train(was_training)

@@ -17,7 +17,7 @@ from torch import nn
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import BACKBONE_FILE
-from patchit_hf.publish.load import creation_args, locate, read_config
+from patchit_hf.models.exported import creation_args, locate, read_config
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -210,7 +210,7 @@ def _takes_size(name: str) -> bool:
     """Whether the network is built for one size and says so by ``img_size``."""
     with torch.device("meta"):
         model = timm.create_model(name, pretrained=False, num_classes=0)
-    from patchit_hf.modeling import _parameters
+    from patchit_hf.models.backbone import _parameters
 
     fixed = bool(model.pretrained_cfg.get("fixed_input_size", False))
     return fixed and "img_size" in _parameters(type(model))
@@ -220,7 +220,7 @@ def _average(backbone: str | None) -> dict[str, Any]:
     """Return the pooling that our exports of vision transformers have, for a fair start."""
     if backbone is None or not timm.is_model(backbone):
         return {}
-    from patchit_hf.modeling import _parameters
+    from patchit_hf.models.backbone import _parameters
 
     with torch.device("meta"):
         accepted = _parameters(type(timm.create_model(backbone, pretrained=False, num_classes=0)))

@@ -14,23 +14,14 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HFValidationError,
     HTTPError,  # of whichever HTTP library the client uses
 )
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import PretrainedCfg
-from torch import nn
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
-    DONE_FILE,
-    FORMAT_VERSION,
-    HEAD_FILE,
 )
-from patchit_hf.modeling import PatchTaskModel, build_model
-from patchit_hf.patch_tasks import create_task
-from patchit_hf.patch_tasks.base import PatchTask
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 _READS_FILES = {  # arguments of timm that would load something else than the export's weights
@@ -155,8 +146,8 @@ def read_config(location: Location) -> dict[str, Any]:
     weights = () if location.folder is None else (BACKBONE_FILE,)  # which timm fetches
     config = read_json(location.fetch(CONFIG_FILE, *weights) / CONFIG_FILE)
     where = f"{location.name!r}: {CONFIG_FILE}"
-    _check_architecture(config.get("architecture"), where)
-    _check_args(config.get("model_args", {}), where)
+    check_architecture(config.get("architecture"), where)
+    check_args(config.get("model_args", {}), where)
     cfg = config.get("pretrained_cfg")
     if not isinstance(cfg, dict):
         raise InputError(f"{where}: has no pretrained_cfg")
@@ -185,64 +176,22 @@ def creation_args(config: dict[str, Any]) -> dict[str, Any]:
     return {**args, "pretrained_model_args": dict(args)} if args else {}
 
 
-def load_model(source: str | Path, revision: str | None = None) -> PatchTaskModel:
-    """Build the exported backbone, its pretext head and its task.
-
-    Args:
-        source: a folder, or ``org/name[@revision]`` on the Hub.
-        revision: branch, tag or commit on the Hub.
-
-    Returns:
-        The model in evaluation mode; ``task`` is its task, with mean and deviation of the crops.
+def check_architecture(name: object, where: str) -> None:
+    """Check that a network is one of timm's.
 
     Raises:
-        InputError: if there is no export, or one that this version cannot read.
+        InputError: if it is not.
     """
-    location = locate(source, revision)
-    folder = location.fetch(DONE_FILE, BACKBONE_FILE, HEAD_FILE)
-    record = read_json(folder / DONE_FILE)
-    where = f"{location.name!r}: {DONE_FILE}"
-    version = record.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{where}: has format {version!r}, this version of patchit_hf reads {FORMAT_VERSION}"
-        )
-    try:
-        backbone, task = record["backbone"], _task(record)
-        name, args = backbone["name"], backbone["args"]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: is damaged: {type(error).__name__} {error}") from error
-    _check_architecture(name, where)
-    _check_args(args, where)
-    model = build_model(name, task, 0, args)
-    _fill(model.backbone, folder / BACKBONE_FILE, location)
-    _fill(model.head, folder / HEAD_FILE, location)
-    return model.eval()
-
-
-def _task(record: dict[str, Any]) -> PatchTask:
-    entry, data = record["task"], record["data"]
-    height, width = entry["canvas"]
-    task = create_task(entry["name"], (height, width), **entry["kwargs"])
-    task.transform.mean = tuple(float(value) for value in data["mean"])
-    task.transform.std = tuple(float(value) for value in data["std"])
-    return task
-
-
-def _fill(module: nn.Module, file: Path, location: Location) -> None:
-    try:
-        module.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(f"{location.name!r}: {file.name} cannot be read: {text}") from error
-
-
-def _check_architecture(name: object, where: str) -> None:
     if not isinstance(name, str) or "." in name or not timm.is_model(name):
         raise InputError(f"{where}: names {name!r}, which is no network of timm {timm.__version__}")
 
 
-def _check_args(args: object, where: str) -> None:
+def check_args(args: object, where: str) -> None:
+    """Check that the arguments of a network name no file or weights.
+
+    Raises:
+        InputError: if they do.
+    """
     if not isinstance(args, dict):
         raise InputError(f"{where}: has arguments {args!r} for the network instead of named ones")
     for key in args:

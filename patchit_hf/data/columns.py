@@ -1,0 +1,36 @@
+"""Which columns of a data set hold the images, the people and their sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+
+from patchit_hf.common.errors import InputError
+
+GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
+
+
+def find_image_column(dataset: Any, column: str | None, name: str) -> str:
+    """Return the image column.
+
+    Raises:
+        InputError: if the named column is missing or is no image, or if there is not just one.
+    """
+    features = dataset.features or dataset._resolve_features().features
+    images = [key for key, f in features.items() if isinstance(f, datasets.Image)]
+    if column is not None:
+        if column not in images:
+            raise InputError(
+                f"--image-column {column!r}: no such image column in {name!r} (image columns: "
+                f"{', '.join(images) or 'none'}; all columns: {', '.join(features)})"
+            )
+        return column
+    if not images:
+        raise InputError(f"data set {name!r} has no image column (columns: {', '.join(features)})")
+    if len(images) > 1:
+        raise InputError(
+            f"data set {name!r} has {len(images)} image columns; choose one with --image-column: "
+            f"{', '.join(images)}"
+        )
+    return str(images[0])

@@ -1,0 +1,1 @@
+"""Backbones, the models built on them, initial weights, and exports read back."""
