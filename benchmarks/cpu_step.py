@@ -24,7 +24,7 @@ from timm.optim import create_optimizer_v2
 
 from patchit_hf.common.provenance import command, versions
 from patchit_hf.models.small_maps import SmallMapConvolutions
-from patchit_hf.optim import create_optimizer
+from patchit_hf.training.optim import create_optimizer
 
 
 def seconds(work: Callable[[], object]) -> float:

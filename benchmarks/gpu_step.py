@@ -26,8 +26,9 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor
 
-from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, orthogonal
+from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.common.provenance import versions
+from patchit_hf.training import orthogonal
 
 STEPS, WARM = 90, 20
 REPLAYED = orthogonal.Orthogonalizer.__call__

@@ -30,8 +30,8 @@ def workers() -> list[dict[str, int]]:
 
 def train(words: argparse.Namespace) -> None:
     """Pretrain by the command's own code, and print a line of JSON at some of its steps."""
-    from patchit_hf.pretrain import run
-    from patchit_hf.trainer import PatchTaskTrainer
+    from patchit_hf.pretrain.command import run
+    from patchit_hf.pretrain.trainer import PatchTaskTrainer
 
     imported = time.time() - words.started
     after_step = PatchTaskTrainer._after_step

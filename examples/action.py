@@ -17,7 +17,9 @@ from pathlib import Path
 import timm
 import torch
 
-from patchit_hf import evaluate, finetune, load_crops
+from patchit_hf import load_crops
+from patchit_hf.evaluate import command as evaluate
+from patchit_hf.finetune import command as finetune
 
 
 def train_and_judge(args: argparse.Namespace, more: list[str]) -> Path:

@@ -18,12 +18,13 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from patchit_hf import FinetunedModel, finetune, load_crops
+from patchit_hf import FinetunedModel, load_crops
 from patchit_hf.downstream.augment import centre
 from patchit_hf.figures.page import INK, SMALL, SOFT, with_look
-from patchit_hf.finetuning_args import FinetuningArguments
-from patchit_hf.labelled import open_labelled
-from patchit_hf.predict import predict
+from patchit_hf.finetune import command as finetune
+from patchit_hf.finetune.arguments import FinetuningArguments
+from patchit_hf.finetune.labelled import open_labelled
+from patchit_hf.finetune.predict import predict
 
 LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
 BONES = [("neck", "head top", "white", "-")]

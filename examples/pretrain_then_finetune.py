@@ -17,7 +17,8 @@ import json
 import sys
 from pathlib import Path
 
-from patchit_hf import finetune, pretrain
+from patchit_hf.finetune import command as finetune
+from patchit_hf.pretrain import command as pretrain
 
 
 def pretrained(args: argparse.Namespace) -> Path:

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
-from patchit_hf import evaluate, finetune, load_people
+from patchit_hf import load_people
+from patchit_hf.evaluate import command as evaluate
+from patchit_hf.finetune import command as finetune
 
 
 def other_people(folder: Path, crops: int) -> str:

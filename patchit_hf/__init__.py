@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from patchit_hf.models.patch_task_model import PatchTaskModel as PatchTaskModel
     from patchit_hf.patch_tasks import create_task as create_task
     from patchit_hf.patch_tasks import list_tasks as list_tasks
+    from patchit_hf.pretrain.arguments import TrainingArguments as TrainingArguments
+    from patchit_hf.pretrain.trainer import PatchTaskTrainer as PatchTaskTrainer
     from patchit_hf.publish.registry import register as register
-    from patchit_hf.trainer import PatchTaskTrainer as PatchTaskTrainer
-    from patchit_hf.training_args import TrainingArguments as TrainingArguments
 
 __version__ = "0.1.0"
 
@@ -30,8 +30,8 @@ _PUBLIC = {
     "FinetunedModel": "patchit_hf.models.finetuned_model",
     "InputError": "patchit_hf.common.errors",
     "PatchTaskModel": "patchit_hf.models.patch_task_model",
-    "PatchTaskTrainer": "patchit_hf.trainer",
-    "TrainingArguments": "patchit_hf.training_args",
+    "PatchTaskTrainer": "patchit_hf.pretrain.trainer",
+    "TrainingArguments": "patchit_hf.pretrain.arguments",
     "build_backbone": "patchit_hf.models.backbone",
     "create_task": "patchit_hf.patch_tasks",
     "list_tasks": "patchit_hf.patch_tasks",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
-from patchit_hf.pretrain import main
+from patchit_hf.pretrain.command import main
 
 from .conftest import train_and_kill
 from .data.spoilt import bad_files, spoilt_crops, spoilt_folder

@@ -1,9 +1,9 @@
 import pytest
 
 from patchit_hf.common import cli
+from patchit_hf.common.arguments import identity
 from patchit_hf.common.errors import InputError
-from patchit_hf.pretrain import PretrainArguments
-from patchit_hf.training_args import TrainingArguments
+from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
 
 def parse(*argv):
@@ -91,6 +91,6 @@ def test_help_is_grouped_and_shows_defaults(capsys):
 
 
 def test_identity_leaves_out_what_does_not_change_the_weights():
-    config = cli.identity(PretrainArguments(), TrainingArguments())
+    config = identity(PretrainArguments(), TrainingArguments())
     assert {"backbone", "seed", "learning_rate", "train_batch_size", "fit"} <= set(config)
     assert not {"output_dir", "dataloader_num_workers", "push_to_hub"} & set(config)

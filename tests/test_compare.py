@@ -9,13 +9,14 @@ import torch
 
 from patchit_hf.common import cli
 from patchit_hf.common.errors import InputError
-from patchit_hf.compare import DESCRIPTION, CompareArguments, main, make_plan, named
-from patchit_hf.comparison.cells import Cell, at_the_edge
-from patchit_hf.comparison.rows import difference_interval
-from patchit_hf.comparison.table import table
+from patchit_hf.compare.arguments import CompareArguments
+from patchit_hf.compare.cells import Cell, at_the_edge
+from patchit_hf.compare.command import DESCRIPTION, main, make_plan, named
+from patchit_hf.compare.rows import difference_interval
+from patchit_hf.compare.table import table
 from patchit_hf.data.people import load_people
 from patchit_hf.figures.label_efficiency import label_efficiency
-from patchit_hf.finetuning_args import FinetuningArguments
+from patchit_hf.finetune.arguments import FinetuningArguments
 
 from .conftest import write_people
 

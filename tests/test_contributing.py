@@ -9,7 +9,7 @@ import torch
 
 from patchit_hf import patch_tasks
 from patchit_hf.common.draws import Draws
-from patchit_hf.pretrain import main
+from patchit_hf.pretrain.command import main
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

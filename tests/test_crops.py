@@ -23,11 +23,12 @@ from PIL import Image
 
 from patchit_hf import load_crops
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops import main, make_crops
-from patchit_hf.crops_hub import check_push, push_crops
-from patchit_hf.data.cutting.cut import resize
-from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.detections import read_detections
+from patchit_hf.crops.command import main
+from patchit_hf.crops.cutting.cut import resize
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.detections import read_detections
+from patchit_hf.crops.hub import check_push, push_crops
+from patchit_hf.crops.make import make_crops
 from tests.hub.server import Hub
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "coco_scenes"
@@ -218,7 +219,7 @@ coordinate = st.floats(-60, 340)
 )
 @settings(max_examples=40, deadline=None)
 def test_no_pixel_comes_from_outside_the_frame(scene, boxes, outside, context):
-    from patchit_hf.data.cutting.select import before_decoding, in_picture
+    from patchit_hf.crops.cutting.select import before_decoding, in_picture
 
     options = CropOptions(outside=outside, context=context, min_height=8.0, min_visible=0.0)
     xyxy = np.array([[x, y, x + h * a, y + h] for x, y, h, a in boxes])

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from patchit_hf.crops import make_crops
-from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.shards import Shards
-from patchit_hf.data.detections import read_detections
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.cutting.shards import Shards
+from patchit_hf.crops.detections import read_detections
+from patchit_hf.crops.make import make_crops
 
 from .test_crops import accounted, painted, pixels, rows_of, run, tree
 

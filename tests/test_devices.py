@@ -9,10 +9,10 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from patchit_hf.evaluate import main as evaluate
-from patchit_hf.finetune import main as finetune
+from patchit_hf.evaluate.command import main as evaluate
+from patchit_hf.finetune.command import main as finetune
 from patchit_hf.patch_tasks import list_tasks
-from patchit_hf.pretrain import main as pretrain
+from patchit_hf.pretrain.command import main as pretrain
 
 from .conftest import write_people
 from .elsewhere import DEVICE, elsewhere

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from patchit_hf.common import cli
-from patchit_hf.compare import CompareArguments, make_plan
+from patchit_hf.compare.arguments import CompareArguments
+from patchit_hf.compare.command import make_plan
 from patchit_hf.data.canvas import parse_canvas
-from patchit_hf.finetuning_args import FinetuningArguments
+from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.patch_tasks import create_task
-from patchit_hf.pretrain import PretrainArguments
-from patchit_hf.training_args import TrainingArguments
+from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "downstream.py"
 spec = importlib.util.spec_from_file_location("downstream_benchmark", FILE)

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from patchit_hf.pretrain import main
+from patchit_hf.pretrain.command import main
 
 from .test_pretrain import SMALL
 

@@ -7,8 +7,8 @@ import torch
 from accelerate.state import AcceleratorState
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.environment import cpu_capabilities, create_accelerator, device, has_bf16
-from patchit_hf.training_args import TrainingArguments
+from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.training.accelerator import cpu_capabilities, create_accelerator, device, has_bf16
 
 
 @pytest.mark.parametrize(

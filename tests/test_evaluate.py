@@ -8,10 +8,10 @@ import torch
 
 from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
-from patchit_hf.evaluate import main
-from patchit_hf.finetune import main as finetune
-from patchit_hf.scoring import open_extractor, probe_column
-from patchit_hf.training_args import LoopArguments
+from patchit_hf.evaluate.command import main
+from patchit_hf.evaluate.scores import open_extractor, probe_column
+from patchit_hf.finetune.command import main as finetune
+from patchit_hf.training.arguments import LoopArguments
 
 from .conftest import make_crops, write_people
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from patchit_hf.pretrain import main
+from patchit_hf.pretrain.command import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, pi
 
 from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
-from patchit_hf.finetune import main
+from patchit_hf.finetune.command import main
 from patchit_hf.metrics.names import NAMES
 from patchit_hf.models.initial_weights import open_initial, reinitialize_last_stage
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """A pretrained export."""
-    from patchit_hf.pretrain import main as pretrain
+    from patchit_hf.pretrain.command import main as pretrain
 
     folder = tmp_path_factory.mktemp("crops")
     rows = datasets.Dataset.from_dict({"image": make_crops(40)})
@@ -141,7 +141,7 @@ def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert _run(*words, whole) == 0
     kill = (
-        "import os, patchit_hf.finetuner as f\n"
+        "import os, patchit_hf.finetune.trainer as f\n"
         "save = f.Finetuner._save\n"
         "def dies(self, done):\n"
         "    save(self, done)\n"
@@ -249,7 +249,7 @@ def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
         means[flag] = load_file(out / "model.safetensors")["bn1.running_mean"]
     model = timm.create_model(f"local-dir:{export}", pretrained=True, num_classes=0)
     assert torch.equal(means["--no-reestimate-batch-norm"], model.bn1.running_mean)
-    from patchit_hf.finetuning_setup import sampled
+    from patchit_hf.finetune.setup import sampled
     from patchit_hf.models.features import reestimate_batch_norm
 
     assert not torch.equal(means["--reestimate-batch-norm"], model.bn1.running_mean)
@@ -293,7 +293,7 @@ def test_the_best_weights_are_kept_and_it_stops_early(folder, tmp_path):
     events = EventAccumulator(str(next(out.rglob("events.out.tfevents.*")).parent)).Reload()
     tracked = [event.value for event in events.Scalars("eval_accuracy")]
     assert tracked == pytest.approx([e["eval_accuracy"] for e in entries])
-    from patchit_hf.evaluate import main as evaluate
+    from patchit_hf.evaluate.command import main as evaluate
 
     assert (
         evaluate([str(out), "--dataset", folder, "--split", "validation", "--bootstrap", "0"]) == 0

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
-from patchit_hf.health import Clock, EarlyStopping, alarm
 from patchit_hf.metrics.pretext import place_metrics, rank_me, spread
 from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.pretrain.health import Clock, EarlyStopping, alarm
 
 
 def test_rank_of_known_features():

@@ -10,10 +10,10 @@ import torch
 from patchit_hf.data.canvas import load_canvas
 from patchit_hf.data.people import load_people
 from patchit_hf.downstream import create_downstream
-from patchit_hf.evaluate import main as evaluate
-from patchit_hf.finetune import main as finetune
-from patchit_hf.finetuning_args import FinetuningArguments
-from patchit_hf.labelled import open_crops_of, open_labelled
+from patchit_hf.evaluate.command import main as evaluate
+from patchit_hf.finetune.arguments import FinetuningArguments
+from patchit_hf.finetune.command import main as finetune
+from patchit_hf.finetune.labelled import open_crops_of, open_labelled
 
 from .data.spoilt import bad_files
 

@@ -12,10 +12,10 @@ import pytest
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.lock import LOCK, FolderLock, check_free
-from patchit_hf.crops import make_crops
-from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.detections import read_detections
-from patchit_hf.runs import RunFolder
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.detections import read_detections
+from patchit_hf.crops.make import make_crops
+from patchit_hf.training.run_folder import RunFolder
 
 from .test_crops import as_text, make_scenes
 
@@ -96,7 +96,8 @@ def test_one_process_may_hold_a_folder_twice(tmp_path, other):
 
 def test_a_run_that_is_being_written_is_refused(tmp_path, other):
     code = HOLD.replace(
-        "from patchit_hf.common.lock import FolderLock", "from patchit_hf.runs import *"
+        "from patchit_hf.common.lock import FolderLock",
+        "from patchit_hf.training.run_folder import *",
     )
     code = code.replace(
         'lock = FolderLock(Path(sys.argv[1]), "x")',

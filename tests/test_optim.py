@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.optim import create_optimizer, lr_at
+from patchit_hf.training.optim import create_optimizer, lr_at
 
 RUN = {"max_steps": 100, "learning_rate": 2.0, "warmup_steps": 10}
 

@@ -7,8 +7,8 @@ import pytest
 import timm.optim.muon as theirs
 import torch
 
-from patchit_hf.optim import create_optimizer
-from patchit_hf.orthogonal import _THEIRS, orthogonalize
+from patchit_hf.training.optim import create_optimizer
+from patchit_hf.training.orthogonal import _THEIRS, orthogonalize
 
 QUINTIC = theirs._COEFFICIENTS["quintic"]
 

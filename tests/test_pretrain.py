@@ -11,7 +11,7 @@ import timm
 import torch
 import yaml
 
-from patchit_hf.pretrain import main
+from patchit_hf.pretrain.command import main
 
 SMALL = [
     "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "6",

@@ -18,7 +18,7 @@ from patchit_hf.models.features import (
     whole_crops,
 )
 from patchit_hf.models.patch_task_model import build_model
-from patchit_hf.probe import open_probe
+from patchit_hf.pretrain.probe import open_probe
 
 from .conftest import make_crops
 

@@ -5,7 +5,8 @@ import pytest
 from transformers import TrainingArguments as HFTrainingArguments
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.training_args import TrainingArguments, in_steps
+from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.training.arguments import in_steps
 
 OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "train_batch_size",  # theirs is per device

@@ -63,25 +63,6 @@ def parse(
     )
 
 
-def identity(*objects: Any) -> dict[str, Any]:
-    """Return the fields that decide what a run computes, by name."""
-    return {
-        item.name: getattr(obj, item.name)
-        for obj in objects
-        for item in dataclasses.fields(obj)
-        if item.metadata["identity"]
-    }
-
-
-def flag_of(name: str, *classes: type[Any]) -> str:
-    """Return the flag of a field, or its name where no class has it."""
-    for cls in classes:
-        for item in dataclasses.fields(cls):
-            if item.name == name:
-                return str(item.metadata["flag"])
-    return name
-
-
 def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
     meta = item.metadata
     default = _default(item)
@@ -193,27 +174,3 @@ def _config_value(path: str, key: str, value: Any, kind: type[Any]) -> Any:
     if value is None or (isinstance(value, kind) and not (kind is int and value is True)):
         return value
     raise InputError(f"--config {path!r}: {key}: {value!r} must be of type {kind.__name__}")
-
-
-def arg(
-    default: Any,
-    flag: str,
-    group: str,
-    help: str,
-    *,
-    identity: bool = True,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Return a dataclass field that carries its flag."""
-    metadata = {
-        "flag": flag,
-        "group": group,
-        "help": help,
-        "identity": identity,
-        "choices": choices,
-    }
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)

@@ -3,9 +3,11 @@ from itertools import islice
 import pytest
 import torch
 
-from patchit_hf.data.feed import HeldOut, Share, statistics, training_parts
 from patchit_hf.data.store import open_crops
+from patchit_hf.data.training_set import statistics
 from patchit_hf.patch_tasks import create_task
+from patchit_hf.pretrain.batches import held_out_batches, training_parts
+from patchit_hf.training.share import Share
 
 CPU = torch.device("cpu")
 
@@ -58,11 +60,11 @@ def test_an_epoch_is_one_patch_of_every_crop(store, small):
 
 def test_held_out_asks_every_cell_of_every_crop_once(store, small):
     task = create_task("position", (50, 25), **small)
-    held = HeldOut(store[torch.arange(11)])
-    alone = list(held.batches(task, CPU, 0, 1, size=4))
+    held = store[torch.arange(11)]
+    alone = list(held_out_batches(held, task, CPU, 0, 1, size=4))
     targets = torch.cat([b.targets for b in alone])
     assert torch.equal(targets.bincount(), torch.full((6,), 11))
-    shared = [b for rank in range(3) for b in held.batches(task, CPU, rank, 3, size=4)]
+    shared = [b for rank in range(3) for b in held_out_batches(held, task, CPU, rank, 3, size=4)]
 
     def patches(batches):
         return sorted(p.numpy().tobytes() for b in batches for p in b.inputs)

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops import make_crops
-from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.detections import read_detections
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.detections import read_detections
+from patchit_hf.crops.make import make_crops
 from patchit_hf.data.parse27k import (
     CLASSES,
     MIRRORED_CLASSES,

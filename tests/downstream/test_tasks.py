@@ -9,7 +9,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.downstream import create_downstream, list_downstream, task_class
 from patchit_hf.downstream.augment import Geometry, View, centre, vary
 from patchit_hf.downstream.reid import batch_hard
-from patchit_hf.labelled import Labelled, subset
+from patchit_hf.finetune.labelled import Labelled, subset
 
 from ..conftest import make_crops
 

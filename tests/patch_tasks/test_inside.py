@@ -12,10 +12,10 @@ from PIL import Image
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops import make_crops
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.detections import read_detections
+from patchit_hf.crops.make import make_crops
 from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.detections import read_detections
 from patchit_hf.patch_tasks import create_task
 
 from .conftest import OPTIONS

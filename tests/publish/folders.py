@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from patchit_hf.checkpoint import save_checkpoint
 from patchit_hf.publish.failures import Retry
+from patchit_hf.training.checkpoint import save_checkpoint
 
 QUICK = Retry(attempts=3, base_seconds=0.01, limit_seconds=20)
 CARD = "---\nlibrary_name: timm\n---\n# A backbone\n"

@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from patchit_hf import create_task
-from patchit_hf.gradient_share import GradientShare
 from patchit_hf.models.backbone import feature_map
 from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.pretrain.gradient_share import GradientShare
 from patchit_hf.publish.card import main as card_main
 from patchit_hf.publish.export import divisor, export_run, export_size
 

@@ -4,10 +4,10 @@ import huggingface_hub.constants
 import pytest
 import torch
 
-from patchit_hf.checkpoint import load_checkpoint
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.fetch import fetch_checkpoint
 from patchit_hf.publish.hub import push_folder
+from patchit_hf.training.checkpoint import load_checkpoint
 from tests.hub.server import Hub
 
 from .folders import QUICK, make_export, save

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops import main
-from patchit_hf.data.detector import find_people, open_detector, torchvision_names
+from patchit_hf.crops.command import main
+from patchit_hf.crops.detector import find_people, open_detector, torchvision_names
 
 from ...test_crops import HEIGHT, WIDTH, accounted, make_scenes, painted, rows_of, tree
 

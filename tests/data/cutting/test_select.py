@@ -6,14 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.cutting.options import CropOptions
-from patchit_hf.data.cutting.select import (
-    REASONS,
-    before_decoding,
-    in_picture,
-    sharpness,
-    thin,
-)
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.cutting.select import REASONS, before_decoding, in_picture, sharpness, thin
 
 SIZE = (400, 300)
 GOOD = [100.0, 50.0, 150.0, 150.0]

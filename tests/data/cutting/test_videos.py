@@ -8,10 +8,11 @@ import pytest
 av = pytest.importorskip("av")
 
 from patchit_hf.common.errors import InputError  # noqa: E402
-from patchit_hf.crops import main, make_crops  # noqa: E402
-from patchit_hf.data.cutting.options import CropOptions  # noqa: E402
-from patchit_hf.data.cutting.videos import FrameReader, VideoFolder  # noqa: E402
-from patchit_hf.data.detections import read_detections  # noqa: E402
+from patchit_hf.crops.command import main  # noqa: E402
+from patchit_hf.crops.cutting.options import CropOptions  # noqa: E402
+from patchit_hf.crops.cutting.videos import FrameReader, VideoFolder  # noqa: E402
+from patchit_hf.crops.detections import read_detections  # noqa: E402
+from patchit_hf.crops.make import make_crops  # noqa: E402
 from patchit_hf.data.pictures import BadPictureError  # noqa: E402
 
 from ...test_crops import accounted, pixels, rows_of, tree  # noqa: E402

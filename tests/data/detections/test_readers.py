@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.detections import from_supervision, read_detections
+from patchit_hf.crops.detections import from_supervision, read_detections
 
 SIZE = (320, 240)
 BOXES = {  # picture: boxes

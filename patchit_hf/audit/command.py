@@ -1,0 +1,80 @@
+"""Audit a data set and a task before any training: ``python -m patchit_hf.audit``."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from patchit_hf.audit.verdict import TRAIN_CROPS, Audit, audit, report
+from patchit_hf.common import cli
+from patchit_hf.common.console import guarded
+from patchit_hf.common.errors import InputError
+from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
+
+DESCRIPTION = """\
+See how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
+
+  python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID
+  python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
+
+It takes the words of a pretraining, so that it can be asked about one before it is run; those about
+the network and its training change nothing."""
+
+
+def audit_dataset(what: PretrainArguments, args: TrainingArguments) -> Audit:
+    """Audit the data set and task of a pretraining, without a network.
+
+    Raises:
+        InputError: for bad input, or if nothing is held out.
+    """
+    from patchit_hf.data.canvas import parse_canvas
+    from patchit_hf.data.source import load_crops
+    from patchit_hf.data.training_set import open_held_out, open_training, statistics
+    from patchit_hf.patch_tasks import create_task
+
+    task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
+    crops = load_crops(
+        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+    )
+    held_out = open_held_out(
+        crops.held_out,
+        args,
+        task.canvas,
+        name=f"{crops.name} (held out)",
+        limit=args.max_eval_crops,
+    )
+    if held_out is None:
+        raise InputError(f"--dataset {crops.name!r}: no crops are held out; an audit needs some")
+    source = open_training(
+        crops.train, args, task.canvas, name=f"{crops.name} ({crops.split})", seed=args.seed
+    )
+    task.transform.mean, task.transform.std = statistics(source, task.covered)
+    return audit(task, torch.cat(list(source.sample(TRAIN_CROPS))), held_out.crops)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Print the table on stdout and a warning on stderr.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    what, args = cli.parse(
+        DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.audit"
+    )
+    found = audit_dataset(what, args)
+    sys.stdout.write("\n".join(found.lines()) + "\n")
+    report(found)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command starts again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Arguments as frozen dataclasses: a field carries its flag, and is checked where it is made.
+
+``flag`` is the spelling on the command line. ``identity`` is false for what does not change the
+trained weights: a run may be continued with another value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from patchit_hf.common.errors import InputError
+
+
+def arg(
+    default: Any,
+    flag: str,
+    group: str,
+    help: str,
+    *,
+    identity: bool = True,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Return a dataclass field that carries its flag.
+
+    Args:
+        default: its default value.
+        flag: its flag, such as ``--seed``; a name without dashes is a positional argument.
+        group: the heading that ``--help`` shows it under.
+        help: what ``--help`` says of it.
+        identity: whether it decides what a run computes.
+        choices: the allowed values; None for any.
+    """
+    metadata = {
+        "flag": flag,
+        "group": group,
+        "help": help,
+        "identity": identity,
+        "choices": choices,
+    }
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Arguments that refuse values out of range.
+
+    Raises:
+        InputError: for a value that is not among a field's choices, named by its flag.
+    """
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            choices = item.metadata["choices"]
+            value = getattr(self, item.name)
+            if choices and value is not None and value not in choices:
+                raise self._error(item.name, f"one of {', '.join(choices)}")
+
+    def _check_whole(self, name: str, low: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise self._error(name, f"a whole number of at least {low}")
+
+    def _check_number(self, name: str, *, positive: bool = False) -> None:
+        value = getattr(self, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
+            raise self._error(name, "a finite number " + ("above 0" if positive else "from 0"))
+
+    def _error(self, name: str, allowed: str) -> InputError:
+        flag = flag_of(name, type(self))
+        return InputError(f"{flag} {getattr(self, name)!r}: must be {allowed} ({name})")
+
+
+def identity(*objects: Any) -> dict[str, Any]:
+    """Return the fields that decide what a run computes, by name."""
+    return {
+        item.name: getattr(obj, item.name)
+        for obj in objects
+        for item in dataclasses.fields(obj)
+        if item.metadata["identity"]
+    }
+
+
+def flag_of(name: str, *classes: type[Any]) -> str:
+    """Return the flag of a field, or its name where no class has it."""
+    for cls in classes:
+        for item in dataclasses.fields(cls):
+            if item.name == name:
+                return str(item.metadata["flag"])
+    return name

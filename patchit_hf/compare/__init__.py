@@ -1,0 +1,21 @@
+"""Several initial weights with one budget: ``python -m patchit_hf.compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from patchit_hf.common.public import lazily
+
+if TYPE_CHECKING:
+    from patchit_hf.compare.arguments import CompareArguments as CompareArguments
+    from patchit_hf.compare.command import main as main
+    from patchit_hf.compare.command import run as run
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "CompareArguments": "patchit_hf.compare.arguments",
+        "main": "patchit_hf.compare.command",
+        "run": "patchit_hf.compare.command",
+    },
+)

@@ -1,0 +1,236 @@
+"""Contenders side by side: cells that are finetuned once, and the table made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from patchit_hf.common.console import say
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.common.layout import DONE_FILE
+from patchit_hf.compare.rows import Tested, compare_with_random, row_of
+from patchit_hf.data.source import load_crops
+from patchit_hf.downstream.augment import Geometry
+from patchit_hf.downstream.base import DownstreamTask
+from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
+from patchit_hf.finetune.build import open_finetuner, open_start
+from patchit_hf.finetune.labelled import Labelled, open_labelled
+from patchit_hf.finetune.predict import predict
+from patchit_hf.metrics.names import short_name
+from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.training.accelerator import device
+
+PREDICTIONS = "test.safetensors"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        what: task, data and input; ``init`` and ``fraction`` are each cell's.
+        args: the budget, the same for every contender.
+        contenders: values of ``--init``, by the name that the table gives them.
+        fractions: shares of the labels.
+        seeds: seeds.
+        learning_rates: the grid that each contender chooses from, on validation.
+        select_at: the fraction at which it chooses.
+        reference: the contender whose distance to random weights is the whole gap, if any.
+        folder: where the cells lie.
+        test: opens the test split.
+        samples: bootstrap samples of the intervals.
+    """
+
+    what: FinetuneArguments
+    args: FinetuningArguments
+    contenders: dict[str, str]
+    fractions: list[float]
+    seeds: list[int]
+    learning_rates: list[float]
+    select_at: float
+    reference: str | None
+    folder: Path
+    test: Callable[[], tuple[Any, str]]
+    samples: int = 200
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finetuning: a contender, a share of the labels, a learning rate, a seed."""
+
+    contender: str
+    fraction: float
+    learning_rate: float
+    seed: int
+
+    def folder(self, plan: Plan) -> Path:
+        """Return where it lies."""
+        name = re.sub(r"[^\w.-]+", "-", self.contender).strip("-")
+        where = f"fraction-{self.fraction:g}/lr-{self.learning_rate:g}/seed-{self.seed}"
+        return plan.folder / name / where
+
+    def finished(self, plan: Plan) -> bool:
+        """Return whether its results are there."""
+        return (self.folder(plan) / DONE_FILE).exists()
+
+    def what(self, plan: Plan) -> FinetuneArguments:
+        """Return what is finetuned."""
+        init = plan.contenders[self.contender]
+        if self.fraction == 1:
+            return dataclasses.replace(plan.what, init=init, subset_seed=None)
+        return dataclasses.replace(plan.what, init=init, fraction=self.fraction)
+
+
+def open_ahead(plan: Plan) -> dict[str, Labelled]:
+    """Open each start that has trained nothing yet, and the test split as it will see it.
+
+    What is missing or damaged is so said before hours of training, not after them.
+
+    Returns:
+        The test crops by geometry.
+
+    Raises:
+        InputError: for weights, columns or pictures that are not there, or no validation split
+            where learning rates are to be chosen.
+    """
+    first = [
+        Cell(contender, plan.select_at, plan.learning_rates[0], plan.seeds[0])
+        for contender in plan.contenders
+    ]
+    fresh = [cell for cell in first if not cell.finished(plan)]
+    opened: dict[str, Labelled] = {}
+    if not fresh:
+        return opened
+    crops = load_crops(
+        plan.what.dataset, split=plan.what.split, image_column=plan.args.image_column
+    )
+    if crops.held_out is None and len(plan.learning_rates) > 1:
+        raise InputError(f"{crops.name}: --learning-rates are chosen on validation; there is none")
+    for cell in fresh:
+        task, _, geometry = open_start(cell.what(plan), crops.train, cell.seed)
+        test_crops(plan, task, geometry, plan.args.fit, opened)
+    return opened
+
+
+def run_cell(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """Finetune a cell, unless that is done, and return its record."""
+    folder = cell.folder(plan)
+    if not cell.finished(plan):
+        say(
+            f"{cell.contender}: {cell.fraction:.4g} of the labels, "
+            f"learning rate {cell.learning_rate:g}, seed {cell.seed}"
+        )
+    args = dataclasses.replace(
+        plan.args, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=str(folder)
+    )
+    opened = open_finetuner(cell.what(plan), args)
+    if not isinstance(opened, Path):
+        opened.train()
+    return read_json(folder / DONE_FILE)
+
+
+def choose_learning_rates(plan: Plan) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Return the learning rate that does best on validation for each contender, and all trials."""
+    trials = []
+    chosen = {}
+    for contender in plan.contenders:
+        if len(plan.learning_rates) == 1:
+            chosen[contender] = plan.learning_rates[0]
+            continue
+        values = {}
+        for rate in plan.learning_rates:
+            record = run_cell(plan, Cell(contender, plan.select_at, rate, plan.seeds[0]))
+            metric = record["downstream"]["primary_metric"]
+            value = record["results"].get(f"eval_{metric}")
+            if value is None:
+                raise InputError(
+                    f"--learning-rates: chosen by {short_name(metric)} on validation, "
+                    "which cannot be computed there"
+                )
+            values[rate] = value
+            trials.append({"contender": contender, "learning_rate": rate, "validation": value})
+        chosen[contender] = max(values, key=lambda rate: values[rate])
+    return chosen, trials
+
+
+def at_the_edge(chosen: dict[str, float], grid: list[float]) -> list[str]:
+    """Return the contenders that did best at an end of the grid, and might beyond it."""
+    ends = (min(grid), max(grid)) if len(grid) > 1 else ()
+    return [contender for contender, rate in chosen.items() if rate in ends]
+
+
+def test_crops(
+    plan: Plan, task: DownstreamTask, geometry: Geometry, fit: str, opened: dict[str, Labelled]
+) -> Labelled:
+    """Return the test split for a geometry, from ``opened`` if it is there."""
+    key = str(geometry)
+    if key not in opened:
+        split, name = plan.test()
+        args = dataclasses.replace(plan.args, fit=fit)
+        opened[key] = open_labelled(split, task, geometry.canvas, args, name=name, which="all")
+    return opened[key]
+
+
+def test_cell(
+    plan: Plan, cell: Cell, opened: dict[str, Labelled]
+) -> tuple[DownstreamTask, dict[str, Tensor]]:
+    """Return the task and the cell's predictions on the test split, made once and kept."""
+    folder = cell.folder(plan)
+    file = folder / PREDICTIONS
+    model = FinetunedModel.from_pretrained(folder)
+    if not file.exists():
+        model.to(device())
+        crops = test_crops(plan, model.task, model.geometry, model.fit, opened)
+        predictions, targets = predict(model, crops, model.task, model.geometry)
+        kept = model.task.scored(targets)
+        tensors = {"predictions": predictions[kept], "targets": targets[kept]}
+        draft = file.with_name(f".{file.name}.tmp")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, draft)
+        draft.replace(file)
+    return model.task, load_file(file)
+
+
+def compare(plan: Plan) -> dict[str, Any]:
+    """Finetune every cell that is missing, test each once, and return the results.
+
+    Returns:
+        JSON values: ``rows`` (contender, fraction, labels, figures of each seed, mean, deviation,
+        difference to random weights with its interval, share of the gap, hardware),
+        ``learning_rates``, ``at_the_edge`` (contenders for which the grid may be too narrow),
+        ``trials`` and ``primary_metric``.
+    """
+    opened = open_ahead(plan)
+    chosen, trials = choose_learning_rates(plan)
+    rows: list[dict[str, Any]] = []
+    metric = ""
+    for fraction in sorted(plan.fractions):
+        tested: dict[str, list[Tested]] = {}
+        found: dict[str, dict[str, Any]] = {}
+        for contender in plan.contenders:
+            cells = [Cell(contender, fraction, chosen[contender], seed) for seed in plan.seeds]
+            records = [run_cell(plan, cell) for cell in cells]
+            metric = records[0]["downstream"]["primary_metric"]
+            tested[contender] = [
+                Tested(*test_cell(plan, cell, opened), cell.seed) for cell in cells
+            ]
+            row = row_of(contender, fraction, records, tested[contender], metric)
+            found[contender] = {**row, "learning_rate": chosen[contender]}
+        compare_with_random(found, tested, metric, plan.reference, plan.samples)
+        rows += found.values()
+    return {
+        "primary_metric": metric,
+        "rows": rows,
+        "learning_rates": chosen,
+        "trials": trials,
+        "at_the_edge": at_the_edge(chosen, plan.learning_rates),
+        "selected_at": plan.select_at,
+        "reference": plan.reference,
+    }

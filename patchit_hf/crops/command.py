@@ -1,0 +1,122 @@
+"""Cut boxes of persons into a data set of crops: ``python -m patchit_hf.crops``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchit_hf.common import cli
+from patchit_hf.common.console import guarded, say
+from patchit_hf.crops.arguments import CropsArguments
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.make import make_crops
+
+if TYPE_CHECKING:
+    from patchit_hf.crops.detections import Detections
+
+DESCRIPTION = """\
+Cut boxes of persons out of pictures, into a data set of crops.
+
+  python -m patchit_hf.crops --detections BOXES --images FOLDER --output OUT
+  python -m patchit_hf.crops --detections BOXES --images FOLDER --push-to-hub org/name
+  python -m patchit_hf.crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
+  python -m patchit_hf.pretrain --dataset OUT
+
+BOXES: COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV or
+Parquet, or PARSE-27k's data base. A run that was stopped is continued by the same command."""
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Cut as the words say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    what, options = cli.parse(
+        DESCRIPTION, argv, CropsArguments, CropOptions, prog="patchit_hf.crops"
+    )
+    if what.push_to_hub:
+        from patchit_hf.crops.hub import check_push, push_crops
+
+        check_push(what.push_to_hub, private=what.hub_private)
+    folder = what.output or f"crops/{what.push_to_hub.split('/')[-1]}"
+    found = _find(what, options, folder)
+    boxes = what.detections or what.detector
+    say(f"{boxes}: {len(found):,} boxes in {len(found.images):,} pictures ({found.kind})")
+    report = make_crops(
+        found,
+        what.images,
+        folder,
+        options,
+        workers=(os.cpu_count() or 1) if what.workers < 0 else what.workers,
+        on_bad_image=what.on_bad_image,
+        name=Path(boxes).name if Path(boxes).exists() else boxes,
+        license=what.license,
+        title=what.title,
+        pictures_from=what.pictures_from,
+    )
+    _tell(folder, report, what.on_bad_image)
+    if what.push_to_hub:
+        say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
+    return 0
+
+
+def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:
+    """Read the boxes, or have them found."""
+    if what.detections:
+        from patchit_hf.crops.detections import read_detections
+
+        return read_detections(
+            what.detections,
+            what.format,
+            image_list=what.image_list,
+            columns=what.columns,
+            box_format=what.box_format,
+        )
+    from patchit_hf.crops.cutting.find import detect
+
+    return detect(
+        str(what.images),
+        folder,
+        str(what.detector),
+        options,
+        label=what.detector_label,
+        score=what.detector_score,
+        batch=what.detector_batch,
+        skip_bad=what.on_bad_image != "raise",
+    )
+
+
+def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
+    boxes = report["boxes"]
+    say(f"{folder}: {boxes['kept']:,} crops of {boxes['in_all']:,} boxes")
+    for reason, count in boxes["reasons"].items():
+        say(f"  dropped, {reason}: {count:,}")
+    if report["pictures"]["bad"]:
+        bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
+        if on_bad_image == "replace":
+            lost = boxes["reasons"].get("bad picture", 0)
+            found = boxes.get("stand_ins", 0)  # 0, too, where it was finished by an older version
+            more = f"; {found:,} of {lost:,} boxes replaced"
+            if not found:
+                more += ": none that --keep-every or --every left out could stand in"
+        say(f"  bad pictures: {bad}{more}")
+    for split, side in report["splits"].items():
+        say(f"  {split}: {side['crops']:,} crops of {side['sources']:,} sources")
+    if len(report["splits"]) < 2:
+        say(f"  nothing could be held out by {report['source_is']}; --source says what else may")
+    say(f"look at {folder}/contact_sheet.png, then: patchit_hf.pretrain --dataset {folder}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command goes on where it stopped")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

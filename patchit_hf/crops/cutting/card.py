@@ -1,0 +1,110 @@
+"""The report of a data set of crops, and its card: the same figures in JSON and in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pyarrow.parquet  # type: ignore[import-untyped]
+import yaml
+
+from patchit_hf.crops.cutting.select import REASONS
+from patchit_hf.crops.cutting.shards import Shards
+
+SIZES = (
+    (10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"),
+)  # fmt: skip
+OUTSIDE = {
+    "shift": "moved inwards, and shrunk where it was larger than the frame",
+    "shrink": "shrunk about its centre",
+    "drop": "dropped",
+}
+SUBJECTS = {
+    "source": "video, sequence or camera", "folder": "folder of pictures", "image": "picture"
+}  # fmt: skip
+
+
+def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, Any]:
+    """Return what became of every box and picture.
+
+    Args:
+        shards: the gathered data set.
+        counts: number of crops by split.
+        name: of the file of boxes, without its folder.
+    """
+    plan, parts = shards.plan, shards.parts
+    dropped: Counter[str] = sum((part.dropped for part in parts), Counter())
+    notes: Counter[str] = sum((part.notes for part in parts), Counter())
+    kept = sum(counts.values())
+    sources: dict[str, set[str]] = {split: set() for split in counts}
+    for file in shards.gathered:
+        column = pyarrow.parquet.read_table(file, columns=["source"])["source"]
+        sources[file.name.rsplit("-", 3)[0]].update(column.unique().to_pylist())
+    return {
+        "detections": name,
+        "format": plan.found.kind,
+        "boxes": {
+            "in_all": len(plan.found),
+            "kept": kept,
+            "dropped": sum(dropped.values()),
+            "stand_ins": sum(len(part.stand_ins) for part in parts),
+            "reasons": {reason: dropped[reason] for reason in REASONS if dropped[reason]},
+        },
+        "splits": {
+            split: {"crops": counts[split], "sources": len(sources[split])} for split in counts
+        },
+        "source_is": plan.by,
+        "pictures": {
+            "in_all": len(plan.files),
+            "decoded": sum(part.pictures for part in parts),
+            "bad": sum(part.bad for part in parts),
+            "notes": dict(sorted(notes.items())),
+        },
+    }
+
+
+def render_card(shards: Shards, report: dict[str, Any], about: dict[str, str]) -> str:
+    """Return the data set's card.
+
+    Args:
+        shards: the data set.
+        report: what ``make_report`` returned.
+        about: ``title``, ``license``, and ``of``, what the user says of the pictures' origin.
+    """
+    kept = report["boxes"]["kept"]
+    head = {
+        "license": about["license"],
+        "pretty_name": about["title"],
+        "size_categories": [next((w for limit, w in SIZES if kept < limit), "n>1T")],
+        "task_categories": ["image-feature-extraction"],
+        "tags": ["person-crops", "pedestrians", "self-supervised", "patchit"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": split, "path": f"data/{split}-*"} for split in report["splits"]
+                ],
+            }
+        ],
+    }
+    template = files("patchit_hf.crops.cutting").joinpath("card.md.jinja").read_text("utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    return (
+        environment.from_string(template).render(
+            **report,
+            about=about,
+            options=shards.options,
+            size=shards.options.size,
+            columns=list(shards.features),
+            outside=OUTSIDE[shards.options.outside],
+            subject=SUBJECTS[report["source_is"]],
+            words=REASONS,
+            metadata=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
+        )
+        + "\n"
+    )

@@ -1,0 +1,144 @@
+"""Boxes by a detector, found once: they are kept beside the crops, for a run that goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.cutting.plan import open_images
+from patchit_hf.crops.cutting.shards import FOUND
+from patchit_hf.crops.cutting.videos import VideoFolder
+from patchit_hf.crops.detections.table import Builder, Detections
+from patchit_hf.crops.detector import Frame, find_people, open_detector
+from patchit_hf.data.pictures import BadPictureError, Picture, PictureFolder
+
+VERSION = 1
+
+
+def detect(
+    images: str | Path,
+    output: str | Path,
+    detector: str,
+    options: CropOptions,
+    *,
+    label: str | None = None,
+    score: float = 0.5,
+    batch: int = 8,
+    skip_bad: bool = False,
+) -> Detections:
+    """Find persons in pictures or videos, or read what was found before.
+
+    Args:
+        images: folder of the pictures or videos, or a video.
+        output: folder of the data set.
+        detector: see ``patchit_hf.crops.detector.open_detector``.
+        options: how a box becomes a crop.
+        label: the class that is a person; found by its name if left out.
+        score: smallest score of a box.
+        batch: pictures that go through the detector at a time.
+        skip_bad: go on after a bad picture.
+
+    Raises:
+        InputError: for a detector that cannot be opened, a bad picture that is not to be skipped,
+            or if nobody is found.
+    """
+    if options.exif != "shown":
+        raise InputError("--exif stored: a detector sees pictures as they are shown")
+    folder = open_images(images, options, "detector")
+    file = Path(output).expanduser() / FOUND
+    about = [VERSION, detector, label, score, options.every, options.max_pixels, folder.files]
+    key = hashlib.blake2b(json.dumps(about).encode(), digest_size=16).hexdigest()
+    known = _read(file, key)
+    if known is not None:
+        return known
+    total = len(folder.files) if isinstance(folder, PictureFolder) else None
+    found, bad = find_people(
+        _frames(folder, options, skip_bad=skip_bad), open_detector(detector, label), batch=batch,
+        score=score, total=total,
+    )  # fmt: skip
+    if not len(found):
+        raise InputError(
+            f"--detector {detector!r}: found nobody in the pictures of {str(images)!r} with "
+            f"a score of {score:g} or more; see --detector-score"
+        )
+    _write(file, key, found, bad)
+    return replace(found, bad=bad)
+
+
+def _frames(
+    folder: PictureFolder | VideoFolder, options: CropOptions, *, skip_bad: bool
+) -> Iterator[Frame]:
+    for name, picture in _pictures(folder, options):
+        if isinstance(picture, Picture):
+            yield name, picture.pixels
+        elif skip_bad:
+            yield name, picture
+        else:
+            raise InputError(f"picture {name}: {picture} (--on-bad-image skip goes on without it)")
+
+
+def _pictures(
+    folder: PictureFolder | VideoFolder, options: CropOptions
+) -> Iterator[tuple[str, Picture | str]]:
+    if isinstance(folder, VideoFolder):
+        yield from folder.frames(options.every)
+        return
+    for name in folder.files:
+        try:
+            yield name, folder.picture(name, options.max_pixels)
+        except BadPictureError as error:
+            yield name, str(error)
+
+
+def _write(file: Path, key: str, found: Detections, bad: dict[str, str]) -> None:
+    columns = {
+        "image": [found.images[i] for i in found.image.tolist()],
+        "box": found.boxes.tolist(),
+        "score": found.score.tolist(),
+        "row": found.row.tolist(),
+        "file": [found.files[i] for i in found.file.tolist()],
+        "size": [found.sizes[i].tolist() for i in found.image.tolist()],
+    }
+    about = {"key": key, "bad": json.dumps(bad), "images": json.dumps(found.images)}
+    table = pyarrow.table(columns).replace_schema_metadata(about)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        pyarrow.parquet.write_table(table, draft)
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(file: Path, key: str) -> Detections | None:
+    """Return what was found before; None if it was something else, or is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError):
+        return None
+    about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    if about.get("key") != key:
+        return None
+    builder = Builder("detector")
+    sizes = dict(zip(table["image"].to_pylist(), table["size"].to_pylist(), strict=True))
+    for name in json.loads(about["images"]):
+        width, height = sizes.get(name, (0, 0))
+        builder.picture(name, (width, height))
+    for row in table.to_pylist():
+        x0, y0, x1, y1 = row["box"]
+        builder.box(
+            builder.picture(row["image"]), (x0, y0, x1, y1), file=row["file"], row=row["row"],
+            score=row["score"], label="person",
+        )  # fmt: skip
+    return replace(builder.done(), bad=json.loads(about["bad"]))

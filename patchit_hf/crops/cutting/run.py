@@ -1,0 +1,114 @@
+"""Cut all that a plan says, in as many processes as wanted, in the plan's order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+
+from tqdm.auto import tqdm
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.crops.cutting.cut import Cut, Job, cut
+from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.cutting.plan import Plan
+from patchit_hf.crops.cutting.shards import Shards
+from patchit_hf.crops.cutting.stand_ins import GO_ON, StandIns
+from patchit_hf.crops.cutting.videos import VideoFolder
+
+CHUNK = 8  # pictures that a process takes at once
+
+
+def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, on_bad: str) -> None:
+    """Cut what is not cut yet.
+
+    Args:
+        shards: where crops go.
+        plan: what is cut.
+        options: how.
+        workers: number of processes; 0 for this one alone.
+        on_bad: ``raise``, ``skip`` or ``replace`` a bad picture's boxes.
+
+    Raises:
+        InputError: for a bad picture that is not to be skipped, or a process that was killed.
+    """
+    stand_ins = StandIns(plan, options) if on_bad == "replace" else None
+    bar = tqdm(
+        total=len(plan),
+        initial=shards.done,
+        desc="cutting",
+        unit=" pictures",
+        mininterval=0.5 if sys.stderr.isatty() else 20,
+    )
+    crops = sum(part.crops for part in shards.parts)
+    place = shards.done
+    jobs = plan.jobs(place, options.max_pixels)
+    chunk = 1 if isinstance(plan.folder, VideoFolder) else CHUNK  # whose pictures are with the job
+    with bar:
+        for job, result in _in_order(jobs, options, workers, chunk):
+            if result.bad and on_bad == "raise":
+                where = f"{plan.found.where(int(job.box[0]))}: " if len(job.box) else ""
+                raise InputError(
+                    f"{where}picture {job.name}: {result.bad} (--on-bad-image {GO_ON})"
+                )
+            if result.bad and stand_ins is not None:
+                stand_ins.replace(job, result)
+            crops += len(result.crops)
+            shards.add(place, job, result)
+            place += 1
+            bar.set_postfix_str(f"{crops:,} crops", refresh=False)
+            bar.update()
+        shards.flush()
+    if isinstance(plan.folder, VideoFolder):
+        plan.folder.close()
+
+
+def _in_order(
+    jobs: Iterator[Job], options: CropOptions, workers: int, size: int
+) -> Iterator[tuple[Job, Cut]]:
+    """Yield each job and what came of it; only so many are under way at a time."""
+    if workers < 1:
+        yield from ((job, cut(job, options)) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_prepare)
+    waiting: deque[tuple[list[Job], Future[list[Cut]]]] = deque()
+    try:
+        while True:
+            while len(waiting) < 3 * workers and (chunk := list(islice(jobs, size))):
+                waiting.append((chunk, pool.submit(_cut_chunk, chunk, options)))
+            if not waiting:
+                break
+            chunk, future = waiting.popleft()
+            yield from zip(chunk, future.result(), strict=True)
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that cuts was killed, perhaps for want of memory; the same command goes on, "
+            "with fewer --workers or a smaller --max-pixels"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cut_chunk(jobs: list[Job], options: CropOptions) -> list[Cut]:
+    return [cut(job, options) for job in jobs]
+
+
+def _prepare() -> None:
+    """Leave interrupts to the first process, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,143 @@
+"""Which boxes of a picture are cut, and why the others are not: pure functions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchit_hf.crops.boxes import (
+    Boxes,
+    clip,
+    covered,
+    fit_windows,
+    sizes,
+    touches,
+    visible,
+    windows,
+)
+from patchit_hf.crops.cutting.options import CropOptions
+
+KEPT = ""
+REASONS = {
+    "not finite": "a coordinate is NaN or infinite",
+    "no area": "width or height is zero or negative",
+    "class": "no person by its class",
+    "score": "score below --min-score",
+    "other frame": "its frame is none of every k-th (--every)",
+    "thinned": "another box of its track stands for it (--keep-every)",
+    "bad picture": "its picture cannot be used",
+    "outside": "it lies outside the frame",
+    "mostly outside": "less of it is inside the frame than --min-visible",
+    "too low": "its height is below --min-height",
+    "too high": "its height is above --max-height",
+    "too narrow": "its width by its height is below --min-aspect",
+    "too wide": "its width by its height is above --max-aspect",
+    "duplicate": "the same box stands there already",
+    "covered": "another person's box covers more of it than --max-overlap",
+    "cut": "it reaches the frame's edge (--no-keep-cut)",
+    "leaves the frame": "its crop would leave the frame by more than --outside can mend",
+    "transparent": "a part of its crop is transparent",
+    "blurred": "its sharpness is below --min-sharpness",
+}
+LEFT_OUT = ("thinned", "other frame")  # nothing is wrong with these
+Words = NDArray[np.object_]
+
+
+def before_decoding(
+    boxes: Boxes, person: NDArray[np.bool_], score: NDArray[np.float64], options: CropOptions
+) -> Words:
+    """Return why boxes ``[N]`` are dropped, as far as it takes no picture; empty where kept."""
+    reasons = np.full(len(boxes), KEPT, dtype=object)
+    finite = np.isfinite(boxes).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        empty = finite & (sizes(boxes) <= 0).any(axis=1)
+        low = score < options.min_score  # False for NaN, which stands for no score
+    for name, mask in (
+        ("not finite", ~finite),
+        ("no area", empty),
+        ("class", ~person),
+        ("score", low),
+    ):
+        reasons[mask & (reasons == KEPT)] = name
+    return reasons
+
+
+def thin(reasons: Words, track: NDArray[np.int64], every: int) -> Words:
+    """Mark all but every k-th kept box of each track, in the order of the boxes."""
+    reasons = reasons.copy()
+    rows = np.flatnonzero((reasons == KEPT) & (track >= 0))
+    order = rows[np.argsort(track[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(track[order], prepend=-1))
+    count = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    reasons[order[count % every != 0]] = "thinned"
+    return reasons
+
+
+def in_picture(
+    boxes: Boxes, reasons: Words, size: tuple[int, int], options: CropOptions
+) -> tuple[Words, Boxes]:
+    """Decide on the boxes of one picture.
+
+    Args:
+        boxes: xyxy in pixels ``[N, 4]``.
+        reasons: what ``before_decoding`` and ``thin`` say ``[N]``.
+        size: width and height of the picture.
+        options: the limits.
+
+    Returns:
+        Why boxes are dropped ``[N]``, and the windows ``[N, 4]``, valid where the box is kept.
+    """
+    reasons = reasons.copy()
+    rows = np.flatnonzero((reasons == KEPT) | (reasons == "thinned"))
+    people = boxes[rows]
+    width, height = sizes(people).T
+    aspect = width / height
+    inside = visible(people, size)
+    shown = clip(people, size)
+    cuts, kept = fit_windows(windows(people, options.size, options.context), size, options.outside)
+    tests = {
+        "outside": inside <= 0,
+        "mostly outside": inside < options.min_visible,
+        "too low": height < options.min_height,
+        "too high": height > options.max_height,
+        "too narrow": aspect < options.min_aspect,
+        "too wide": aspect > options.max_aspect,
+        "duplicate": _repeated(people),
+        "covered": _covered(shown, inside > 0, options.max_overlap),
+        "cut": touches(people, size) & (not options.keep_cut),
+        "leaves the frame": ~kept,
+    }
+    found = reasons[rows]
+    for name, mask in tests.items():
+        found[mask & (found == KEPT)] = name
+    reasons[rows] = found
+    fitted = np.zeros_like(boxes)
+    fitted[rows] = cuts
+    return reasons, fitted
+
+
+def sharpness(pixels: NDArray[np.uint8]) -> float:
+    """Return the variance of the Laplacian of a crop's grey values, uint8 ``[H, W, 3]``.
+
+    Source: Pech-Pacheco et al., ICPR 2000 (LAPV), with the four-neighbour kernel.
+    """
+    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    middle = grey[1:-1, 1:-1]
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle
+    return float(laplacian.var())
+
+
+def _repeated(boxes: Boxes) -> NDArray[np.bool_]:
+    """Return which boxes stand before already, to a hundredth of a pixel."""
+    again = np.ones(len(boxes), dtype=np.bool_)
+    if len(boxes):
+        again[np.unique(boxes.round(2), axis=0, return_index=True)[1]] = False
+    return again
+
+
+def _covered(boxes: Boxes, there: NDArray[np.bool_], limit: float) -> NDArray[np.bool_]:
+    result = np.zeros(len(boxes), dtype=np.bool_)
+    if limit < 1:
+        rows = np.flatnonzero(there & ~_repeated(boxes))
+        result[rows] = covered(boxes[rows]) > limit
+    return result

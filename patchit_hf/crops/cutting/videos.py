@@ -1,0 +1,281 @@
+"""Frames of videos, read with PyAV: in order, each decoded once at most, one in memory."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.crops.detections.table import VIDEOS
+from patchit_hf.data.pictures import BadPictureError, Picture
+
+ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6}  # of degrees against the clock
+
+
+class VideoFolder:
+    """The videos below a folder, or a single one, whose frames are pictures: ``cam.mp4#17``.
+
+    Args:
+        root: a video or a folder.
+        first: the number that boxes give the first frame.
+
+    Raises:
+        InputError: if PyAV is not installed.
+    """
+
+    def __init__(self, root: str | Path, first: int = 0) -> None:
+        path = Path(root).expanduser()
+        self.root = path if path.is_dir() else path.parent
+        self.files = video_files(path)
+        self.first = first
+        self._reader: FrameReader | None = None
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+        try:
+            import av  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"--images {str(root)!r}: videos need PyAV; pip install 'patchit_hf[video]'"
+            ) from error
+
+    def locate(self, names: list[str]) -> list[str | None]:
+        """Return each frame as ``video#number``; None where no video, or several, may be meant.
+
+        ``cam.mp4#17`` is frame 17, and so is ``cam/img1/000017.jpg``, ``cam_17`` or, where there is
+        one video alone, ``17``.
+        """
+        return [self._find(name) for name in names]
+
+    def number(self, file: str) -> int:
+        """Return the place of a frame in its video, from 0."""
+        return int(file.rpartition("#")[2]) - self.first
+
+    def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
+        """Return width and height of a video by its head; None if it cannot be read."""
+        video = file.rpartition("#")[0]
+        if video not in self._sizes:
+            try:
+                with FrameReader(self.root / video) as reader:
+                    self._sizes[video] = reader.size
+            except BadPictureError:
+                self._sizes[video] = None
+        return self._sizes[video]
+
+    def picture(self, file: str, max_pixels: int) -> Picture:
+        """Return a frame; asked for in order, each is decoded once.
+
+        Raises:
+            BadPictureError: if the video or the frame cannot be read.
+        """
+        path = self.root / file.rpartition("#")[0]
+        if self._reader is None or self._reader.path != path:
+            self.close()
+            self._reader = FrameReader(path)
+        width, height = self._reader.size
+        if width * height > max_pixels:
+            raise BadPictureError(f"{width}x{height} pixels, more than --max-pixels {max_pixels}")
+        return self._reader.picture(self.number(file))
+
+    def close(self) -> None:
+        """Close the video that is open."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def frames(self, every: int = 1) -> Iterator[tuple[str, Picture | str]]:
+        """Yield every k-th frame of all videos as ``video#number``, or why it cannot be read."""
+        for video in self.files:
+            try:
+                with FrameReader(self.root / video) as reader:
+                    for number in range(0, reader.count, every):
+                        yield f"{video}#{number + self.first}", reader.picture(number)
+            except BadPictureError as error:
+                yield f"{video}#{self.first}", str(error)
+
+    def _find(self, name: str) -> str | None:
+        where, mark, number = PurePosixPath(name).as_posix().rpartition("#")
+        if not mark or not number.isdecimal():
+            path = PurePosixPath(name)
+            known = path.suffix.lower() in Image.registered_extensions()
+            stem = path.stem if known else path.name
+            match = re.search(r"\d+$", stem)
+            if not match:
+                return None
+            number, where = (
+                match[0],
+                (path.parent / stem[: match.start()].rstrip("_-. ")).as_posix(),
+            )
+        video = self._video(where.removeprefix("./"))
+        if video is None or int(number) < self.first:
+            return None
+        return f"{video}#{int(number)}"
+
+    def _video(self, where: str) -> str | None:
+        """Return the video that some words in front of a frame's number mean."""
+        if where in self.files:
+            return where
+        if PurePosixPath(where).suffix.lower() in VIDEOS:
+            found = [f for f in self.files if PurePosixPath(f).name == PurePosixPath(where).name]
+        else:
+            parts = set(PurePosixPath(where).parts)
+            found = [f for f in self.files if PurePosixPath(f).with_suffix("").as_posix() == where]
+            found = found or [f for f in self.files if PurePosixPath(f).stem in parts]
+            found = found or self.files
+        return found[0] if len(found) == 1 else None
+
+
+class FrameReader:
+    """One video.
+
+    Which frames there are, and from which on it can be decoded, is read from its packets first;
+    between two frames that are far from each other, nothing is decoded that need not be.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        count: number of frames.
+        decoded: number of frames decoded so far.
+
+    Raises:
+        BadPictureError: if it is no video, or holds no frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import av
+
+        self.path, self.decoded = path, 0
+        self._errors = (av.FFmpegError, EOFError, OSError, ValueError)
+        self._container: Any = None
+        self._jumps = self._jumped = False
+        self._open()
+        self.size = (getattr(self._stream, "width", 0), getattr(self._stream, "height", 0))
+        if not all(self.size):
+            self.close()
+            raise BadPictureError("a video of a kind that cannot be decoded")
+        self._times, self._keys = self._index()
+        self.count = len(self._times)
+        if not self.count:
+            self.close()
+            raise BadPictureError("no frame in the video")
+        container: Any = self._container
+        self._jumps = not container.format.name.startswith("mpeg")  # which have no index
+        self._open()
+
+    def picture(self, number: int) -> Picture:
+        """Return a frame by its place; later ones than the last are found without decoding twice.
+
+        Raises:
+            BadPictureError: if there is no such frame, or it is damaged.
+        """
+        if number >= self.count:
+            stated = self._stream.frames
+            whole = f" of the {stated} it should have: it is cut off" * (stated > self.count)
+            raise BadPictureError(f"frame {number}: the video has {self.count} frames{whole}")
+        try:
+            frame = self._frame(self._times[number])
+        except self._errors as error:
+            raise BadPictureError(f"frame {number}: damaged: {_words(error)}") from error
+        if frame is None:
+            raise BadPictureError(f"frame {number}: damaged: it cannot be decoded")
+        pixels = frame.to_ndarray(format="rgb24")
+        turn = int(getattr(frame, "rotation", 0) or 0)
+        orientation = ORIENTATIONS.get(turn, 1)
+        shown = np.ascontiguousarray(np.rot90(pixels, turn // 90)) if orientation != 1 else pixels
+        notes = ("turned as the video says",) if orientation != 1 else ()
+        stored = (pixels.shape[1], pixels.shape[0])
+        return Picture(Image.fromarray(shown), None, stored, orientation, notes)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._container is not None:
+            self._container.close()
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        """Open the file, at its beginning."""
+        import av
+
+        self.close()
+        try:
+            self._container = av.open(str(self.path), metadata_errors="replace")
+        except self._errors as error:
+            raise BadPictureError(f"no video that can be read: {_words(error)}") from error
+        if not self._container.streams.video:
+            self.close()
+            raise BadPictureError("no video in the file")
+        self._stream: Any = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._frames: Any = self._container.decode(self._stream)
+        self._position: int | None = None
+        self._ahead: Any = None
+
+    def _index(self) -> tuple[array[int], array[int]]:
+        """Return the times of all frames and of those that decoding can begin at, in order."""
+        times, keys = array("q"), array("q")
+        try:
+            for packet in self._container.demux(self._stream):
+                time = packet.dts if packet.pts is None else packet.pts
+                if time is None or packet.is_discard:
+                    continue
+                times.append(time)
+                if packet.is_keyframe:
+                    keys.append(time)
+        except self._errors:  # what comes behind the damage is not there
+            pass
+        return array("q", sorted(times)), array("q", sorted(keys))
+
+    def _frame(self, time: int) -> Any:
+        """Decode up to a time; None where the video does not have the frame after all."""
+        self._go_to(time)
+        while self._ahead is None or self._ahead.pts < time:
+            frame = next(self._frames, None)
+            if frame is None:
+                return None
+            self.decoded += 1
+            if frame.pts is None:
+                frame.pts = frame.dts
+            self._position, self._ahead = frame.pts, frame
+            if self._jumps and self._jumped and frame.pts > time:  # the jump has led too far
+                self._jumps = False
+                self._open()
+            self._jumped = False
+        return self._ahead if self._ahead.pts == time else None
+
+    def _go_to(self, time: int) -> None:
+        """Jump to where decoding up to a time may begin, if that lies behind what is decoded."""
+        self._jumped = False
+        if self._position is not None and self._position > time:
+            self._open()
+        place = bisect_right(self._keys, time) - 1
+        behind = self._position is None or self._keys[max(place, 0)] > self._position
+        if self._jumps and place > 0 and behind:
+            self._container.seek(self._keys[place], stream=self._stream)
+            self._frames, self._ahead = self._container.decode(self._stream), None
+            self._jumped = True
+
+
+def video_files(path: Path) -> list[str]:
+    """Return the videos at or below a path, relative to the folder, in order."""
+    if path.is_file():
+        return [path.name] if path.suffix.lower() in VIDEOS else []
+    return sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.suffix.lower() in VIDEOS and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__

@@ -1,0 +1,7 @@
+"""Boxes of persons, from the formats that detectors and annotators write, in one form."""
+
+from patchit_hf.crops.detections.detect import FORMATS, read_detections
+from patchit_hf.crops.detections.objects import from_supervision
+from patchit_hf.crops.detections.table import Detections
+
+__all__ = ["FORMATS", "Detections", "from_supervision", "read_detections"]

@@ -1,0 +1,82 @@
+"""MOTChallenge ``det.txt`` and ``gt.txt``: a frame's number, a track and a box a line."""
+
+from __future__ import annotations
+
+import configparser
+import math
+from pathlib import Path
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.crops.detections.table import Builder, Detections, number
+
+CLASSES = {
+    1: "pedestrian", 2: "person on vehicle", 3: "car", 4: "bicycle", 5: "motorbike",
+    6: "other vehicle", 7: "static person", 8: "distractor", 9: "occluder",
+    10: "occluder on the ground", 11: "occluder full", 12: "reflection",
+}  # fmt: skip
+
+
+def read_mot(path: Path) -> Detections:
+    """Read a file, or the ground truth (else the detections) of every sequence below a folder.
+
+    ``frame, track, left, top, width, height, confidence[, class, visibility | , x, y, z]``; the
+    first pixel is 1 (MOT16, Milan et al., arXiv 1603.00831). A line of ground truth with a 0 in
+    place of the confidence is to be ignored and labelled ``ignored``. Each sequence is a source.
+
+    Raises:
+        InputError: for a line of another form.
+    """
+    builder = Builder("mot")
+    if path.is_file():
+        in_place = path.parent.name in ("gt", "det")
+        sequence = path.parent.parent if in_place else path.parent
+        name = sequence.name if in_place else path.stem
+        _read(builder, path, path.name, name, _picture_name(sequence, ""))
+        return builder.done()
+    for sequence in sorted({file.parent.parent for file in mot_files(path)}):
+        prefix = sequence.relative_to(path).as_posix()
+        file = next(f for f in (sequence / "gt/gt.txt", sequence / "det/det.txt") if f.is_file())
+        pictures = _picture_name(sequence, "" if prefix == "." else f"{prefix}/")
+        name = sequence.name if prefix == "." else prefix
+        _read(builder, file, file.relative_to(path).as_posix(), name, pictures)
+    return builder.done()
+
+
+def mot_files(folder: Path) -> list[Path]:
+    """Return the files of all sequences below a folder."""
+    return [*folder.glob("**/gt/gt.txt"), *folder.glob("**/det/det.txt")]
+
+
+def _read(builder: Builder, file: Path, name: str, sequence: str, picture: str) -> None:
+    for row, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{name}, row {row}"
+        values = [number(word, where, "value") for word in line.split(",") if word.strip()]
+        if len(values) < 6:
+            raise InputError(
+                f"{where}: {len(values)} values; must be frame, track, left, top, width, height"
+            )
+        x, y, width, height = values[2] - 1, values[3] - 1, values[4], values[5]
+        flag = values[6] if len(values) > 6 else math.nan
+        truth = len(values) in (8, 9)
+        label = CLASSES.get(int(values[7]), "other") if truth and values[7] >= 0 else None
+        builder.box(
+            builder.picture(picture.format(frame=int(values[0])), source=sequence),
+            (x, y, x + width, y + height),
+            file=name,
+            row=row,
+            score=math.nan if truth else flag,
+            label="ignored" if truth and flag == 0 else label,
+            track=None if values[1] < 0 else f"{sequence}/{int(values[1])}",
+        )
+
+
+def _picture_name(sequence: Path, prefix: str) -> str:
+    """Return the pattern of the frames' names: by ``seqinfo.ini``, else six digits."""
+    info = configparser.ConfigParser()
+    if not info.read(sequence / "seqinfo.ini"):
+        return (f"{prefix}img1/" if prefix else "") + "{frame:06d}"
+    folder = info.get("Sequence", "imDir", fallback="img1")
+    end = info.get("Sequence", "imExt", fallback=".jpg")
+    return (f"{prefix}{folder}/" if prefix else "") + "{frame:06d}" + end

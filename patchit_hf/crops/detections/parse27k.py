@@ -1,0 +1,45 @@
+"""PARSE-27k's ``annotations.sqlite3`` (Sudowe, Spitzer and Leibe, 2015)."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.crops.detections.table import Builder, Detections, four
+from patchit_hf.data.parse27k import SPLITS
+
+QUERY = """
+SELECT Pedestrian.pedestrianID, Sequence.sequenceID, Sequence.directory, Image.filename,
+       Pedestrian.box_min_x, Pedestrian.box_min_y, Pedestrian.box_max_x, Pedestrian.box_max_y
+FROM Pedestrian JOIN Image USING (imageID) JOIN Sequence USING (sequenceID)
+ORDER BY Pedestrian.pedestrianID
+"""
+
+
+def read_parse27k(path: Path) -> Detections:
+    """Read the boxes; the data set's own splits, which go by sequence, are kept.
+
+    Pictures are named ``sequences/<directory>/<filename>``; the row is the pedestrian's number.
+
+    Raises:
+        InputError: if the file is no such data base.
+    """
+    builder = Builder("parse27k")
+    try:
+        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            rows = base.execute(QUERY).fetchall()
+        finally:
+            base.close()
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: is not PARSE-27k's data base: {error}") from error
+    for person, sequence, directory, filename, *box in rows:
+        image = builder.picture(
+            f"sequences/{directory}/{filename}",
+            source=str(directory),
+            split=SPLITS.get(sequence, "train"),
+        )
+        where = f"{path.name}, pedestrian {person}"
+        builder.box(image, four(box, where), file=path.name, row=person, label="person")
+    return builder.done()

@@ -1,0 +1,216 @@
+"""The one form that all readers bring their boxes to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.crops.boxes import Boxes, to_pixels
+
+NONE = -1  # code of a missing label or track
+VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+    ".wmv", ".flv", ".ogv", ".3gp",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of persons (and of what else was found) in pictures, as columns.
+
+    Attributes:
+        images: names of the pictures, relative to their folder.
+        image: number of each box's picture ``[N]``.
+        boxes: xyxy ``[N, 4]``; in pixels, or in shares of the picture's size where ``relative``.
+        score: ``[N]``, NaN where there is none.
+        label: codes into ``labels`` ``[N]``, -1 where there is none.
+        track: codes into ``tracks`` ``[N]``, -1 where there is none.
+        row: line, or number from 1 of the entry, in the file the box stands in ``[N]``.
+        file: codes into ``files`` ``[N]``.
+        labels: names of the classes.
+        tracks: names of the tracks.
+        files: names of the files that were read.
+        sizes: width and height of each picture ``[images, 2]`` as the file states them, else 0.
+        sources: what each picture is a part of: a video, a camera; empty where nothing says so.
+        splits: the side that the file puts each picture on; empty where it puts it on none.
+        persons: labels that mean a person unless the user says otherwise.
+        relative: whether boxes are shares of the picture's size.
+        kind: name of the format.
+        bad: pictures that could not be looked at, and why.
+    """
+
+    images: list[str]
+    image: NDArray[np.int64]
+    boxes: Boxes
+    score: NDArray[np.float64]
+    label: NDArray[np.int64]
+    track: NDArray[np.int64]
+    row: NDArray[np.int64]
+    file: NDArray[np.int64]
+    labels: list[str] = field(default_factory=list)
+    tracks: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    sources: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    persons: tuple[str, ...] = ("person", "pedestrian", "people", "human")
+    relative: bool = False
+    kind: str = ""
+    bad: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def where(self, box: int) -> str:
+        """Say where a box stands, such as ``boxes.txt, row 17``."""
+        return f"{self.files[self.file[box]]}, row {self.row[box]}"
+
+    def boxes_in(self, box: NDArray[np.int64], size: tuple[int, int]) -> Boxes:
+        """Return some boxes of a picture of a size (width, height) in pixels."""
+        return to_pixels(self.boxes[box], size) if self.relative else self.boxes[box]
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that it holds."""
+        total = hashlib.blake2b(digest_size=16)
+        columns = (self.image, self.boxes, self.score, self.label, self.track, self.row, self.file)
+        for column in (*columns, self.sizes):
+            total.update(np.ascontiguousarray(column).tobytes())
+        names = (self.images, self.labels, self.tracks, self.files, self.sources, self.splits)
+        for words in names:
+            total.update("\0".join(words).encode() + b"\1")
+        total.update(f"{self.relative} {self.kind}".encode())
+        return total.hexdigest()
+
+    def in_order(self) -> Detections:
+        """Return the same with the pictures in the order of their names, numbers as numbers.
+
+        The order of a file thereby decides nothing, and the frames of a video follow each other.
+        """
+        order = sorted(range(len(self.images)), key=lambda i: natural_key(self.images[i]))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        boxes = np.argsort(rank[self.image], kind="stable")
+        taken = {
+            name: getattr(self, name)[boxes]
+            for name in ("boxes", "score", "label", "track", "row", "file")
+        }
+        return replace(
+            self,
+            images=[self.images[i] for i in order],
+            image=rank[self.image][boxes],
+            sizes=self.sizes[order] if len(self.sizes) else self.sizes,
+            sources=[self.sources[i] for i in order] if self.sources else [],
+            splits=[self.splits[i] for i in order] if self.splits else [],
+            **taken,
+        )
+
+
+class Builder:
+    """Collects boxes one by one.
+
+    Args:
+        kind: name of the format.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.images: dict[str, int] = {}
+        self.sizes: list[tuple[int, int]] = []
+        self.sources: list[str] = []
+        self.splits: list[str] = []
+        self._names: dict[str, dict[str, int]] = {"label": {}, "track": {}, "file": {}}
+        self._columns = array("d")  # six a box: a list of tuples takes ten times the memory
+        self._boxes = array("d")
+
+    def picture(
+        self, name: str, size: tuple[int, int] = (0, 0), source: str = "", split: str = ""
+    ) -> int:
+        """Return the number of a picture; the first mention decides on size, source and split."""
+        name = name.replace("\\", "/")
+        if name not in self.images:
+            self.images[name] = len(self.images)
+            self.sizes.append(size)
+            self.sources.append(source)
+            self.splits.append(split)
+        return self.images[name]
+
+    def box(
+        self,
+        image: int,
+        xyxy: tuple[float, float, float, float],
+        *,
+        file: str,
+        row: int,
+        score: float = float("nan"),
+        label: str | None = None,
+        track: str | None = None,
+    ) -> None:
+        """Add a box of a picture."""
+        self._boxes.extend(xyxy)
+        codes = [self._code(k, v) for k, v in (("label", label), ("track", track), ("file", file))]
+        self._columns.extend((image, score, codes[0], codes[1], row, codes[2]))
+
+    def done(self, *, persons: tuple[str, ...] = (), relative: bool = False) -> Detections:
+        """Return all that was added, in the order of the pictures' names."""
+        columns = np.array(self._columns).reshape(-1, 6).T
+        image, label, track, row, file = (columns[i].astype(np.int64) for i in (0, 2, 3, 4, 5))
+        more: dict[str, Any] = {"persons": persons} if persons else {}
+        return Detections(
+            images=list(self.images),
+            image=image,
+            boxes=np.array(self._boxes).reshape(-1, 4),
+            score=columns[1],
+            label=label,
+            track=track,
+            row=row,
+            file=file,
+            labels=list(self._names["label"]),
+            tracks=list(self._names["track"]),
+            files=list(self._names["file"]),
+            sizes=np.array(self.sizes, np.int64).reshape(len(self.images), 2),
+            sources=self.sources if any(self.sources) else [],
+            splits=self.splits if any(self.splits) else [],
+            relative=relative,
+            kind=self.kind,
+            **more,
+        ).in_order()
+
+    def _code(self, kind: str, name: str | None) -> int:
+        return NONE if name is None else self._names[kind].setdefault(name, len(self._names[kind]))
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts ``frame_9`` before ``frame_10``."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p]
+
+
+def number(text: object, where: str, what: str) -> float:
+    """Read a number; NaN and infinity are numbers, for the filters to drop and report.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: {what} {text!r}: must be a number") from None
+
+
+def four(values: list[object], where: str) -> tuple[float, float, float, float]:
+    """Read the four numbers of a box.
+
+    Raises:
+        InputError: if they are not four numbers.
+    """
+    if len(values) != 4:
+        raise InputError(f"{where}: a box of {len(values)} numbers; must be 4")
+    a, b, c, d = (number(value, where, "box") for value in values)
+    return a, b, c, d

@@ -1,7 +1,0 @@
-"""Boxes of persons, from the formats that detectors and annotators write, in one form."""
-
-from patchit_hf.data.detections.detect import FORMATS, read_detections
-from patchit_hf.data.detections.objects import from_supervision
-from patchit_hf.data.detections.table import Detections
-
-__all__ = ["FORMATS", "Detections", "from_supervision", "read_detections"]

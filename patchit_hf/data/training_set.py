@@ -1,0 +1,212 @@
+"""A training split and its held-out crops, decoded: cached, on the fly, streamed or in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+
+from patchit_hf.common.draws import EVAL_SEED, epoch_order
+from patchit_hf.common.errors import InputError
+from patchit_hf.data.bad import BadImages
+from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.decoding import DecodeArguments
+from patchit_hf.data.lazy import LazyCrops
+from patchit_hf.data.store import CropStore, open_crops
+from patchit_hf.data.stream import StreamedCrops
+
+Source = CropStore | LazyCrops | StreamedCrops
+
+STATISTICS_CROPS = 2000
+
+
+class HeldOut:
+    """The held-out crops that an evaluation uses, in memory.
+
+    Args:
+        crops: uint8 ``[N, 3, H, W]``.
+        bad: the images that are left out because they cannot be used.
+    """
+
+    def __init__(self, crops: Tensor, bad: BadImages | None = None) -> None:
+        self.crops, self.bad = crops, bad or BadImages()
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+def open_training(
+    dataset: datasets.Dataset | datasets.IterableDataset,
+    decode: DecodeArguments,
+    canvas: tuple[int, int],
+    *,
+    name: str,
+    folder: Path | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Source:
+    """Open a training set as decoded crops: cached, on the fly, or streamed.
+
+    Args:
+        dataset: the split.
+        decode: how crops are decoded.
+        canvas: height and width that crops are brought to, in pixels.
+        name: what errors and progress call the data.
+        folder: the run's folder, which the list of bad images is written to.
+        seed: of the order of a stream.
+        rank: this process.
+        world: number of processes.
+
+    Raises:
+        InputError: if it is empty, its image column is not clear, or an image is damaged and
+            ``--on-bad-image`` does not say to go on.
+    """
+    column = find_image_column(dataset, decode.image_column, name)
+    workers = decode.dataloader_num_workers
+    bad = BadImages(decode.on_bad_image, name, folder=folder)
+    if isinstance(dataset, datasets.IterableDataset):
+        return StreamedCrops(
+            dataset, column, canvas, decode.fit, workers, seed, rank, world, bad=bad
+        )
+    if len(dataset) < 2:
+        raise InputError(f"{name}: {len(dataset)} crops to train on; at least 2 are needed")
+    return open_crops(
+        dataset,
+        column,
+        canvas,
+        decode.fit,
+        cache_gb=decode.crop_cache_gb,
+        workers=workers,
+        main=rank == 0,
+        name=name,
+        bad=bad,
+    )
+
+
+def open_held_out(
+    dataset: datasets.Dataset | datasets.IterableDataset | None,
+    decode: DecodeArguments,
+    canvas: tuple[int, int],
+    *,
+    name: str,
+    limit: int,
+) -> HeldOut | None:
+    """Bring at most ``limit`` held-out crops into memory, the same ones every time.
+
+    A bad image among them is left out, unless it is to be an error; nothing replaces it.
+
+    Args:
+        dataset: the held-out split; None for none.
+        decode: how crops are decoded.
+        canvas: height and width that crops are brought to, in pixels.
+        name: what errors call the data.
+        limit: how many crops to bring.
+
+    Raises:
+        InputError: if there are none, or an image is damaged and ``--on-bad-image`` does not say to
+            go on.
+    """
+    if dataset is None:
+        return None
+    if isinstance(dataset, datasets.IterableDataset):
+        column = find_image_column(dataset, decode.image_column, name)
+        images = dataset.select_columns([column])
+        images = images.cast_column(column, datasets.Image(decode=False))
+        rows = list(images.take(limit))
+        if not rows:
+            raise InputError(f"{name}: no crop of the stream; give the data set a validation split")
+        dataset = datasets.Dataset.from_list(rows, features=images.features)
+    if len(dataset) == 0:
+        raise InputError(f"{name}: it is empty")
+    chosen = epoch_order(EVAL_SEED, 0, len(dataset))[:limit].sort().values
+    crops, _, bad = in_memory(dataset, chosen.tolist(), decode, canvas, name)
+    return HeldOut(crops, bad)
+
+
+def in_memory(
+    dataset: datasets.Dataset,
+    rows: list[int],
+    decode: DecodeArguments,
+    canvas: tuple[int, int],
+    name: str,
+) -> tuple[Tensor, Tensor, BadImages]:
+    """Decode rows that results are computed on; no bad image among them is ever replaced.
+
+    Args:
+        dataset: the split.
+        rows: which rows of it.
+        decode: how crops are decoded.
+        canvas: height and width that crops are brought to, in pixels.
+        name: what errors call the data.
+
+    Returns:
+        The readable crops, uint8 ``[N, 3, H, W]``; the index in ``rows`` of each, int64 ``[N]``;
+        and the bad images.
+
+    Raises:
+        InputError: if an image is damaged and ``--on-bad-image`` does not say to go on.
+    """
+    bad = BadImages(decode.on_bad_held_out, name, part="held_out")
+    store = open_crops(
+        dataset.select(rows),
+        find_image_column(dataset, decode.image_column, name),
+        canvas,
+        decode.fit,
+        cache_gb=math.inf,
+        on_disk=False,
+        workers=decode.dataloader_num_workers,
+        main=False,
+        name=name,
+        bad=bad,
+    )
+    kept = torch.arange(len(store)) if store.index is None else torch.as_tensor(store.index)
+    return torch.cat(list(store.batches(torch.arange(len(store)).split(64)))), kept, bad
+
+
+def num_crops(source: Any) -> int:
+    """Return how many crops there are, 0 for a stream, which does not say."""
+    return 0 if isinstance(source, StreamedCrops | datasets.IterableDataset) else len(source)
+
+
+def statistics(
+    source: Source, covered: tuple[int, int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return per-channel mean and deviation in [0, 1] of the area that patches are cut from.
+
+    Args:
+        source: the training crops; at most ``STATISTICS_CROPS`` of them are looked at.
+        covered: height and width of the area in the canvas' centre, in pixels.
+    """
+
+    def areas() -> Iterable[Tensor]:
+        for crops in source.sample(STATISTICS_CROPS):
+            top = (crops.shape[2] - covered[0]) // 2
+            left = (crops.shape[3] - covered[1]) // 2
+            yield crops[:, :, top : top + covered[0], left : left + covered[1]]
+
+    return channel_statistics(areas())
+
+
+def channel_statistics(
+    batches: Iterable[Tensor],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the deviation of each channel, in [0, 1].
+
+    Args:
+        batches: crops uint8 ``[B, 3, H, W]``.
+    """
+    total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
+    for crops in batches:
+        area = crops.permute(0, 2, 3, 1).to(torch.float32)  # as it lies in memory
+        total += area.sum(2).sum((0, 1), dtype=torch.float64)  # rows are exact in float32
+        squares += area.square_().sum(2).sum((0, 1), dtype=torch.float64)
+        count += area[..., 0].numel()
+    mean = total / 255 / count
+    std = (squares / 255**2 / count - mean.square()).clamp_min(1e-4).sqrt()
+    return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())

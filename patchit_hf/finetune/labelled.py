@@ -1,0 +1,219 @@
+"""Labelled crops: opened, brought to the canvas, and cut down to a nested subset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from patchit_hf.common.draws import epoch_order
+from patchit_hf.common.errors import InputError
+from patchit_hf.data.bad import BadImages
+from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.decoding import DecodeArguments
+from patchit_hf.data.store import CropStore, LazyCrops, open_crops
+from patchit_hf.downstream.base import DownstreamTask
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Crops with their targets.
+
+    Attributes:
+        store: the decoded crops of a split, without bad images or with others in their place.
+        rows: which of them are used, int64 ``[N]``.
+        targets: theirs, ``[N, ...]``.
+        name: what errors call the data.
+    """
+
+    store: CropStore | LazyCrops
+    rows: Tensor
+    targets: Tensor
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def split_rows(self) -> Tensor:
+        """The rows of the split that the used crops are, int64 ``[N]``."""
+        return _origin(self.store)[self.rows]
+
+    def select(self, chosen: Tensor) -> Labelled:
+        """Return a part, by places int64 ``[M]`` among the used rows."""
+        return Labelled(self.store, self.rows[chosen], self.targets[chosen], self.name)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield crops uint8 ``[B, 3, H, W]`` and their targets, in order."""
+        crops = self.store.batches(self.rows.split(size))
+        return zip(crops, self.targets.split(size), strict=True)
+
+
+def open_labelled(
+    dataset: Any,
+    task: DownstreamTask,
+    canvas: tuple[int, int],
+    args: DecodeArguments,
+    *,
+    name: str,
+    main: bool = True,
+    which: Literal["usable", "scored", "all"] = "usable",
+    part: str | None = None,
+) -> Labelled:
+    """Open a split.
+
+    Args:
+        dataset: the split, a ``datasets.Dataset``.
+        task: says which columns are its targets.
+        canvas: height and width that crops are brought to.
+        args: how crops are decoded.
+        name: what errors and progress call the data.
+        main: whether this process shows progress.
+        which: the rows that can be learnt from, those that an evaluation counts, or all.
+        part: what the list of bad images calls it; ``train`` for the usable rows, else
+            ``held_out``.
+
+    Bad images are errors, or, where ``args`` say so, left out; of the usable ones, which are
+    learnt from, another crop may stand for each, with its own label.
+
+    Raises:
+        InputError: for missing columns, labels of another kind, damaged pictures, or no label.
+    """
+    if len(dataset) == 0:
+        raise InputError(f"{name}: it is empty")
+    column = find_image_column(dataset, args.image_column, name)
+    prepared = task.prepare(dataset, canvas)
+    try:
+        targets = task.targets(prepared)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    chosen = {"usable": task.usable, "scored": task.scored}.get(which)
+    kept = torch.ones(len(targets), dtype=torch.bool) if chosen is None else chosen(targets)
+    if not kept.any():
+        raise InputError(f"{name}: not one of its {len(targets)} rows has a label for this task")
+    learnt = which == "usable"
+    part = part or ("train" if learnt else "held_out")
+    store = _open(prepared, column, canvas, args, name, part, learnt=learnt, main=main)
+    rows = torch.arange(len(store))
+    if store.index is None:
+        rows = rows[kept]
+    else:
+        origin = _origin(store)
+        asked = rows if len(store) == len(targets) else origin  # the rows that they stand for
+        rows, targets = rows[kept[origin] & kept[asked]], targets[origin]
+    if len(rows) == 0:
+        raise InputError(f"{name}: not one of its readable crops has a label for this task")
+    return Labelled(store, rows, targets[rows], name)
+
+
+def _open(
+    dataset: Any,
+    column: str,
+    canvas: tuple[int, int],
+    args: DecodeArguments,
+    name: str,
+    part: str,
+    *,
+    learnt: bool = False,
+    main: bool = True,
+) -> CropStore | LazyCrops:
+    """Open crops; a bad one is replaced in training alone, and is left out of what is judged."""
+    policy = args.on_bad_image if learnt else args.on_bad_held_out
+    return open_crops(
+        dataset,
+        column,
+        canvas,
+        args.fit,
+        cache_gb=args.crop_cache_gb,
+        workers=args.dataloader_num_workers,
+        main=main,
+        name=name,
+        bad=BadImages(policy, part=part),
+        beforehand=True,
+    )
+
+
+def _origin(store: CropStore | LazyCrops) -> Tensor:
+    """Return the row of the split of each crop ``[N]``."""
+    return torch.arange(len(store)) if store.index is None else torch.from_numpy(store.index)
+
+
+def open_crops_of(
+    dataset: Any,
+    canvas: tuple[int, int],
+    args: DecodeArguments,
+    name: str,
+    part: str = "held_out",
+) -> Labelled:
+    """Open a split without labels: every readable row, and no targets.
+
+    Raises:
+        InputError: for damaged pictures, or none.
+    """
+    if len(dataset) == 0:
+        raise InputError(f"{name}: it is empty")
+    column = find_image_column(dataset, args.image_column, name)
+    store = _open(dataset, column, canvas, args, name, part)
+    rows = torch.arange(len(store))
+    return Labelled(store, rows, torch.zeros(len(rows), 0), name)
+
+
+def check_subset(fraction: float | None, shots: int | None, seed: int | None = None) -> None:
+    """Check what :func:`subset` is to draw.
+
+    Raises:
+        InputError: for numbers out of range, or a seed where nothing is drawn.
+    """
+    if fraction is not None and shots is not None:
+        raise InputError("--fraction and --shots: give one of both")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise InputError(f"--fraction {fraction}: must be above 0 and at most 1")
+    if shots is not None and shots < 1:
+        raise InputError(f"--shots {shots}: must be a whole number of at least 1")
+    if seed is not None and seed < 0:
+        raise InputError(f"--subset-seed {seed}: must be a whole number of at least 0")
+    if seed is not None and fraction is None and shots is None:
+        raise InputError(f"--subset-seed {seed}: draws a part of the labels, and all are asked for")
+
+
+def subset(
+    data: Labelled,
+    task: DownstreamTask,
+    fraction: float | None,
+    shots: int | None,
+    seed: int | None = None,
+) -> Labelled:
+    """Return a part of the labels; a smaller one is always inside a larger one of its seed.
+
+    Args:
+        data: the training rows.
+        task: says what counts as a unit (a row, or a person) and as a class.
+        fraction: share of the units, in (0, 1]; None for all.
+        shots: rows of each class instead; a row may count for several.
+        seed: of the draw, at least 0; None for the first, 0. A training's own seed is another.
+
+    Raises:
+        InputError: for numbers out of range.
+    """
+    check_subset(fraction, shots, seed)
+    order = epoch_order(seed or 0, 0, len(data))
+    if shots is not None:
+        shown = task.groups(data.targets)[order]
+        first = shown & (shown.cumsum(0) <= shots)
+        return data.select(order[first.any(1)].sort().values)
+    if fraction is None:
+        return data
+    units = task.units(data.targets)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order))
+    numbers = units.unique(return_inverse=True)[1]
+    firsts = torch.full((int(numbers.max()) + 1,), len(order)).scatter_reduce(
+        0, numbers, places, "amin"
+    )
+    count = math.ceil(fraction * len(firsts) - 1e-9)
+    limit = firsts.sort().values[count - 1]
+    return data.select((firsts[numbers] <= limit).nonzero()[:, 0])

@@ -1,0 +1,115 @@
+"""Pretrain a timm backbone on person crops: ``python -m patchit_hf.pretrain``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+from patchit_hf.common import cli
+from patchit_hf.common.console import guarded, say
+from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
+
+DESCRIPTION = """\
+Pretrain a timm backbone on unlabelled person crops by a patch task.
+
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset ... --dry-run
+
+A run that was interrupted is continued by the same command."""
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Pretrain as the words say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    what, args = cli.parse(
+        DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.pretrain"
+    )
+    from patchit_hf.data.canvas import parse_canvas
+    from patchit_hf.models.patch_task_model import build_model
+    from patchit_hf.patch_tasks import create_task
+    from patchit_hf.pretrain.record import default_output_dir, run_config
+    from patchit_hf.training.run_folder import RunFolder
+
+    task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
+    model = build_model(what.backbone, task, args.seed, what.backbone_kwargs)
+    info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
+    folder = args.output_dir or default_output_dir(what.backbone, task, info["name"])
+    run_folder = RunFolder(folder, run_config(model.spec, task, args, info))
+    args = dataclasses.replace(args, output_dir=folder)
+    first = os.environ.get("RANK", "0") == "0"
+    if run_folder.finished and not what.dry_run:
+        say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
+        if args.push_to_hub and first:
+            _push_again(folder, args)
+        return 0
+    if args.push_to_hub and first:
+        from patchit_hf.publish.access import check_push
+
+        check_push(args.hub_model_id or "", private=args.hub_private_repo)
+
+    from patchit_hf.data.source import load_crops
+    from patchit_hf.pretrain.dry_run import dry_run
+    from patchit_hf.pretrain.trainer import PatchTaskTrainer
+
+    crops = load_crops(
+        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+    )
+    info |= {"split": crops.split, "held_out_from": crops.held_out_from, **crops.meta}
+    if what.dry_run:
+        summary = dry_run(model, args, task, crops.train, crops.held_out, info)
+        for line in summary.lines():
+            say(line)
+        return 0 if summary.works else 1
+    trainer = PatchTaskTrainer(
+        model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
+    )
+    try:
+        trainer.train()
+    finally:
+        if run_folder.finished:  # even where the push failed after it
+            _report(folder, trainer.results())
+        run_folder.release()
+    trainer.accelerator.end_training()
+    return 0
+
+
+def _report(folder: str, results: dict[str, Any]) -> None:
+    if "eval_accuracy" in results:
+        say(
+            f"{folder}: held-out accuracy {results['eval_accuracy']:.1%}, "
+            f"{results['eval_accuracy'] / results['chance']:.1f} times chance "
+            f"({results['chance']:.1%})"
+        )
+    say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
+
+
+def _push_again(folder: str, args: TrainingArguments) -> None:
+    """Push a finished run whose push may have failed; nothing happens if all is there."""
+    from patchit_hf.publish.hub import push_folder
+
+    url = push_folder(
+        folder,
+        args.hub_model_id or "",
+        private=args.hub_private_repo,
+        revision=args.hub_revision,
+        include_people=args.hub_include_people,
+    )
+    say(f"pushed: {url}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""A run and the Hub: checkpoints go up while it trains, and come down to go on from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import Accelerator
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import METRICS_FILE
+from patchit_hf.pretrain.arguments import TrainingArguments
+
+if TYPE_CHECKING:
+    from patchit_hf.publish.background import BackgroundPush
+
+PREFIX = "hub:"  # of a checkpoint to resume from
+
+
+class RunHub:
+    """Pushes a run to where its arguments say, from the main process.
+
+    Args:
+        args: with repository, branch and what may go up.
+        folder: the run's folder.
+        main: whether this is the main process; the others do nothing.
+    """
+
+    def __init__(self, args: TrainingArguments, folder: Path, main: bool) -> None:
+        self.args, self.folder, self.main = args, folder, main
+        self.background: BackgroundPush | None = None
+
+    def start(self) -> None:
+        """Get ready to push checkpoints, if that is asked for."""
+        if self.main and self.args.push_to_hub and self.args.hub_model_id:
+            from patchit_hf.publish.background import BackgroundPush
+
+            self.background = BackgroundPush(
+                self.args.hub_model_id,
+                private=self.args.hub_private_repo,
+                revision=self.args.hub_revision,
+            )
+
+    def submit(self, step: int) -> None:
+        """Hand over the newest checkpoint; costs a few hard links."""
+        if self.background is not None:
+            self.background.submit(self.folder, step)
+
+    def finish(self, timeout: float = 60.0) -> None:
+        """Wait for the upload that runs, at most so many seconds; what waits is dropped."""
+        if self.background is not None:
+            self.background.finish(timeout, superseded=True)
+
+    def push(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
+        """Upload the export in one commit and return its URL, on the main process.
+
+        Args:
+            repo_id: ``org/name``; ``args.hub_model_id`` by default.
+            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
+
+        Raises:
+            InputError: if there is no repository named, nothing exported, or the Hub refuses.
+        """
+        from patchit_hf.publish.hub import push_folder
+
+        repo_id = repo_id or self.args.hub_model_id
+        if not repo_id:
+            raise InputError("push_to_hub needs a repository: --hub-model-id, such as org/name")
+        if not self.main:
+            return None
+        options = {
+            "private": self.args.hub_private_repo,
+            "revision": self.args.hub_revision,
+            "include_people": self.args.hub_include_people,
+        }
+        return push_folder(self.folder, repo_id, **{**options, **kwargs})
+
+
+def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Path | None:
+    """Return the checkpoint that ``--resume`` names, from the Hub if it says so.
+
+    Args:
+        chosen: a folder, ``hub:org/name@revision``, or None.
+        accelerator: the processes that read it.
+
+    Raises:
+        InputError: if the Hub has no such checkpoint or cannot be asked.
+    """
+    if chosen is None or not chosen.startswith(PREFIX):
+        return Path(chosen) if chosen else None
+    from patchit_hf.publish.fetch import fetch_checkpoint
+
+    with accelerator.local_main_process_first():
+        return fetch_checkpoint(chosen)
+
+
+def adopt_history(checkpoint: Path, folder: Path) -> None:
+    """Copy the metrics of the run that a checkpoint is of into a run's folder that has none."""
+    there, here = checkpoint.parent.parent / METRICS_FILE, folder / METRICS_FILE
+    if there.exists() and not here.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(there, here)

@@ -1,0 +1,106 @@
+"""The machine: its cores, its name, and the versions on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import PrecisionType, parse_flag_from_env
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.training.arguments import LoopArguments
+
+logger = logging.getLogger(__name__)
+
+
+def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
+    """Return Accelerate's view of the processes, with the tracker that was asked for.
+
+    Raises:
+        InputError: for a precision that the machine cannot do, or that is none.
+    """
+    wanted = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted.lower() not in PrecisionType.list():  # Accelerate takes any word, as no
+        raise InputError(
+            f"ACCELERATE_MIXED_PRECISION {wanted!r}: must be one of {', '.join(PrecisionType)}"
+        )
+    _forget_precision(wanted)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            log_with=None if args.report_to == "none" else args.report_to,
+            project_dir=str(folder),
+        )
+    except ValueError as error:
+        raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
+    torch.backends.cudnn.deterministic = True  # a resumed run is to be the uninterrupted one
+    on_cpu = accelerator.device.type == "cpu" and accelerator.is_local_main_process
+    if on_cpu and accelerator.mixed_precision == "bf16" and not has_bf16(cpu_capabilities()):
+        logger.warning(
+            "this CPU has no units for bf16, and takes several times as long in it as with "
+            "--mixed-precision no"
+        )
+    return accelerator
+
+
+def start_tracker(accelerator: Accelerator, report_to: str, config: dict[str, Any]) -> None:
+    """Start the tracker that was asked for, if any, with a run's configuration."""
+    if report_to != "none":
+        flat = {k: v if isinstance(v, int | float | str) else str(v) for k, v in config.items()}
+        accelerator.init_trackers("patchit_hf", config=flat)
+
+
+def _forget_precision(wanted: str) -> None:
+    """Let the next ``Accelerator`` of this Python process have a precision of its own.
+
+    Accelerate keeps that of the first one, and refuses another. Those that exist keep theirs.
+    """
+    shared = vars(AcceleratorState)["_shared_state"]
+    if type(shared) is not dict or not shared:  # one for each thread, on a TPU, or none yet
+        return
+    if AcceleratorState().mixed_precision != wanted.lower():
+        AcceleratorState._shared_state = {}
+
+
+def device() -> torch.device:
+    """Return where Accelerate computes: a GPU if there is one, unless its settings say the CPU."""
+    return torch.device(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device)
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """Return what torch says of this CPU's instructions; empty where it says nothing."""
+    known = getattr(torch.cpu, "get_capabilities", None)
+    return dict(known()) if known else {}
+
+
+def has_bf16(capabilities: dict[str, Any]) -> bool:
+    """Whether a CPU computes in bfloat16; true where that is not known.
+
+    Args:
+        capabilities: see ``cpu_capabilities``.
+    """
+    if capabilities.get("architecture") != "x86_64":
+        return True
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def use_all_cores(accelerator: Accelerator) -> None:
+    """On the CPU, share the cores among this machine's processes.
+
+    ``accelerate launch`` sets ``OMP_NUM_THREADS=1`` unless told otherwise, which leaves the other
+    cores idle. Any other number is somebody's choice and stays, and so is 1 without the launcher.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # which the launcher sets
+    if accelerator.device.type != "cpu" or not launched:
+        return
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        return
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // max(1, local)))

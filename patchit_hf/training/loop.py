@@ -1,0 +1,165 @@
+"""The one loop, on Accelerate. It knows no task by name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, set_seed
+from torch import Tensor, nn
+
+from patchit_hf.common.draws import Draws
+from patchit_hf.training.cuda_graphs import can_replay, replayed
+
+LossFn = Callable[[Any, Tensor], dict[str, Tensor]]
+
+
+class Part(NamedTuple):
+    """One process's share of one accumulation step."""
+
+    inputs: Tensor
+    targets: Tensor
+    number: int  # which part of the global batch this is
+
+
+@dataclass
+class Means:
+    """Running means of named scalars, kept on the device until somebody asks."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, values: dict[str, Tensor], count: int) -> None:
+        """Add a batch's means over ``count`` items."""
+        for name, value in values.items():
+            total = value.detach().to(torch.float64 if value.device.type == "cpu" else value.dtype)
+            self.sums[name] = self.sums.get(name, torch.zeros_like(total)) + total * count
+        self.count += count
+
+    def merge(self, other: Means) -> None:
+        """Add what another one has counted."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += other.count
+
+    def result(self, accelerator: Accelerator | None = None) -> dict[str, float]:
+        """Return the means, over all processes if given an accelerator, and start again."""
+        names = sorted(self.sums)
+        if not names:
+            return {}
+        device = self.sums[names[0]].device
+        totals = torch.stack([self.sums[n].to(torch.float32) for n in names])
+        packed = torch.cat([totals, torch.tensor([float(self.count)], device=device)])
+        if accelerator is not None:
+            packed = accelerator.reduce(packed, reduction="sum")
+        values = packed.tolist()
+        self.sums, self.count = {}, 0
+        return {
+            name: value / max(values[-1], 1.0) for name, value in zip(names, values, strict=False)
+        }
+
+
+def train(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    parts: Iterator[Part],
+    loss_fn: LossFn,
+    *,
+    steps: range,
+    accumulation: int,
+    lr: Callable[[int], float],
+    max_grad_norm: float,
+    seed: int,
+    replay: bool,
+    before_step: Callable[[int], None],
+    after_step: Callable[[int, Means], bool],
+) -> None:
+    """Run optimiser steps.
+
+    What draws numbers inside the model (dropout, drop path) is reseeded from (seed, step, part), so
+    that a resumed run is the uninterrupted one and accumulation equals more processes.
+
+    Args:
+        accelerator: the accelerator that prepared model and optimiser.
+        model: the prepared model.
+        optimizer: the prepared optimiser.
+        parts: this process's inputs, ``accumulation`` a step.
+        loss_fn: from output and targets to ``loss`` and metrics.
+        steps: numbers of the steps to run.
+        accumulation: parts a step.
+        lr: learning rate of a step.
+        max_grad_norm: norm that gradients are clipped to, 0 for never.
+        seed: the run's seed.
+        replay: replay the network's kernels where that can be done; see ``cuda_graphs``.
+        before_step: called with the step's number when its gradients are there.
+        after_step: called with the step's number and its means; true ends the training.
+    """
+    model.train()
+    replay = replay and can_replay(accelerator, accumulation)
+    parameters = list(model.parameters())
+    with contextlib.ExitStack() as stack:
+        for step in steps:
+            means = Means()
+            for group in optimizer.param_groups:
+                group["lr"] = lr(step) * group.get("lr_scale", 1.0)
+            for turn in range(accumulation):
+                part = next(parts)
+                if replay and step == steps.start:
+                    stack.enter_context(replayed(model, part.inputs))
+                set_seed(_step_seed(seed, step, part.number))
+                last = turn == accumulation - 1
+                with contextlib.nullcontext() if last else accelerator.no_sync(model):
+                    values = loss_fn(model(part.inputs), part.targets)
+                    accelerator.backward(values["loss"] / accumulation)
+                means.add(values, len(part.targets))
+            before_step(step)
+            if max_grad_norm:
+                accelerator.clip_grad_norm_(parameters, max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            if after_step(step, means):
+                break
+            if not model.training:  # an evaluation came between
+                model.train()
+
+
+def evaluate(
+    accelerator: Accelerator,
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss_fn: LossFn,
+    observe: Callable[[Any, Tensor], None] | None = None,
+) -> dict[str, float]:
+    """Return the means of loss and metrics over every process's batches.
+
+    ``observe`` is called with the output and targets of each of this process's batches. Batch
+    statistics are those of the main process, so that the result does not depend on who evaluates
+    what. The model is left in evaluation mode.
+    """
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            broadcast(buffer)
+    model.eval()
+    means = Means()
+    with torch.inference_mode():
+        for inputs, targets in batches:
+            output = model(inputs)
+            means.add(loss_fn(output, targets), len(targets))
+            if observe is not None:
+                observe(output, targets)
+    return means.result(accelerator)
+
+
+def _step_seed(seed: int, step: int, part: int) -> int:
+    numbers = torch.tensor([step * 65536 + part])
+    return int(Draws(seed, numbers).integers("step", 2**31))
+
+
+def due(done: int, every: int) -> bool:
+    """Return whether what is done every so many steps is due after ``done`` of them; 0 is never."""
+    return every > 0 and done % every == 0

@@ -1,0 +1,115 @@
+"""Optimisers from timm's factory, and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.optim import Muon, create_optimizer_v2, list_optimizers
+from torch import nn
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.training.arguments import LoopArguments, in_steps
+from patchit_hf.training.orthogonal import quicken
+
+_FUSED = {"fused": True}  # torch's own: one pass over the weights
+OPTIONS: dict[str, dict[str, Any]] = {  # ours where timm's default is another
+    "adam": _FUSED,
+    "adamw": _FUSED,
+    "momentum": _FUSED,
+    "muon": {"nesterov": True},
+    "sgd": _FUSED,
+}
+
+
+def lr_at(
+    step: int,
+    *,
+    max_steps: int,
+    learning_rate: float,
+    warmup_steps: int = 0,
+    schedule: str = "cosine",
+    steps_per_epoch: float = 0.0,
+    step_epochs: float = 5.0,
+    step_factor: float = 0.5,
+) -> float:
+    """Return the learning rate of an optimiser step.
+
+    Args:
+        step: number of the step, from 0.
+        max_steps: number of steps of the whole run.
+        learning_rate: the peak.
+        warmup_steps: steps of linear warm-up; the first step already learns.
+        schedule: ``cosine`` or ``linear`` to zero, ``constant``, or ``step``, which multiplies by
+            ``step_factor`` every ``step_epochs`` epochs.
+        steps_per_epoch: steps of one epoch, for ``step``.
+        step_epochs: see ``schedule``.
+        step_factor: see ``schedule``.
+
+    Returns:
+        The learning rate.
+    """
+    if step < warmup_steps:
+        return learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, max_steps - warmup_steps)
+    if schedule == "cosine":
+        return learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if schedule == "linear":
+        return learning_rate * max(0.0, 1 - progress)
+    if schedule == "step":
+        return learning_rate * step_factor ** math.floor(
+            step / max(1, steps_per_epoch) / step_epochs
+        )
+    return learning_rate
+
+
+def schedule(args: LoopArguments, max_steps: int, steps_per_epoch: float) -> Callable[[int], float]:
+    """Return ``lr_at`` of a run: from a step's number to its learning rate."""
+    return functools.partial(
+        lr_at,
+        max_steps=max_steps,
+        learning_rate=args.learning_rate,
+        warmup_steps=in_steps(args.warmup_steps, max_steps),
+        schedule=args.lr_scheduler_type,
+        steps_per_epoch=steps_per_epoch,
+        **args.lr_scheduler_kwargs,
+    )
+
+
+def create_optimizer(
+    model: nn.Module, name: str, learning_rate: float, weight_decay: float, **kwargs: Any
+) -> torch.optim.Optimizer:
+    """Build an optimiser over the parameters that are trained.
+
+    Biases, norms and what the backbone names in ``no_weight_decay()`` are not decayed.
+
+    Args:
+        model: the model.
+        name: timm's optimiser name; timm's ``sgd`` is Nesterov's.
+        learning_rate: the peak learning rate.
+        weight_decay: weight decay of the rest.
+        **kwargs: options of the optimiser, such as ``momentum``.
+
+    Raises:
+        InputError: for an unknown optimiser or option.
+    """
+    if name.lower() not in list_optimizers():
+        raise InputError(
+            f"--optimizer {name!r}: timm has no such optimiser (among others: adamw, sgd, lamb, "
+            "lion, adafactor, muon)"
+        )
+    kwargs = {**OPTIONS.get(name.lower(), {}), **kwargs}
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            model, opt=name, lr=learning_rate, weight_decay=weight_decay, **kwargs
+        )
+    except TypeError as error:
+        raise InputError(
+            f"--optimizer-args {kwargs}: {name!r} does not take them ({error})"
+        ) from error
+    if isinstance(optimizer, Muon):
+        quicken(optimizer)
+    return optimizer

@@ -1,0 +1,94 @@
+"""How the samples of a step are shared out among processes and accumulation steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from patchit_hf.common.errors import InputError
+
+if TYPE_CHECKING:
+    from patchit_hf.training.arguments import LoopArguments
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the samples of a step are shared out.
+
+    The global batch is cut into ``world * accumulation`` parts; part ``turn * world + rank`` is
+    this process's at an accumulation turn. One process with accumulation 2 and two processes thus
+    work on the same parts.
+
+    Attributes:
+        batch: samples per step over everything.
+        accumulation: turns a step.
+        rank: this process.
+        world: number of processes.
+    """
+
+    batch: int
+    accumulation: int
+    rank: int
+    world: int
+
+    @classmethod
+    def of(cls, args: LoopArguments, rank: int, world: int, inputs: int = 1) -> Share:
+        """Cut ``--batch-size`` into equal parts.
+
+        Args:
+            args: with the batch size and the accumulation steps.
+            rank: this process.
+            world: number of processes.
+            inputs: inputs of the backbone that a sample is.
+
+        Raises:
+            InputError: if the batch size cannot be cut so.
+        """
+        turns = args.gradient_accumulation_steps
+        unit = inputs * world * turns
+        if args.train_batch_size % unit:
+            factors = "processes x gradient accumulation steps"
+            if inputs > 1:
+                factors = f"inputs of a sample x {factors}"
+            raise InputError(
+                f"--batch-size {args.train_batch_size}: must be a multiple of {unit} ({factors})"
+            )
+        return cls(args.train_batch_size // inputs, turns, rank, world)
+
+    @property
+    def part(self) -> int:
+        """Samples in one part."""
+        return self.batch // (self.accumulation * self.world)
+
+    def numbers(self, start_step: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield, turn by turn, the index of this process's part and its global sample numbers."""
+        step = start_step
+        while True:
+            for turn in range(self.accumulation):
+                index = turn * self.world + self.rank
+                first = step * self.batch + index * self.part
+                yield index, torch.arange(first, first + self.part)
+            step += 1
+
+
+def steps_per_epoch(num_crops: int, share: Share) -> float:
+    """Return the steps of an epoch, one sample per crop; 0 for a stream, whose length is 0."""
+    return num_crops / share.batch
+
+
+def count_steps(args: LoopArguments, num_crops: int, share: Share) -> int:
+    """Return the optimiser steps of the run; the last batch of the last epoch is a whole one.
+
+    Raises:
+        InputError: for a stream without ``--max-steps``.
+    """
+    if args.max_steps != -1:
+        return args.max_steps
+    if num_crops == 0:
+        raise InputError("--streaming: the stream's length is not known; give --max-steps")
+    return max(1, math.ceil(args.num_train_epochs * steps_per_epoch(num_crops, share)))
