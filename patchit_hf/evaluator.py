@@ -53,7 +53,6 @@ class Evaluator:
         rank, world = accelerator.process_index, accelerator.num_processes
         answers = Answers(self.task, accelerator.device)
         batches = self.held_out.batches(self.task, accelerator.device, rank, world)
-        progress, self.task.progress = self.task.progress, 1.0
         hook = self.model.head.register_forward_pre_hook(
             lambda _, features: answers.keep(features[0])
         )
@@ -63,7 +62,6 @@ class Evaluator:
             )
         finally:
             hook.remove()
-            self.task.progress = progress
         values |= answers.result(accelerator)
         self.confusion = answers.confusion.cpu()
         return {f"eval_{name}": value for name, value in values.items()}

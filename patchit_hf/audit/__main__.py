@@ -43,7 +43,7 @@ def audit_dataset(what: PretrainArguments, args: TrainingArguments) -> Audit:
     if held_out is None:
         raise InputError(f"--dataset {crops.name!r}: no crops are held out; an audit needs some")
     source = open_training(crops.train, args, task, info, rank=0, world=1)
-    task.transform.mean, task.transform.std = statistics(source, task.covered)
+    task = task.with_statistics(*statistics(source, task.covered))
     return audit(task, torch.cat(list(source.sample(TRAIN_CROPS))), held_out.crops)
 
 

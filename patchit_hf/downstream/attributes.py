@@ -150,11 +150,11 @@ class Task(DownstreamTask):
         """Return class numbers int64 ``[N, A]``, -1 for no label."""
         return torch.stack([column.encode(dataset) for column in self.label_columns], 1)
 
-    def fit(self, targets: Tensor) -> None:
-        """Learn how frequent each yes is."""
+    def fit(self, targets: Tensor) -> Self:
+        """Return this task with how frequent each yes is in targets ``[N, A]``."""
         known = targets[:, self.binary] >= 0
         yes = ((targets[:, self.binary] == 1) & known).sum(0) / known.sum(0).clamp(min=1)
-        self.weights = yes.to(torch.float32)
+        return self._with(weights=yes.to(torch.float32))
 
     def groups(self, targets: Tensor) -> Tensor:
         """Return which row shows which class of which column."""

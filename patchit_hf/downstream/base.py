@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
@@ -35,7 +36,7 @@ class DownstreamTask(ABC):
     Attributes:
         augmentation: how training crops are varied.
         flips: whether predictions are averaged over each crop and its mirror image.
-        input_size: height and width of the network's input, in pixels; set by who builds it.
+        input_size: height and width of the network's input, in pixels; see ``with_input_size``.
     """
 
     augmentation: ClassVar[Augmentation] = Augmentation()
@@ -98,8 +99,21 @@ class DownstreamTask(ABC):
         """Return which rows have any label: bool ``[N]``."""
         return (targets >= 0).flatten(1).any(1) if targets.ndim > 1 else targets >= 0
 
-    def fit(self, targets: Tensor) -> None:  # noqa: B027
-        """Learn from the targets that are trained on what the loss needs (weights, identities)."""
+    def with_input_size(self, size: tuple[int, int]) -> Self:
+        """Return this task for inputs of another height and width, in pixels."""
+        return self._with(input_size=size)
+
+    def fit(self, targets: Tensor) -> Self:
+        """Return this task with what its loss needs to know of the training targets.
+
+        Such as how rare each answer is, or who the people are. Here: the task as it is.
+        """
+        return self
+
+    def _with(self, **values: Any) -> Self:
+        task = copy.copy(self)
+        vars(task).update(values)
+        return task
 
     def scored(self, targets: Tensor) -> Tensor:
         """Return which rows an evaluation counts: bool ``[N]``."""

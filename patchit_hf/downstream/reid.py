@@ -146,12 +146,12 @@ class Task(DownstreamTask):
         shown: Tensor = targets[:, :1] == targets[:, 0].unique()[None]
         return shown
 
-    def fit(self, targets: Tensor) -> None:
-        """Number the people that are trained on."""
-        self.known, where = targets[:, 0].unique(return_inverse=True)
-        self.identities = len(self.known)
+    def fit(self, targets: Tensor) -> Self:
+        """Return this task with the people of targets ``[N, 3]`` numbered."""
+        known, where = targets[:, 0].unique(return_inverse=True)
         order = where.argsort(stable=True)
-        self._by_person = list(order.split(where.bincount().tolist()))
+        by_person = list(order.split(where.bincount().tolist()))
+        return self._with(known=known, identities=len(known), _by_person=by_person)
 
     def head(self, num_features: int) -> nn.Module:
         """Return the BNNeck."""

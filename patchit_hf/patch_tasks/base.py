@@ -6,8 +6,11 @@ Hub, and its labels come from geometry alone.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -47,19 +50,29 @@ class PatchTask:
 
     Attributes:
         inputs_per_sample: how many inputs of the trunk one training sample is (K).
-        progress: share of the training that is done; the trainer keeps it, and it is 1 in
-            evaluations. For what changes while training.
         transform: from uint8 patches to the network's input; carries mean and deviation.
     """
 
     inputs_per_sample: int = 1
-    progress: float = 1.0
 
     def __init__(
         self, canvas: tuple[int, int], grid: Grid, num_classes: int, options: dict[str, Any]
     ) -> None:
         self.canvas, self.grid, self.num_classes = canvas, grid, num_classes
         self.transform = PatchTransform(**options)
+
+    def with_statistics(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """Return this task with the mean and standard deviation of the crops it is trained on.
+
+        Args:
+            mean: per channel, of crops in [0, 1].
+            std: per channel, likewise.
+        """
+        task = copy.copy(self)
+        task.transform = dataclasses.replace(
+            self.transform, mean=tuple(map(float, mean)), std=tuple(map(float, std))
+        )
+        return task
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut one random sample from every crop, uint8 ``[B, 3, H, W]``, for training."""

@@ -87,10 +87,14 @@ class Task(PatchTask):
             draws: the batch's random numbers.
 
         Returns:
-            Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``.
+            Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``, or float32 ``[B, cells]``
+            as of ``smoothed``.
         """
         cells = draws.integers("cell", self.num_classes)
-        return PatchBatch(self.transform(self.grid.cut(crops, cells, draws), draws), cells)
+        inputs = self.transform(self.grid.cut(crops, cells, draws), draws)
+        if self.smooth and draws.progress < 1:
+            return PatchBatch(inputs, self.smoothed(cells, draws.progress))
+        return PatchBatch(inputs, cells)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut every cell of every crop, with jitter but without the random options.
@@ -108,17 +112,21 @@ class Task(PatchTask):
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return cross-entropy and accuracy of logits ``[B, cells]``."""
-        expected = self.smoothed(targets) if self.smooth and self.progress < 1 else targets
         return {
-            "loss": F.cross_entropy(output, expected),
-            "accuracy": accuracy(output, targets),
+            "loss": F.cross_entropy(output, targets),
+            "accuracy": accuracy(output, self.truth(targets)),
         }
 
-    def smoothed(self, targets: Tensor) -> Tensor:
-        """Return the share of each cell in the targets at this point of the training.
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return the cells, int64 ``[B]``; of smoothed targets those with the largest share."""
+        return targets if targets.ndim == 1 else targets.argmax(1)
+
+    def smoothed(self, targets: Tensor, progress: float) -> Tensor:
+        """Return the share of each cell in the targets at a point of the training.
 
         Args:
             targets: cells ``[B]``.
+            progress: share of the training that is done, in [0, 1).
 
         Returns:
             Probabilities float32 ``[B, cells]``.
@@ -126,5 +134,5 @@ class Task(PatchTask):
         cells = torch.arange(self.num_classes, device=targets.device)
         place = torch.stack([cells // self.grid.cols, cells % self.grid.cols], dim=1).float()
         distance = (place[targets][:, None] - place).square().sum(2)
-        deviation = max(self.smooth * (1 - self.progress), 1e-3)
+        deviation = max(self.smooth * (1 - progress), 1e-3)
         return torch.softmax(-distance / (2 * deviation**2), dim=1)

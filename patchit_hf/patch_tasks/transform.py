@@ -19,7 +19,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SHRINK = (0.75, 0.5, 0.3125)  # the last leaves 10x10 = 100 of a 32x32 patch's pixels
 
 
-@dataclass
+@dataclass(frozen=True)
 class PatchTransform:
     """Turn uint8 patches into the network's input.
 
