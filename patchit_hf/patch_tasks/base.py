@@ -146,10 +146,54 @@ class PatchTask:
         return {**own, **self.transform.options}
 
 
+class GridTask(PatchTask):
+    """A patch task on a grid with its own rows and columns.
+
+    Args:
+        canvas: height and width of the crops, in pixels.
+        num_classes: number of answers; None if they are the cells of the grid.
+        rows: rows of cells.
+        cols: columns of cells.
+        patch_size: side of a patch, in pixels.
+        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
+        margin: gap between cells, in pixels.
+        **options: see ``PatchTransform``.
+
+    Raises:
+        InputError: for a value out of range, or a grid that the canvas cannot hold.
+    """
+
+    def __init__(
+        self,
+        canvas: tuple[int, int] = (200, 100),
+        num_classes: int | None = None,
+        *,
+        rows: int = 6,
+        cols: int = 3,
+        patch_size: int = 32,
+        jitter: int = 4,
+        margin: int = 0,
+        **options: Any,
+    ) -> None:
+        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        self._names_cells = num_classes is None
+        answers = grid.num_cells if num_classes is None else num_classes
+        super().__init__(canvas, grid, answers, options)
+
+    @property
+    def boxes(self) -> Tensor | None:
+        """The cells as in ``PatchTask.boxes``; None where the classes are not the cells."""
+        return self.grid.boxes if self._names_cells else None
+
+
 def own_options(task_class: type[PatchTask]) -> list[str]:
-    """Return the names of a task's own options: its keyword-only parameters."""
-    parameters = inspect.signature(task_class).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    """Return the names of a task's own options: its keyword-only parameters, inherited first."""
+    names: list[str] = []
+    for base in reversed(task_class.__mro__):
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base).parameters.values()
+            names += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return list(dict.fromkeys(names))
 
 
 def accuracy(output: Tensor, targets: Tensor) -> Tensor:

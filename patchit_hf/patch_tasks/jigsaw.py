@@ -25,28 +25,23 @@ from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
 from patchit_hf.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch
 from patchit_hf.patch_tasks.heads import mlp_head
 
 QUESTIONS = 4  # puzzles a held-out crop
 POOL = 4000  # orders that the set is chosen from
 
 
-class Task(PatchTask):
+class Task(GridTask):
     """The jigsaw task.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of tiles.
-        cols: columns of tiles.
-        patch_size: side of a tile, in pixels.
-        jitter: largest random offset of a tile from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
         permutations: how many orders there are to choose from.
         tile_features: width of the layer that each tile passes before the tiles are joined.
         head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``; ``standardize`` is on unless it is switched off.
+        **options: see ``GridTask`` and ``PatchTransform``; here 4 rows and 2 columns of tiles, with
+            ``standardize``, unless given otherwise.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
@@ -56,27 +51,23 @@ class Task(PatchTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 4,
-        cols: int = 2,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         permutations: int = 100,
         tile_features: int = 64,
         head_hidden: int = 256,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        # As the paper does: seams of brightness and colour between tiles would solve the puzzle.
+        own = {"rows": 4, "cols": 2, "standardize": True}
+        super().__init__(canvas, permutations, **{**own, **options})
+        grid = self.grid
         most = min(POOL // 2, math.factorial(min(grid.num_cells, 12)))
         if not isinstance(permutations, int) or not 2 <= permutations <= most:
             raise InputError(
                 f"permutations={permutations!r} in --task-kwargs: a whole number from 2 to {most} "
-                f"for {rows}x{cols} tiles"
+                f"for {grid.rows}x{grid.cols} tiles"
             )
         if not isinstance(tile_features, int) or tile_features < 1:
             raise InputError(f"tile_features={tile_features!r} in --task-kwargs: at least 1")
-        # As the paper does: seams of brightness and colour between tiles would solve the puzzle.
-        super().__init__(canvas, grid, permutations, {"standardize": True, **options})
         self.inputs_per_sample = grid.num_cells
         self.permutations, self.tile_features = permutations, tile_features
         self.head_hidden = head_hidden

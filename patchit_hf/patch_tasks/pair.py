@@ -25,23 +25,17 @@ from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
 from patchit_hf.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch
 from patchit_hf.patch_tasks.heads import mlp_head
 
 
-class Task(PatchTask):
+class Task(GridTask):
     """The pair task.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a patch, in pixels.
-        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
         head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``.
+        **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
@@ -53,22 +47,22 @@ class Task(PatchTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         head_hidden: int = 512,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        super().__init__(canvas, **options)
+        grid = self.grid
         cells = grid.num_cells
         if cells < 2:
             raise InputError(
-                f"rows={rows} cols={cols} in --task-kwargs: pairs need at least 2 cells"
+                f"rows={grid.rows} cols={grid.cols} in --task-kwargs: pairs need at least 2 cells"
             )
-        super().__init__(canvas, grid, cells * (cells - 1), options)
-        self.head_hidden = head_hidden
+        self.num_classes, self.head_hidden = cells * (cells - 1), head_hidden
+
+    @property
+    def boxes(self) -> None:
+        """None: a class names two cells."""
+        return None
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut two patches from every crop, at two random cells.

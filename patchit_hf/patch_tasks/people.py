@@ -26,28 +26,22 @@ from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
 from patchit_hf.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.heads import mlp_head
 
 EMBEDDING = 128
 
 
-class Task(PatchTask):
+class Task(GridTask):
     """The people task.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a patch, in pixels.
-        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
         patches_per_crop: distinct cells cut from a crop in training.
         people_weight: weight of the InfoNCE term beside the position loss.
         temperature: of the InfoNCE term.
         head_hidden: width of the heads' hidden layers.
-        **options: see ``PatchTransform``.
+        **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
@@ -57,35 +51,24 @@ class Task(PatchTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         patches_per_crop: int = 4,
         people_weight: float = 0.5,
         temperature: float = 0.2,
         head_hidden: int = 256,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        if not isinstance(patches_per_crop, int) or not 2 <= patches_per_crop <= grid.num_cells:
+        super().__init__(canvas, **options)
+        if not isinstance(patches_per_crop, int) or not 2 <= patches_per_crop <= self.num_classes:
             raise InputError(
                 f"patches_per_crop={patches_per_crop!r} in --task-kwargs: a whole number from 2 "
-                f"to the {grid.num_cells} cells"
+                f"to the {self.num_classes} cells"
             )
         for name, value in (("people_weight", people_weight), ("temperature", temperature)):
             if not isinstance(value, int | float) or not 0 < value <= 100:
                 raise InputError(f"{name}={value!r} in --task-kwargs: a number above 0, up to 100")
-        super().__init__(canvas, grid, grid.num_cells, options)
         self.inputs_per_sample = self.patches_per_crop = patches_per_crop
         self.people_weight, self.temperature = people_weight, temperature
         self.head_hidden = head_hidden
-
-    @property
-    def boxes(self) -> Tensor:
-        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
-        return self.grid.boxes
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut K patches from every crop, at distinct random cells.

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
 from patchit_hf.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.heads import mlp_head
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -36,20 +35,15 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-class Task(PatchTask):
+class Task(GridTask):
     """The position task.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a patch, in pixels.
-        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
         head_hidden: width of the head's hidden layer.
         smooth: the targets are a Gaussian over the cells around the true one, whose deviation is
             this many cells at first and falls to zero over the training; 0 for the cell alone.
-        **options: see ``PatchTransform``.
+        **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
@@ -59,25 +53,14 @@ class Task(PatchTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         head_hidden: int = 256,
         smooth: float = 0.0,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        super().__init__(canvas, grid, grid.num_cells, options)
+        super().__init__(canvas, **options)
         if not isinstance(smooth, int | float) or not 0 <= smooth <= 10:
             raise InputError(f"smooth={smooth!r} in --task-kwargs: cells from 0 to 10")
         self.head_hidden, self.smooth = head_hidden, smooth
-
-    @property
-    def boxes(self) -> Tensor:
-        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
-        return self.grid.boxes
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut one patch from every crop, at a random cell with jitter.

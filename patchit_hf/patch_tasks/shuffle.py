@@ -25,24 +25,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.data.draws import Draws
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.heads import dense_head
 
 
-class Task(PatchTask):
+class Task(GridTask):
     """The shuffle task.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a tile, in pixels.
-        jitter: largest random offset of a tile from its cell, in pixels; see ``Grid``.
-        margin: gap between the cells that tiles are cut from, in pixels; there is none between
-            the tiles of the new picture.
         head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``; applied to each tile on its own.
+        **options: see ``GridTask``, whose margin is not between the tiles of the new image,
+            and ``PatchTransform``, which is applied to each tile on its own.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
@@ -52,22 +46,11 @@ class Task(PatchTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         head_hidden: int = 256,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        super().__init__(canvas, grid, grid.num_cells, options)
+        super().__init__(canvas, **options)
         self.head_hidden = head_hidden
-
-    @property
-    def boxes(self) -> Tensor:
-        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
-        return self.grid.boxes
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -153,6 +153,13 @@ def test_the_jigsaw_standardises_its_tiles_unless_told_not_to():
     assert create_task("jigsaw", standardize=False).kwargs["standardize"] is False
 
 
+def test_classes_that_are_no_cells_have_no_boxes():
+    two = {"rows": 1, "cols": 2}  # as many pairs, and orders, as cells
+    assert create_task("pair", **two).boxes is None
+    assert create_task("jigsaw", permutations=2, **two).boxes is None
+    assert create_task("position", **two).boxes.tolist() == [[18, 84, 50, 116], [50, 84, 82, 116]]
+
+
 def test_the_orders_of_the_jigsaw_are_distinct_and_far_apart():
     orders = distant_permutations(8, 100)
     assert len(orders.unique(dim=0)) == 100
