@@ -1,4 +1,4 @@
-"""Patch tasks. A file here is a task; its name is the task's name."""
+"""Patch tasks. Each file in this folder is a task, named after the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _SHARED = {"base", "grid", "heads", "transform"}  # what tasks are made of
 
 
 def list_tasks() -> list[str]:
-    """Return the names that ``--task`` takes: the task files and their presets."""
+    """Return the names that ``--task`` accepts: those of the task files and of their presets.
+
+    Example:
+        >>> "position" in list_tasks(), "pt18" in list_tasks()
+        (True, True)
+    """
     names = []
     for module in pkgutil.iter_modules(__path__):
         if module.name not in _SHARED:
@@ -31,10 +36,14 @@ def create_task(name: str, canvas: tuple[int, int] = (200, 100), **kwargs: Any) 
     Args:
         name: a task's file name (``position``), or one of its presets (``pt18``, ``pt8``).
         canvas: height and width of the crops, in pixels.
-        **kwargs: the task's options; they override a preset's.
+        **kwargs: the options of the task; they override those of a preset.
 
     Raises:
         InputError: for an unknown task or option, or a value out of range.
+
+    Example:
+        >>> create_task("pt8", jitter=2).num_classes
+        8
     """
     module_name, preset = _resolve(name)
     task_class = import_module(f"{__name__}.{module_name}").Task
@@ -53,10 +62,14 @@ def create_task(name: str, canvas: tuple[int, int] = (200, 100), **kwargs: Any) 
 
 
 def canonical_name(name: str) -> str:
-    """Return the file name behind a task's name or preset.
+    """Return the name of the task that a name or preset stands for.
 
     Raises:
         InputError: for an unknown task.
+
+    Example:
+        >>> canonical_name("pt18")
+        'position'
     """
     return _resolve(name)[0]
 

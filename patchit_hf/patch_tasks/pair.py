@@ -1,12 +1,12 @@
-"""Pair: from which two cells of the crop were these two patches cut?
+"""Pair: which two cells of the crop were these two patches cut from?
 
-Source: Sudowe & Leibe, "PatchIt", BMVC 2016 (pairs of patches). Two distinct cells of one crop,
-in an order, through one trunk::
+Source: Sudowe & Leibe, "PatchIt", BMVC 2016 (pairs of patches). A sample is an
+ordered pair of patches from two different cells of one crop; both pass the same backbone::
 
     +-----------------+
     |     | [1] |     |     first patch: cell 1
     |     |     |     |     second patch: cell 9
-    |     |     |     |     class = 1 * 17 + (9 - 1), as 9 lies behind 1
+    |     |     |     |     class = 1 * 17 + (9 - 1), because 9 > 1
     | [9] |     |     |
     |     |     |     |
     |     |     |     |
@@ -30,15 +30,27 @@ from patchit_hf.patch_tasks.heads import mlp_head
 
 
 class Task(GridTask):
-    """The pair task.
+    """Name the two cells that two patches were cut from.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        head_hidden: width of the head's hidden layer.
+        head_hidden: width of the head's hidden layer, 0 for none.
         **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.data.draws import Draws
+        >>> task = create_task("pair")
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 2, 3, 32, 32]), torch.Size([4]))
+        >>> task.num_classes
+        306
     """
 
     inputs_per_sample = 2
@@ -61,7 +73,7 @@ class Task(GridTask):
 
     @property
     def boxes(self) -> None:
-        """None: a class names two cells."""
+        """None: a class is a pair of cells."""
         return None
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
@@ -77,7 +89,7 @@ class Task(GridTask):
         return PatchBatch(self.transform(patches, draws), targets.flatten())
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Ask for a pair from every cell, to another that is drawn.
+        """Pair every cell with another one, drawn at random.
 
         Returns:
             Inputs float32 ``[B * cells, 2, 3, S, S]`` and targets int64 ``[B * cells]``.
@@ -89,11 +101,11 @@ class Task(GridTask):
         return PatchBatch(self.transform(patches.flatten(0, 1), None), targets.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over pairs of cells."""
-        return mlp_head(num_features, self.head_hidden, self.num_classes, pictures=2)
+        """Return a classifier over pairs of cells."""
+        return mlp_head(num_features, self.head_hidden, self.num_classes, patches=2)
 
     def _pairs(self, first: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cells ``[B, n, 2]`` and classes ``[B, n]``; the second lies ``step`` further."""
+        """Return cells ``[B, n, 2]``, the second ``1 + step`` on, and classes ``[B, n]``."""
         count = self.grid.num_cells
         second = (first + 1 + step) % count
         targets = first * (count - 1) + second - (second > first).to(torch.int64)

@@ -1,6 +1,6 @@
-"""Position: from which cell of the crop was this patch cut?
+"""Position: which cell of the crop was this patch cut from?
 
-Source: Sudowe & Leibe, "PatchIt", BMVC 2016. One patch a sample::
+Source: Sudowe & Leibe, "PatchIt", BMVC 2016. A sample is one patch::
 
     PT-18, canvas 200x100        PT-8, canvas 200x100
     +------------------+         +------------------+
@@ -13,7 +13,7 @@ Source: Sudowe & Leibe, "PatchIt", BMVC 2016. One patch a sample::
     +------------------+         +------------------+
 
 Inputs ``[B, 3, S, S]``, targets ``[B]`` in [0, rows * cols), class = row * cols + col. Left and
-right are classes, so nothing is ever mirrored.
+right are different classes, so nothing is ever mirrored.
 """
 
 from __future__ import annotations
@@ -36,17 +36,30 @@ PRESETS: dict[str, dict[str, int]] = {
 
 
 class Task(GridTask):
-    """The position task.
+    """Name the cell that a patch was cut from.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        head_hidden: width of the head's hidden layer.
-        smooth: the targets are a Gaussian over the cells around the true one, whose deviation is
-            this many cells at first and falls to zero over the training; 0 for the cell alone.
+        head_hidden: width of the head's hidden layer, 0 for none.
+        smooth: spread the target over the neighbouring cells with a Gaussian, whose standard
+            deviation starts at this many cells and falls to zero during training; 0 for hard
+            targets.
         **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.data.draws import Draws
+        >>> task = create_task("position", rows=6, cols=3)
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4]))
+        >>> task.num_classes
+        18
     """
 
     def __init__(
@@ -63,11 +76,11 @@ class Task(GridTask):
         self.head_hidden, self.smooth = head_hidden, smooth
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Cut one patch from every crop, at a random cell with jitter.
+        """Cut one patch from every crop, at a random cell, with jitter.
 
         Args:
             crops: uint8 ``[B, 3, H, W]``.
-            draws: the batch's random numbers.
+            draws: the random numbers of the batch.
 
         Returns:
             Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``, or float32 ``[B, cells]``
@@ -90,7 +103,7 @@ class Task(GridTask):
         return PatchBatch(self.transform(patches.flatten(0, 1), None), cells.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over cells."""
+        """Return a classifier over the cells."""
         return mlp_head(num_features, self.head_hidden, self.num_classes)
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -101,21 +114,29 @@ class Task(GridTask):
         }
 
     def truth(self, targets: Tensor) -> Tensor:
-        """Return the cells, int64 ``[B]``; of smoothed targets those with the largest share."""
+        """Return the true cells, int64 ``[B]``, of hard or smoothed targets."""
         return targets if targets.ndim == 1 else targets.argmax(1)
 
     def smoothed(self, targets: Tensor, progress: float) -> Tensor:
-        """Return the share of each cell in the targets at a point of the training.
+        """Return soft targets: a Gaussian over the cells around each true one.
 
         Args:
             targets: cells ``[B]``.
-            progress: share of the training that is done, in [0, 1).
+            progress: fraction of the training that is done, in [0, 1).
 
         Returns:
-            Probabilities float32 ``[B, cells]``.
+            Probabilities, float32 ``[B, cells]``.
+
+        Example:
+            >>> import torch
+            >>> task = Task(rows=3, cols=1, smooth=1.0)
+            >>> [round(p, 2) for p in task.smoothed(torch.tensor([0]), progress=0.0)[0].tolist()]
+            [0.57, 0.35, 0.08]
+            >>> [round(p, 2) for p in task.smoothed(torch.tensor([0]), progress=0.9)[0].tolist()]
+            [1.0, 0.0, 0.0]
         """
         cells = torch.arange(self.num_classes, device=targets.device)
-        place = torch.stack([cells // self.grid.cols, cells % self.grid.cols], dim=1).float()
-        distance = (place[targets][:, None] - place).square().sum(2)
+        index = torch.stack([cells // self.grid.cols, cells % self.grid.cols], dim=1).float()
+        distance = (index[targets][:, None] - index).square().sum(2)
         deviation = max(self.smooth * (1 - progress), 1e-3)
         return torch.softmax(-distance / (2 * deviation**2), dim=1)
