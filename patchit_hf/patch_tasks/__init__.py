@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.errors import InputError
+from patchit_hf.errors import InputError, check_options
 
 if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
@@ -48,15 +47,7 @@ def create_task(name: str, canvas: tuple[int, int] = (200, 100), **kwargs: Any) 
     module_name, preset = _resolve(name)
     task_class = import_module(f"{__name__}.{module_name}").Task
     merged = {**preset, **kwargs}
-    allowed = _option_names(task_class)
-    for key in merged:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(
-                f"--task-kwargs: task {name!r} has no option {key!r}{hint} (options: "
-                f"{', '.join(allowed)})"
-            )
+    check_options(name, merged, _option_names(task_class))
     task: PatchTask = task_class(canvas, **merged)
     return task
 
