@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import patchit_hf
+from patchit_hf.downstream import list_downstream, task_class
+from patchit_hf.patch_tasks import canonical_name, list_tasks
 
 ROOT = Path(patchit_hf.__file__).parent
 PROMPT = re.compile(r"^\s*>>> ", re.MULTILINE)
@@ -37,3 +39,12 @@ def test_examples_run(name, tmp_path, monkeypatch):
         ran += len(test.examples)
     assert not report, "".join(report)
     assert ran == EXAMPLES[name], "an example stands where doctest does not look"
+
+
+def test_every_task_has_an_example():
+    tasks = [
+        importlib.import_module(f"patchit_hf.patch_tasks.{name}").Task
+        for name in sorted({canonical_name(name) for name in list_tasks()})
+    ]
+    tasks += [task_class(name) for name in list_downstream()]
+    assert [task.__module__ for task in tasks if ">>>" not in (task.__doc__ or "")] == []
