@@ -114,9 +114,8 @@ def backbone_of(name: str | None, seed: int, args: argparse.Namespace) -> tuple[
 
 def task_of(name: str, args: argparse.Namespace) -> Any:
     """Return a task with the crops' mean and deviation; every run found the same ones."""
-    task, known = create_task(name), read(args)["normalisation"][name]
-    task.transform.mean, task.transform.std = known["mean"], known["std"]
-    return task
+    known = read(args)["normalisation"][name]
+    return create_task(name).with_statistics(known["mean"], known["std"])
 
 
 def row(name: str | None, seed: int, args: argparse.Namespace, data: Any) -> dict[str, Any]:

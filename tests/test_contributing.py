@@ -27,7 +27,7 @@ def rotation(tmp_path, monkeypatch):
 
 def test_the_labels_of_the_example(rotation):
     crops = torch.randint(0, 256, (9, 3, 50, 25), dtype=torch.uint8)
-    rotation.transform.mean, rotation.transform.std = (0.0,) * 3, (1.0,) * 3
+    rotation = rotation.with_statistics((0.0,) * 3, (1.0,) * 3)
     batch = rotation.sample(crops, Draws(0, torch.arange(9)))
     for crop, picture, turns in zip(crops, batch.inputs * 255, batch.targets, strict=True):
         back = picture.round().to(torch.uint8).rot90(-int(turns), (-2, -1))

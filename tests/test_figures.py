@@ -268,7 +268,7 @@ def test_only_large_overlapping_first_layers_are_drawn():
 
 def test_patches_are_shown_as_the_network_sees_them():
     task, crops = _task("position", jitter=0), _crops(3)
-    task.transform.mean, task.transform.std = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
+    task = task.with_statistics((0.3, 0.4, 0.5), (0.2, 0.25, 0.3))
     asked = questions(task, task.sample_all(crops, Draws(0, torch.arange(3))), 3)
     assert asked.pictures.shape == (3, 6, 1, 8, 8, 3)
     assert asked.answers.tolist() == [list(range(6))] * 3

@@ -141,7 +141,7 @@ def test_batch_statistics_are_estimated_on_what_is_given():
 
 def test_whole_crops_are_the_area_of_the_patches():
     task = create_task("pt18")
-    task.transform.mean, task.transform.std = (0.0,) * 3, (1.0,) * 3
+    task = task.with_statistics((0.0,) * 3, (1.0,) * 3)
     spec = build_model("test_resnet", task, 0).spec
     crops = torch.randint(0, 256, (2, 3, 200, 100), dtype=torch.uint8)
     assert torch.equal(whole_crops(task, spec, crops), crops[:, :, 4:196, 2:98] / 255)

@@ -73,6 +73,21 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, crops, smal
         assert whole["eval_loss"] == pytest.approx(resumed["eval_loss"], abs=1e-6)
 
 
+def test_training_leaves_the_given_task_as_it_was(tmp_path, crops, small):
+    task = create_task("position", (50, 25), smooth=1.0, **small)
+    before = dict(vars(task))
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=2, train_batch_size=8, figures=False
+    )
+    trainer = PatchTaskTrainer("test_resnet", args, task, crops, crops)
+    trainer.train()
+    assert vars(task) == before
+    assert trainer.task is trainer.model.task is trainer.evaluator.task
+    mean = trainer.task.transform.mean
+    assert mean != task.transform.mean
+    assert json.loads((tmp_path / "run" / "patchit.json").read_text())["data"]["mean"] == list(mean)
+
+
 def test_dropout_is_resumed_too(tmp_path, crops, small):
     from patchit_hf.models.patch_task_model import build_model
 

@@ -49,7 +49,7 @@ def audit_dataset(what: PretrainArguments, args: TrainingArguments) -> Audit:
     source = open_training(
         crops.train, args, task.canvas, name=f"{crops.name} ({crops.split})", seed=args.seed
     )
-    task.transform.mean, task.transform.std = statistics(source, task.covered)
+    task = task.with_statistics(*statistics(source, task.covered))
     return audit(task, torch.cat(list(source.sample(TRAIN_CROPS))), held_out.crops)
 
 

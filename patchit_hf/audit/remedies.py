@@ -63,7 +63,7 @@ def with_option(
     build: Any = type(task)
     canvas, change = (value, {}) if key == "canvas" else (task.canvas, {key: value})
     variant: PatchTask = build(canvas, **{**task.kwargs, **change})
-    variant.transform.mean, variant.transform.std = task.transform.mean, task.transform.std
+    variant = variant.with_statistics(task.transform.mean, task.transform.std)
     train = training_questions(variant, _resized(train_crops, canvas), seed)
     asked = held_out_questions(variant, _resized(held_out_crops, canvas), seed)
     return measure(train, asked, variant.num_classes, seed)

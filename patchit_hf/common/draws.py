@@ -57,12 +57,27 @@ class Draws:
         seed: the run's seed, in [0, 2**64).
         numbers: global sample numbers, int64 ``[B]``, not negative.
         device: where the results go.
+        progress: share of the training that is done when the batch is drawn, in [0, 1); 1 outside
+            of training. For tasks that change while training.
+
+    Example:
+        >>> import torch
+        >>> draws = Draws(0, torch.tensor([7, 8]))
+        >>> draws.integers("cell", 18).tolist()
+        [13, 11]
+        >>> alone = Draws(0, torch.tensor([8]))
+        >>> alone.integers("cell", 18).tolist()
+        [11]
     """
 
     def __init__(
-        self, seed: int, numbers: Tensor, device: torch.device | str | None = None
+        self,
+        seed: int,
+        numbers: Tensor,
+        device: torch.device | str | None = None,
+        progress: float = 1.0,
     ) -> None:
-        self.seed = seed
+        self.seed, self.progress = seed, progress
         self.numbers = numbers.to("cpu", torch.int64)
         self.device = torch.device(device or "cpu")
 

@@ -1,14 +1,12 @@
-"""Downstream tasks. A file here is a task; its name is the task's name."""
+"""Downstream tasks. Each file in this folder is a task, named after the file."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, check_options
 
 if TYPE_CHECKING:
     from patchit_hf.downstream.base import DownstreamTask
@@ -17,7 +15,12 @@ _SHARED = {"augment", "base", "columns", "heads", "keypoints", "windows"}  # wha
 
 
 def list_downstream() -> list[str]:
-    """Return the names that ``--task`` of finetuning takes."""
+    """Return the names that ``--task`` of finetuning accepts.
+
+    Example:
+        >>> list_downstream()
+        ['action', 'attributes', 'pose', 'reid']
+    """
     return [m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED]
 
 
@@ -26,6 +29,10 @@ def task_class(name: str) -> type[DownstreamTask]:
 
     Raises:
         InputError: for an unknown task.
+
+    Example:
+        >>> task_class("pose").__module__
+        'patchit_hf.downstream.pose'
     """
     if name not in list_downstream():
         raise InputError(f"--task {name!r}: unknown task (known: {', '.join(list_downstream())})")
@@ -34,25 +41,24 @@ def task_class(name: str) -> type[DownstreamTask]:
 
 
 def create_downstream(name: str, dataset: Any, **options: Any) -> DownstreamTask:
-    """Build a task for a data set: its label columns, classes and the like are read from it.
+    """Build a task for a data set, from which its label columns and classes are read.
 
     Args:
-        name: a task's file name, such as ``attributes``.
+        name: the name of a task, such as ``attributes``.
         dataset: the training split, a ``datasets.Dataset``.
-        **options: the task's options.
+        **options: the options of the task.
 
     Raises:
         InputError: for an unknown task or option, or columns that the task cannot use.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"hat": [True, False], "bag": [False, True]})
+        >>> create_downstream("attributes", rows).label_names
+        ['hat', 'bag']
     """
+    from patchit_hf.downstream.base import keyword_only
+
     found = task_class(name)
-    parameters = inspect.signature(found.from_dataset).parameters
-    allowed = [p.name for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    for key in options:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(
-                f"--task-kwargs: task {name!r} has no option {key!r}{hint} (options: "
-                f"{', '.join(allowed)})"
-            )
+    check_options(name, options, keyword_only(found.from_dataset))
     return found.from_dataset(dataset, **options)

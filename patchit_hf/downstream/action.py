@@ -1,6 +1,6 @@
-"""Actions, or any other label of which a picture has one: top-1 and mean AP.
+"""Actions, or any other label of which an image has exactly one: top-1 accuracy and mean AP.
 
-The classifier is the backbone's own, so that timm and transformers load it.
+The classifier is the backbone's own, so timm and transformers can load it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,24 @@ COLUMNS = ("action", "label")
 
 
 class Task(DownstreamTask):
-    """One label a picture.
+    """One label per image.
 
     Args:
         column: the label column.
-        smoothing: label smoothing.
+        smoothing: label smoothing, from 0.
+
+    Raises:
+        InputError: for a value out of range.
+
+    Example:
+        >>> import datasets, torch
+        >>> rows = datasets.Dataset.from_dict({"action": ["sit", "stand", "sit"]})
+        >>> task = Task.from_dataset(rows)
+        >>> task.label_names, task.targets(rows).tolist()
+        (['sit', 'stand'], [0, 1, 0])
+        >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [0.0, 4.0]])
+        >>> round(task.measure(task.predict(logits), task.targets(rows)).summary["accuracy"], 2)
+        0.67
     """
 
     augmentation = Augmentation(zoom=0.2, shift=0.1)
@@ -38,18 +51,18 @@ class Task(DownstreamTask):
     def from_dataset(
         cls, dataset: Any, *, column: str | None = None, smoothing: float = 0.1
     ) -> Self:
-        """Build the task; the column is ``action`` or ``label`` unless named."""
+        """Build the task from a training split; by default from ``action`` or ``label``."""
         name = find_column(dataset, column, COLUMNS, "column")
         return cls(column=read_column(dataset, name), smoothing=smoothing)
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What builds this task again."""
+        """The arguments that rebuild this task, as JSON values."""
         return {"column": vars(self.column), "smoothing": self.smoothing}
 
     @classmethod
     def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
-        """Build the task from what ``kwargs`` was."""
+        """Rebuild a task from its ``kwargs``."""
         return cls(**{**kwargs, "column": LabelColumn(**kwargs["column"])})
 
     @property
@@ -59,24 +72,24 @@ class Task(DownstreamTask):
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the backbone's classifier."""
+        """Number of outputs of the backbone's classifier."""
         return len(self.column.classes)
 
     @property
     def label_names(self) -> list[str]:
-        """The classes."""
+        """Names of the classes."""
         return self.column.classes
 
     def targets(self, dataset: Any) -> Tensor:
-        """Return class numbers int64 ``[N]``, -1 for no label."""
+        """Return class indices, int64 ``[N]``; -1 for no label."""
         return self.column.encode(dataset)
 
     def mirrored(self, targets: Tensor) -> Tensor:
-        """Swap classes that left and right tell apart."""
+        """Swap classes whose names differ in left and right."""
         return targets.new_tensor([*swapped(self.column.classes), -1])[targets]
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return the cross entropy and the accuracy."""
+        """Return cross-entropy and accuracy of logits ``[B, K]``."""
         loss = F.cross_entropy(output.float(), targets, label_smoothing=self.smoothing)
         return {"loss": loss, "accuracy": (output.argmax(1) == targets).float().mean()}
 
@@ -85,12 +98,12 @@ class Task(DownstreamTask):
         return output.float().softmax(1)
 
     def measure(self, predictions: Tensor, targets: Tensor) -> Report:
-        """Return top-1, balanced accuracy and mean AP."""
-        figures, table = classification(predictions, targets, self.column.classes)
-        return Report({k: v for k, v in figures.items() if v is not None}, table)
+        """Return top-1 accuracy, balanced accuracy and mean AP."""
+        metrics, table = classification(predictions, targets, self.column.classes)
+        return Report({k: v for k, v in metrics.items() if v is not None}, table)
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
-        """Return the answer and the probability of every class."""
+        """Return the predicted class and the probability of every class."""
         answers = [self.column.classes[i] for i in predictions.argmax(1).tolist()]
         each = {f"p={c}": predictions[:, i].tolist() for i, c in enumerate(self.column.classes)}
         return {"prediction": answers, **each}

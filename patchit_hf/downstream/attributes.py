@@ -1,14 +1,14 @@
 """Person attributes: yes/no columns, and columns of several classes.
 
-Yes/no columns follow PETA's convention: one output each, weighted binary cross entropy, mA,
-instance accuracy, precision, recall, F1 and mean AP. Columns of more classes follow the PatchIt
-paper's: one softmax each, N/A ignored or a class of its own; accuracy, BER, 11-point AP. With
-``softmax`` the yes/no columns are treated the paper's way, too.
+Yes/no columns follow the convention of PETA: one output each, weighted binary cross-entropy; mA,
+instance accuracy, precision, recall, F1 and mean AP. Columns of several classes follow the PatchIt
+paper: a softmax each, with N/A ignored or as a class of its own; accuracy, BER and 11-point AP.
+With ``softmax``, yes/no columns are treated as in the paper, too.
 
-The classifier is the backbone's own, so that timm and transformers load it; ``hidden=512`` puts the
-paper's shared FC + ReLU before it, as a head of its own.
+The classifier is the backbone's own, so timm and transformers can load it. With ``hidden=512`` the
+task has a head of its own instead: the shared FC + ReLU of the paper, and the classifiers.
 
-A mirrored crop swaps columns and classes whose names differ in left and right.
+In a mirrored crop, columns and classes whose names differ in left and right swap their labels.
 """
 
 from __future__ import annotations
@@ -34,16 +34,29 @@ NA = "n/a"
 
 
 class Task(DownstreamTask):
-    """Attributes of a person.
+    """Several labels per image, each of which may be missing.
 
     Args:
         columns: the label columns, in order.
         hidden: width of a shared hidden layer before the classifiers, 0 for none.
         softmax: treat yes/no columns as two classes with a softmax.
-        na: ``ignore`` for no loss and no score where there is no label, ``class`` for a class of
-            its own in columns of several classes.
-        weighted: weigh rare answers of yes/no columns more (Li et al., "Multi-attribute Learning
-            for Pedestrian Attribute Recognition in Surveillance Scenarios", ACPR 2015).
+        na: what a missing label means: ``ignore`` leaves it out of loss and metrics, ``class``
+            makes it another class of the columns with several classes.
+        weighted: give rare answers of yes/no columns more weight (Li et al., "Multi-attribute
+            Learning for Pedestrian Attribute Recognition in Surveillance Scenarios", ACPR 2015).
+
+    Raises:
+        InputError: for a value out of range, or no columns at all.
+
+    Example:
+        >>> import datasets
+        >>> data = {"bag_left": [1, 0, -1], "view": ["front", "back", "side"]}
+        >>> rows = datasets.Dataset.from_dict(data)
+        >>> task = Task.from_dataset(rows, columns=["bag_left", "view"])
+        >>> task.targets(rows).tolist()  # -1: no label
+        [[1, 1], [0, 0], [-1, 2]]
+        >>> task.label_names
+        ['bag_left', 'view=back', 'view=front', 'view=side']
     """
 
     NA_CHOICES: ClassVar[tuple[str, ...]] = ("ignore", "class")
@@ -83,7 +96,10 @@ class Task(DownstreamTask):
         na: str = "ignore",
         weighted: bool = True,
     ) -> Self:
-        """Build the task; without ``columns`` every column that looks like an attribute is one."""
+        """Build the task from a training split.
+
+        The columns are those that look like attributes by default; see ``attribute_columns``.
+        """
         if isinstance(columns, str):
             columns = [name.strip() for name in columns.split(",")]
         names = columns or attribute_columns(dataset)
@@ -92,7 +108,7 @@ class Task(DownstreamTask):
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What builds this task again."""
+        """The arguments that rebuild this task, as JSON values."""
         return {
             "columns": [vars(column) for column in self.label_columns],
             "hidden": self.hidden,
@@ -103,17 +119,17 @@ class Task(DownstreamTask):
 
     @classmethod
     def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
-        """Build the task from what ``kwargs`` was."""
+        """Rebuild a task from its ``kwargs``."""
         return cls(**{**kwargs, "columns": [LabelColumn(**c) for c in kwargs["columns"]]})
 
     @property
     def primary_metric(self) -> str:
-        """Mean AP of the yes/no columns; accuracy where there are none."""
+        """Mean AP of the yes/no columns, or the accuracy if there are none."""
         return "map" if self.binary else "class_accuracy"
 
     @property
     def outputs(self) -> list[int]:
-        """Outputs of each column."""
+        """Number of outputs of each column."""
         extra = int(self.na == "class")
         return [
             1 if i in self.binary else len(c.classes) + extra
@@ -122,12 +138,12 @@ class Task(DownstreamTask):
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the backbone's classifier."""
+        """Number of outputs of the backbone's classifier; 0 with a hidden layer."""
         return 0 if self.hidden else sum(self.outputs)
 
     @property
     def label_names(self) -> list[str]:
-        """``hat`` for a yes/no column, ``colour=red`` for a class of another."""
+        """Names of the outputs: ``hat`` of a yes/no column, ``coat=red`` of another one."""
         names: list[str] = []
         for i, column in enumerate(self.label_columns):
             if i in self.binary:
@@ -139,25 +155,25 @@ class Task(DownstreamTask):
 
     @property
     def multi_label(self) -> bool:
-        """Each output is a question of its own."""
+        """True: an image may have several labels."""
         return True
 
     def head(self, num_features: int) -> nn.Module | None:
-        """Return the paper's head where a hidden layer is asked for."""
+        """Return the head of the paper, or None without a hidden layer."""
         return hidden_head(num_features, self.hidden, sum(self.outputs)) if self.hidden else None
 
     def targets(self, dataset: Any) -> Tensor:
-        """Return class numbers int64 ``[N, A]``, -1 for no label."""
+        """Return class indices, int64 ``[N, A]``; -1 for no label."""
         return torch.stack([column.encode(dataset) for column in self.label_columns], 1)
 
-    def fit(self, targets: Tensor) -> None:
-        """Learn how frequent each yes is."""
+    def fit(self, targets: Tensor) -> Self:
+        """Return this task with the frequency of each yes in targets ``[N, A]``."""
         known = targets[:, self.binary] >= 0
         yes = ((targets[:, self.binary] == 1) & known).sum(0) / known.sum(0).clamp(min=1)
-        self.weights = yes.to(torch.float32)
+        return self._with(weights=yes.to(torch.float32))
 
     def groups(self, targets: Tensor) -> Tensor:
-        """Return which row shows which class of which column."""
+        """Return which row shows which class of which column, bool ``[N, G]``."""
         shown = [
             targets[:, i, None] == torch.arange(len(c.classes))
             for i, c in enumerate(self.label_columns)
@@ -165,7 +181,7 @@ class Task(DownstreamTask):
         return torch.cat(shown, 1)
 
     def mirrored(self, targets: Tensor) -> Tensor:
-        """Swap what left and right tell apart."""
+        """Swap columns and classes whose names differ in left and right."""
         columns = []
         for source in self._columns.tolist():
             values = targets[:, source]
@@ -174,7 +190,7 @@ class Task(DownstreamTask):
         return torch.stack(columns, 1)
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return the mean over the columns; what has no label gives none."""
+        """Return the mean loss over columns; missing labels add nothing."""
         total, parts = output.new_zeros(()), output.float().split(self.outputs, 1)
         if self.binary:
             logits = torch.cat([parts[i] for i in self.binary], 1)
@@ -206,26 +222,26 @@ class Task(DownstreamTask):
         )
 
     def measure(self, predictions: Tensor, targets: Tensor) -> Report:
-        """Return PETA's figures for yes/no columns and the paper's for the others."""
+        """Return the metrics of PETA for yes/no columns, and those of the paper for the others."""
         parts = predictions.split(self.outputs, 1)
         summary: dict[str, float] = {}
         table: list[dict[str, Any]] = []
         if self.binary:
             names = [self.label_columns[i].name for i in self.binary]
             scores = torch.cat([parts[i] for i in self.binary], 1)
-            figures, rows = binary_attributes(scores, targets[:, self.binary], names)
-            summary |= figures
+            metrics, rows = binary_attributes(scores, targets[:, self.binary], names)
+            summary |= metrics
             table += rows
         if self.several:
-            figures, rows = self._several([parts[i] for i in self.several], targets)
-            summary |= figures
+            metrics, rows = self._several([parts[i] for i in self.several], targets)
+            summary |= metrics
             table += rows
         return Report(summary, table)
 
     def _several(
         self, parts: list[Tensor], targets: Tensor
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Return the paper's two evaluations: classification, and retrieval without N/A."""
+        """Return both evaluations of the paper: classification, and retrieval without N/A."""
         columns = [self.label_columns[i] for i in self.several]
         names = [c.name for c in columns]
         classes = [[*c.classes, *([NA] if self.na == "class" else [])] for c in columns]
@@ -238,10 +254,10 @@ class Task(DownstreamTask):
                 known, targets[:, self.several], names, [c.classes for c in columns]
             )
         rows = [{**row, "ap": other["ap"]} for row, other in zip(rows, theirs, strict=True)]
-        figures = {"class_accuracy": found.get("accuracy"), "mber": found.get("mber")}
-        figures["class_map"] = ranked.get("map")
-        return {k: v for k, v in figures.items() if v is not None}, rows
+        metrics = {"class_accuracy": found.get("accuracy"), "mber": found.get("mber")}
+        metrics["class_map"] = ranked.get("map")
+        return {k: v for k, v in metrics.items() if v is not None}, rows
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
-        """Return the probability of every output by its name."""
+        """Return the probability of every output, by name."""
         return {name: predictions[:, i].tolist() for i, name in enumerate(self.label_names)}

@@ -1,6 +1,6 @@
-"""Whole crops varied for finetuning: mirrored, moved, zoomed, turned, tinted, partly erased.
+"""Augmentation of whole crops: mirroring, shift, zoom, rotation, colour jitter and erasing.
 
-What a sample gets follows from (seed, sample number), as in pretraining.
+How a sample is augmented follows from the seed and its number alone, as in pretraining.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ from patchit_hf.common.errors import InputError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much training crops vary; zero switches an option off.
+    """How much training crops are augmented; zero switches an option off.
 
     Attributes:
         mirror: probability of mirroring.
-        zoom: the window shown is larger or smaller by up to this share.
-        shift: the window moves by up to this share of its sides. Zoom and shift stay inside the
-            canvas unless crops are turned.
-        rotate: degrees by which crops are turned at most, either way; what comes from outside is
+        zoom: largest relative change of the size of the window.
+        shift: largest shift of the window, as a fraction of its sides. Zoom and shift stay inside
+            the canvas unless crops are rotated.
+        rotate: largest rotation in either direction, in degrees; anything outside the canvas is
             black.
-        jitter: brightness and contrast change by up to this share.
-        erase: probability of filling a random rectangle of 5 to 25 % with the mean (Zhong et al.,
-            "Random Erasing Data Augmentation", AAAI 2020).
+        jitter: largest relative change of brightness and contrast.
+        erase: probability of filling a random rectangle of 5 to 25 % of the area with the mean
+            (Zhong et al., "Random Erasing Data Augmentation", AAAI 2020).
+
+    Raises:
+        InputError: for a value out of range.
+
+    Example:
+        >>> Augmentation(erase=0.5).zoom
+        0.08
     """
 
     mirror: float = 0.5
@@ -51,12 +58,16 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Geometry:
-    """From the canvas to the network's input.
+    """The sizes on the way from the canvas to the input of the network.
 
     Attributes:
         canvas: height and width of the decoded crops, in pixels.
-        window: height and width of the part of it that is shown, in pixels.
-        size: height and width of the network's input, in pixels.
+        window: height and width of the part of the canvas that is used, in pixels.
+        size: height and width of the input of the network, in pixels.
+
+    Example:
+        >>> Geometry.of((192, 96))
+        Geometry(canvas=(200, 100), window=(192, 96), size=(192, 96))
     """
 
     canvas: tuple[int, int]
@@ -65,25 +76,25 @@ class Geometry:
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Top and left of the window in the canvas' middle."""
+        """Top and left of the central window, in pixels of the canvas."""
         (full_h, full_w), (height, width) = self.canvas, self.window
         return (full_h - height) // 2, (full_w - width) // 2
 
     @classmethod
     def of(cls, size: tuple[int, int], margin: float = 1 / 24) -> Geometry:
-        """Return a canvas that leaves a margin around a window of the input's size."""
+        """Return the geometry with a window of the size of the input, and a margin around it."""
         height, width = (round(side * (1 + margin)) for side in size)
         return cls((height, width), size, size)
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the network's input lies on the canvas.
+    """Where on the canvas the input of the network comes from.
 
     Attributes:
         flipped: which samples are mirrored, bool ``[B]``.
-        matrix: from input to canvas, in pixels: ``[B, 2, 3]``, both with the origin at the upper
-            left corner of the upper left pixel.
+        matrix: affine map from input to canvas, both in pixels, ``[B, 2, 3]``; the origin is the
+            top left corner of the top left pixel.
     """
 
     flipped: Tensor
@@ -102,14 +113,21 @@ class View:
 
 
 def centre(crops: Tensor, geometry: Geometry) -> tuple[Tensor, View]:
-    """Return the window in the middle of the canvas, as timm's evaluation cuts it.
+    """Cut the central window of the canvas, as in the evaluation of timm.
 
     Args:
         crops: uint8 ``[B, 3, H, W]``.
         geometry: with that canvas.
 
     Returns:
-        float32 ``[B, 3, h, w]`` in [0, 1], and where it lies.
+        float32 ``[B, 3, h, w]`` in [0, 1], and its view.
+
+    Example:
+        >>> import torch
+        >>> crops = torch.zeros(2, 3, 200, 100, dtype=torch.uint8)
+        >>> x, view = centre(crops, Geometry.of((192, 96)))
+        >>> x.shape, view.to_canvas(torch.zeros(2, 1, 2))[0].tolist()
+        (torch.Size([2, 3, 192, 96]), [[2.0, 4.0]])
     """
     (height, width), (top, left) = geometry.window, geometry.corner
     x = crops[:, :, top : top + height, left : left + width].to(torch.float32) / 255
@@ -119,7 +137,7 @@ def centre(crops: Tensor, geometry: Geometry) -> tuple[Tensor, View]:
 
 
 def central_view(geometry: Geometry, count: int, device: torch.device | str | None = None) -> View:
-    """Return where the window in the middle of the canvas lies, for so many samples."""
+    """Return the view of the central window of the canvas, for ``count`` samples."""
     (height, width), (top, left) = geometry.window, geometry.corner
     matrix = torch.tensor(
         [[width / geometry.size[1], 0, left], [0, height / geometry.size[0], top]], device=device
@@ -131,20 +149,28 @@ def central_view(geometry: Geometry, count: int, device: torch.device | str | No
 def vary(
     crops: Tensor, geometry: Geometry, options: Augmentation, draws: Draws
 ) -> tuple[Tensor, View]:
-    """Return varied crops.
+    """Augment crops.
 
     Args:
         crops: uint8 ``[B, 3, H, W]``.
         geometry: with that canvas.
-        options: how much they vary.
-        draws: the batch's numbers.
+        options: how much to augment them.
+        draws: the random numbers of the batch.
 
     Returns:
-        float32 ``[B, 3, h, w]`` in [0, 1], and where each lies.
+        float32 ``[B, 3, h, w]`` in [0, 1], and the view of each.
+
+    Example:
+        >>> import torch
+        >>> crops = torch.zeros(2, 3, 200, 100, dtype=torch.uint8)
+        >>> draws = Draws(seed=0, numbers=torch.arange(2))
+        >>> x, view = vary(crops, Geometry.of((192, 96)), Augmentation(), draws)
+        >>> x.shape, view.flipped.tolist()
+        (torch.Size([2, 3, 192, 96]), [True, False])
     """
     view = _view(geometry, options, draws)
     (height, width), (full_h, full_w) = geometry.size, geometry.canvas
-    # affine_grid speaks of [-1, 1] on both sides.
+    # affine_grid takes coordinates in [-1, 1] on both sides.
     to_pixels = view.matrix.new_tensor(
         [[width / 2, 0, width / 2], [0, height / 2, height / 2], [0, 0, 1]]
     )

@@ -1,7 +1,9 @@
-"""What every downstream task offers the loop: targets, head, loss, metrics."""
+"""The base class of downstream tasks: targets, head, loss and metrics."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
@@ -14,11 +16,11 @@ from patchit_hf.downstream.augment import Augmentation, Geometry, View
 
 
 class Report(NamedTuple):
-    """What a task says about predictions.
+    """The metrics of predictions.
 
     Attributes:
-        summary: named figures, each higher for better unless its name says otherwise; what cannot
-            be computed is missing.
+        summary: metrics by name; higher is better unless the name says otherwise. Those that cannot
+            be computed are missing.
         table: one row per attribute, class, joint or the like.
     """
 
@@ -29,13 +31,26 @@ class Report(NamedTuple):
 class DownstreamTask(ABC):
     """A labelled task on whole crops.
 
-    A task is built from a training split by ``from_dataset``, and again from ``kwargs``, which are
-    JSON values. It never sees a file, Accelerate or the Hub.
+    ``from_dataset`` builds a task from a training split, and ``from_kwargs`` rebuilds it from its
+    ``kwargs``, which are JSON values. A task knows nothing of files, Accelerate or the Hub, and
+    does not change after it is made: ``fit`` and ``with_input_size`` return another one.
 
     Attributes:
-        augmentation: how training crops are varied.
+        augmentation: how training crops are augmented.
         flips: whether predictions are averaged over each crop and its mirror image.
-        input_size: height and width of the network's input, in pixels; set by who builds it.
+        input_size: height and width of the input of the network, in pixels.
+
+    Example:
+        >>> import datasets, torch
+        >>> from patchit_hf.downstream import create_downstream
+        >>> rows = datasets.Dataset.from_dict({"hat": [True, True, False, True]})
+        >>> task = create_downstream("attributes", rows)
+        >>> targets = task.targets(rows)
+        >>> targets.tolist()
+        [[1], [1], [0], [1]]
+        >>> predictions = torch.tensor([[0.9], [0.8], [0.1], [0.7]])  # what task.predict returns
+        >>> task.measure(predictions, targets).summary[task.primary_metric]
+        1.0
     """
 
     augmentation: ClassVar[Augmentation] = Augmentation()
@@ -45,82 +60,95 @@ class DownstreamTask(ABC):
     @classmethod
     @abstractmethod
     def from_dataset(cls, dataset: Any) -> Self:
-        """Build the task from the columns of a training split; options are keyword-only."""
+        """Build the task from the columns of a training split; its options are keyword-only."""
 
     @classmethod
-    @abstractmethod
     def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
-        """Build the task from what ``kwargs`` was."""
+        """Rebuild a task from its ``kwargs``."""
+        return cls(**kwargs)
 
     @property
-    @abstractmethod
     def kwargs(self) -> dict[str, Any]:
-        """What builds this task again, as JSON values."""
+        """The arguments that rebuild this task, as JSON values."""
+        return {name: getattr(self, name) for name in keyword_only(type(self))}
 
     @property
     @abstractmethod
     def primary_metric(self) -> str:
-        """The figure that models are chosen by; higher is better."""
+        """The metric that models are chosen by; higher is better."""
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the backbone's own classifier; 0 where the task brings a head of its own."""
+        """Number of outputs of the backbone's own classifier; 0 if the task has its own head."""
         return 0
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the classifier's outputs."""
+        """Names of the outputs of the classifier."""
         return []
 
     @property
     def multi_label(self) -> bool:
-        """Whether each output of the classifier is a question of its own."""
+        """Whether each output of the classifier answers its own yes/no question."""
         return False
 
     def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
-        """Return the data set that pictures and targets are read from.
+        """Return the data set that images and targets are read from.
 
         Args:
             dataset: a split with an image column.
-            canvas: height and width that the pictures are brought to, in pixels.
+            canvas: height and width that images are resized to, in pixels.
         """
         return dataset
 
     @abstractmethod
     def targets(self, dataset: Any) -> Tensor:
-        """Return the targets of every row of a split as ``prepare`` returned it: ``[N, ...]``.
+        """Return the targets ``[N, ...]`` of every row of a split that ``prepare`` returned.
 
         Raises:
-            InputError: for missing columns or labels of another kind.
+            InputError: for missing columns, or labels of the wrong kind.
         """
 
     def usable(self, targets: Tensor) -> Tensor:
-        """Return which rows have any label: bool ``[N]``."""
+        """Return which rows have a label at all, bool ``[N]``."""
         return (targets >= 0).flatten(1).any(1) if targets.ndim > 1 else targets >= 0
 
-    def fit(self, targets: Tensor) -> None:  # noqa: B027
-        """Learn from the targets that are trained on what the loss needs (weights, identities)."""
+    def with_input_size(self, size: tuple[int, int]) -> Self:
+        """Return this task for inputs of another height and width, in pixels."""
+        return self._with(input_size=size)
+
+    def fit(self, targets: Tensor) -> Self:
+        """Return this task with what its loss needs to know of the training targets.
+
+        Such as how rare each answer is, or who the people are. Here: the task as it is.
+        """
+        return self
+
+    def _with(self, **values: Any) -> Self:
+        task = copy.copy(self)
+        vars(task).update(values)
+        return task
 
     def scored(self, targets: Tensor) -> Tensor:
-        """Return which rows an evaluation counts: bool ``[N]``."""
+        """Return which rows count in an evaluation, bool ``[N]``."""
         return self.usable(targets)
 
     def units(self, targets: Tensor) -> Tensor:
-        """Return what ``--fraction`` counts: the unit of each row, int64 ``[N]``."""
+        """Return the unit of each row that ``--fraction`` counts, int64 ``[N]``."""
         return torch.arange(len(targets))
 
     def groups(self, targets: Tensor) -> Tensor:
-        """Return what ``--shots`` counts: bool ``[N, G]``, which row shows which class."""
+        """Return which row shows which class, for ``--shots`` to count: bool ``[N, G]``."""
         values = targets.unique()
         shown: Tensor = targets[:, None] == values[values >= 0][None]
         return shown
 
     def head(self, num_features: int) -> nn.Module | None:
-        """Return a module from unpooled features ``[B, C, H, W]``, None for timm's classifier."""
+        """Return a module on unpooled features ``[B, C, H, W]``; None for timm's classifier."""
         return None
 
     def moved(self, targets: Tensor, view: View) -> Tensor:
-        """Return the targets ``[B, ...]`` of crops that a view has mirrored or moved."""
+        """Return the targets ``[B, ...]`` of crops as a view shows them, mirrored or moved."""
         flipped = view.flipped.view(-1, *[1] * (targets.ndim - 1))
         return torch.where(flipped, self.mirrored(targets), targets)
 
@@ -130,40 +158,59 @@ class DownstreamTask(ABC):
 
     @abstractmethod
     def loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
-        """Return ``loss`` and metrics of a batch, scalars."""
+        """Return ``loss`` and metrics of a batch, each a scalar."""
 
     @abstractmethod
     def predict(self, output: Any) -> Tensor:
-        """Return what is kept of an output: float ``[B, ...]``."""
+        """Return the predictions of an output, float ``[B, ...]``."""
 
     @abstractmethod
     def measure(self, predictions: Tensor, targets: Tensor) -> Report:
-        """Return the metrics of predictions ``[N, ...]``; rows without a label do not count."""
+        """Return the metrics of predictions ``[N, ...]``; missing labels do not count."""
 
     def resampled(
         self, predictions: Tensor, targets: Tensor
     ) -> tuple[Callable[[Tensor], dict[str, float]], int]:
-        """Return what a bootstrap draws from: figures of rows int64 ``[n]``, and the row count."""
+        """Return metrics as a function of rows, int64 ``[n]``, and the number of rows.
+
+        A bootstrap calls the function with rows drawn at random.
+        """
         return lambda rows: self.measure(predictions[rows], targets[rows]).summary, len(targets)
 
     def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
-        """Return predictions in terms of the user's pictures instead of the network's inputs.
+        """Return predictions in the coordinates of the given images instead of the network's input.
 
         Args:
-            predictions: ``[N, ...]``, of the window in the canvas' middle.
+            predictions: ``[N, ...]``, of the central window of the canvas.
             geometry: from canvas to input.
-            dataset: the split as ``prepare`` returned it.
+            dataset: the split that ``prepare`` returned.
         """
         return predictions
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
-        """Return predictions as named columns of a table."""
+        """Return predictions as the named columns of a table."""
         return {"prediction": predictions.tolist()}
 
     def rows(self, seed: int, numbers: Tensor, targets: Tensor) -> Tensor:
-        """Return which rows the samples of these global numbers are: int64 ``[B]``.
+        """Return the row of each training sample, int64 ``[B]``.
 
-        A function of (seed, number) alone. Every epoch visits every row once, unless a task says
-        otherwise.
+        It depends on the seed and the global number of the sample alone. Every epoch visits every
+        row once, unless a task does otherwise.
+
+        Args:
+            seed: the seed of the run.
+            numbers: global numbers of the samples, int64 ``[B]``.
+            targets: targets of all rows, ``[N, ...]``.
         """
         return crop_rows(seed, numbers, len(targets))
+
+
+def keyword_only(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the keyword-only arguments of a function or class.
+
+    Example:
+        >>> keyword_only(sorted)
+        ['key', 'reverse']
+    """
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -1,4 +1,4 @@
-"""Label columns: found, read, and encoded with the training split's classes."""
+"""Label columns: how they are found, and encoded with the classes of the training split."""
 
 from __future__ import annotations
 
@@ -26,8 +26,15 @@ class LabelColumn:
 
     Attributes:
         name: its name.
-        classes: the names of its classes; two for a binary one, the second of which is "yes".
-        values: what each class is in the data.
+        classes: the names of its classes; a binary column has two, of which the second means yes.
+        values: the value that stands for each class in the data.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"coat": ["red", "blue", None]})
+        >>> column = read_column(rows, "coat")
+        >>> column.classes, column.encode(rows).tolist()
+        (['blue', 'red'], [1, 0, -1])
     """
 
     name: str
@@ -40,10 +47,10 @@ class LabelColumn:
         return len(self.classes) == 2
 
     def encode(self, dataset: Any) -> Tensor:
-        """Return class numbers int64 ``[N]``; -1 for no label.
+        """Return class indices, int64 ``[N]``; -1 for no label.
 
         Raises:
-            InputError: if the column is missing, or holds a value that training had not.
+            InputError: if the column is missing, or has a value that the training split has not.
         """
         require(dataset, self.name)
         numbers = {value: number for number, value in enumerate(self.values)}
@@ -61,15 +68,15 @@ class LabelColumn:
 
 
 def column_values(dataset: Any, name: str) -> list[Any]:
-    """Return a column as a list, without touching the pictures."""
+    """Return a column as a list, without decoding any image."""
     return list(dataset.select_columns([name])[:][name])
 
 
 def require(dataset: Any, name: str) -> None:
-    """Refuse a column that is not there.
+    """Check that a data set has a column.
 
     Raises:
-        InputError: naming those that are.
+        InputError: if it has not, with the names of those that it has.
     """
     if name not in dataset.column_names:
         raise InputError(
@@ -79,13 +86,13 @@ def require(dataset: Any, name: str) -> None:
 
 
 def read_column(dataset: Any, name: str) -> LabelColumn:
-    """Return a label column with the classes that a training split has.
+    """Return a label column with the classes of a training split.
 
-    Class labels keep their names; whole numbers of -1, 0 and 1, and booleans, are no and yes; other
-    whole numbers and words are classes in sorted order.
+    Class labels keep their names. Booleans, and integers that are all -1, 0 or 1, mean no and yes.
+    Other integers and strings are classes in sorted order.
 
     Raises:
-        InputError: if it is missing or holds no labels.
+        InputError: if the column is missing or holds no labels.
     """
     require(dataset, name)
     feature = dataset.features[name]
@@ -107,7 +114,7 @@ def read_column(dataset: Any, name: str) -> LabelColumn:
 
 
 def attribute_columns(dataset: Any) -> list[str]:
-    """Return the columns that look like attributes: class labels, booleans, and -1/0/1."""
+    """Return the names of columns that look like attributes: class labels, booleans, and -1/0/1."""
     found = []
     for name, feature in dataset.features.items():
         if name in NO_ATTRIBUTES:
@@ -123,10 +130,10 @@ def attribute_columns(dataset: Any) -> list[str]:
 
 
 def find_column(dataset: Any, given: str | None, candidates: Sequence[str], flag: str) -> str:
-    """Return the named column, or the first candidate that is there.
+    """Return the given name, or the first candidate that the data set has.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such column.
     """
     if given is not None:
         require(dataset, given)
@@ -141,12 +148,22 @@ def find_column(dataset: Any, given: str | None, candidates: Sequence[str], flag
 
 
 def other_side(name: str) -> str:
-    """Return a name with left and right swapped: ``bag_left``, ``HasBagInHandLeft``, ``left``."""
+    """Return a name with left and right swapped.
+
+    Example:
+        >>> other_side("bag_left"), other_side("HasBagInRightHand")
+        ('bag_right', 'HasBagInLeftHand')
+    """
     swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
     return _SIDE.sub(lambda m: m["before"] + swap[m["side"]], name)
 
 
 def swapped(names: Sequence[str]) -> list[int]:
-    """Return for each name the number of the one that it becomes in a mirror."""
+    """Return for each name the index of the one that it becomes in a mirror image.
+
+    Example:
+        >>> swapped(["hat", "bag_left", "bag_right"])
+        [0, 2, 1]
+    """
     numbers = {name: i for i, name in enumerate(names)}
     return [numbers.get(other_side(name), i) for i, name in enumerate(names)]

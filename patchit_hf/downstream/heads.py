@@ -1,4 +1,4 @@
-"""Heads of the downstream tasks; each takes unpooled features ``[B, C, H, W]``."""
+"""Heads of downstream tasks; each takes unpooled features ``[B, C, H, W]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from torch import Tensor, nn
 
 
 def hidden_head(num_features: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Return pooling, one shared FC + ReLU, and all classifiers as one layer (the paper's)."""
+    """Return the head of the PatchIt paper: pooling, one shared FC + ReLU, and all classifiers.
+
+    Args:
+        num_features: channels C.
+        hidden: width of the shared layer.
+        outputs: number of outputs of all classifiers together.
+
+    Example:
+        >>> import torch
+        >>> hidden_head(8, hidden=16, outputs=5)(torch.rand(2, 8, 6, 3)).shape
+        torch.Size([2, 5])
+    """
     shared = nn.Linear(num_features, hidden)
     nn.init.kaiming_normal_(shared.weight, nonlinearity="relu")
     nn.init.zeros_(shared.bias)
@@ -18,13 +29,19 @@ def hidden_head(num_features: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class BNNeck(nn.Module):
-    """A batch normalisation between the metric loss and the identity loss.
+    """Batch normalisation between the features of the triplet loss and those of the identity loss.
 
     Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPRW 2019.
 
     Args:
         num_features: channels C.
-        identities: classes of the identity loss.
+        identities: number of classes of the identity loss.
+
+    Example:
+        >>> import torch
+        >>> output = BNNeck(8, identities=5)(torch.rand(2, 8, 6, 3))
+        >>> {name: tuple(value.shape) for name, value in output.items()}
+        {'pooled': (2, 8), 'embedding': (2, 8), 'logits': (2, 5)}
     """
 
     def __init__(self, num_features: int, identities: int) -> None:
@@ -42,7 +59,7 @@ class BNNeck(nn.Module):
 
 
 class HeatMaps(nn.Module):
-    """Transposed convolutions from features to one heat map a joint.
+    """Transposed convolutions from features to one heat map per joint.
 
     Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018, with fewer
     channels.
@@ -51,7 +68,12 @@ class HeatMaps(nn.Module):
         num_features: channels C.
         joints: number of heat maps.
         width: channels of each layer.
-        layers: each doubles the resolution.
+        layers: number of layers, each of which doubles the resolution.
+
+    Example:
+        >>> import torch
+        >>> HeatMaps(8, joints=14, width=16)(torch.rand(1, 8, 6, 3)).shape
+        torch.Size([1, 14, 48, 24])
     """
 
     def __init__(self, num_features: int, joints: int, width: int = 128, layers: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""Heat maps of joints: drawn, and read back below a pixel."""
+"""Heat maps of joints: drawn, and decoded with sub-pixel precision."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ COCO = (
     "left elbow", "right elbow", "left wrist", "right wrist", "left hip", "right hip",
     "left knee", "right knee", "left ankle", "right ankle",
 )  # fmt: skip
-# Deviations of COCO's annotators, https://cocodataset.org/#keypoints-eval; the head's top and the
-# neck, which COCO has not, are given the shoulders'.
+# Standard deviations of COCO's annotators, https://cocodataset.org/#keypoints-eval. The neck and
+# the top of the head, which COCO does not have, get that of the shoulders.
 SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
     "hip": 0.107, "knee": 0.087, "ankle": 0.089, "neck": 0.079, "head top": 0.079,
@@ -24,20 +24,31 @@ SIGMAS = {
 
 
 def sigma_of(joint: str) -> float:
-    """Return the deviation of a joint's annotation, as a share of the person's scale."""
+    """Return the standard deviation of a joint's annotation, as a fraction of the person's scale.
+
+    Example:
+        >>> sigma_of("left knee")
+        0.087
+    """
     return SIGMAS.get(joint.removeprefix("left ").removeprefix("right "), 0.079)
 
 
 def draw_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Return a Gaussian around each point.
+    """Draw a Gaussian around each point.
 
     Args:
-        points: x, y ``[B, J, 2]`` in pixels of the maps; a pixel's centre lies at a half.
+        points: x, y ``[B, J, 2]`` in pixels of the maps; the centre of the first pixel is 0.5.
         size: height and width of the maps.
-        sigma: deviation in pixels of the maps.
+        sigma: standard deviation, in pixels of the maps.
 
     Returns:
-        ``[B, J, H, W]``, 1 at a point that is a pixel's centre.
+        ``[B, J, H, W]``, 1 at a point that is the centre of a pixel.
+
+    Example:
+        >>> import torch
+        >>> maps = draw_maps(torch.tensor([[[2.5, 4.5]]]), (8, 6), sigma=1.0)
+        >>> maps.shape, maps[0, 0, 4, 2].item()
+        (torch.Size([1, 1, 8, 6]), 1.0)
     """
     height, width = size
     x = torch.arange(width, device=points.device) + 0.5
@@ -48,17 +59,24 @@ def draw_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
 
 
 def dark(maps: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Return the points of maps by one Newton step on their smoothed logarithm.
+    """Decode heat maps with one Newton step on their smoothed logarithm (DARK).
 
     Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR
     2020.
 
     Args:
         maps: ``[B, J, H, W]``.
-        sigma: deviation in pixels with which the maps were drawn.
+        sigma: standard deviation with which the maps were drawn, in pixels.
 
     Returns:
-        x, y ``[B, J, 2]`` in pixels of the maps, and the maps' peaks ``[B, J]``.
+        x, y ``[B, J, 2]`` in pixels of the maps, and the peaks of the maps ``[B, J]``.
+
+    Example:
+        >>> import torch
+        >>> maps = draw_maps(torch.tensor([[[5.2, 9.8]]]), (16, 12), sigma=1.5)
+        >>> points, peaks = dark(maps, sigma=1.5)
+        >>> [round(value, 1) for value in points[0, 0].tolist()]
+        [5.2, 9.8]
     """
     height, width = maps.shape[-2:]
     peaks, where = maps.flatten(2).max(2)
@@ -86,16 +104,22 @@ def dark(maps: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
 
 
 def soft_argmax(maps: Tensor, temperature: float = 10.0) -> tuple[Tensor, Tensor]:
-    """Return the mean place under each map's softmax.
+    """Decode heat maps as the expected point under the softmax of each map.
 
     Sun et al., "Integral Human Pose Regression", ECCV 2018.
 
     Args:
         maps: ``[B, J, H, W]``.
-        temperature: what the maps are multiplied by before.
+        temperature: the maps are multiplied by it before the softmax.
 
     Returns:
         x, y ``[B, J, 2]`` in pixels of the maps, and the largest probability ``[B, J]``.
+
+    Example:
+        >>> import torch
+        >>> points, _ = soft_argmax(torch.zeros(1, 1, 16, 12))  # no peak: the centre
+        >>> [round(value, 1) for value in points[0, 0].tolist()]
+        [6.0, 8.0]
     """
     height, width = maps.shape[-2:]
     shares = (maps.flatten(2) * temperature).softmax(2).unflatten(2, (height, width))

@@ -1,12 +1,12 @@
-"""Pose: where each joint is, by heat maps.
+"""Pose: where is each joint? Answered with heat maps.
 
-A light head of transposed convolutions (Xiao et al., ECCV 2018), read by DARK or by soft-argmax;
-PCK@0.2 of the torso, PCKh@0.5 of the head, and OKS average precision. A mirrored crop swaps the
-joints of both sides.
+A light head of transposed convolutions (Xiao et al., ECCV 2018), decoded by DARK or soft-argmax.
+Evaluated with PCK@0.2 of the torso, PCKh@0.5 of the head, and average precision over OKS. In a
+mirrored crop, the joints of both sides swap their names.
 
-``keypoints`` holds ``[J, 3]``: x, y in pixels of the picture, and 0 where a joint is not seen.
-Where a row has a ``bbox`` (x0, y0, x1, y1 in pixels) the person is cut out with a margin, its
-aspect kept; what a window shows of outside the picture is black.
+``keypoints`` holds ``[J, 3]``: x, y in pixels of the image, and 0 if a joint is not visible. If a
+row has a ``bbox`` (x0, y0, x1, y1 in pixels), the person is cut out with a margin and the aspect
+ratio kept; anything outside the image is black.
 """
 
 from __future__ import annotations
@@ -41,17 +41,29 @@ DECODERS = ("dark", "soft_argmax")
 
 
 class Task(DownstreamTask):
-    """Joints of a person.
+    """The joints of one person per image or box.
 
     Args:
         column: the column of joints.
-        joints: their names, ``left`` and ``right`` first where there are two.
-        box_column: the column of boxes, None where a picture shows one person and no more.
-        image_column: the column of pictures.
-        margin: how much larger than the box the window is.
-        decode: ``dark`` or ``soft_argmax``; the latter is trained by the distance, too.
-        sigma: deviation of the Gaussians, in pixels of the heat maps.
+        joints: their names; those of a side begin with ``left`` or ``right``.
+        box_column: the column of boxes, or None if each image shows a single person.
+        image_column: the column of images.
+        margin: how much larger than the box the crop is, as a fraction of its sides.
+        decode: ``dark``, or ``soft_argmax``, which adds the distance to the loss.
+        sigma: standard deviation of the Gaussians, in pixels of the heat maps.
         width: channels of the head.
+
+    Raises:
+        InputError: for a value out of range.
+
+    Example:
+        >>> import torch
+        >>> names = ["left knee", "right knee"]
+        >>> task = Task(column="keypoints", joints=names, box_column=None, image_column="image")
+        >>> task = task.with_input_size((64, 32))
+        >>> maps = task.head(8)(torch.rand(1, 8, 2, 1))
+        >>> maps.shape, task.predict(maps).shape  # x, y and a score for each joint
+        (torch.Size([1, 2, 16, 8]), torch.Size([1, 2, 3]))
     """
 
     augmentation = Augmentation(zoom=0.25, shift=0.05, rotate=30.0)
@@ -94,7 +106,10 @@ class Task(DownstreamTask):
         sigma: float = 1.5,
         width: int = 128,
     ) -> Self:
-        """Build the task; 14 joints are Leeds Sports Pose's and 17 COCO's unless named."""
+        """Build the task from a training split.
+
+        14 joints have the names of Leeds Sports Pose and 17 those of COCO by default.
+        """
         name = find_column(dataset, column, COLUMNS, "column")
         count = len(column_values(dataset.select(range(1)), name)[0])
         known = {len(names): list(names) for names in (kp.LSP, kp.COCO)}
@@ -113,25 +128,12 @@ class Task(DownstreamTask):
         )  # fmt: skip
 
     @property
-    def kwargs(self) -> dict[str, Any]:
-        """What builds this task again."""
-        names = (
-            "column", "joints", "box_column", "image_column", "margin", "decode", "sigma", "width",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
-        """Build the task from what ``kwargs`` was."""
-        return cls(**kwargs)
-
-    @property
     def primary_metric(self) -> str:
-        """PCK@0.2 where there is a torso, else the average precision."""
+        """PCK@0.2 if the joints include a torso, else the average precision."""
         return "pck" if self._torso() else "ap"
 
     def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
-        """Cut the people out, and bring their joints to the canvas."""
+        """Cut people out of their images, with their joints in pixels of the canvas."""
         require(dataset, self.column)
         if self.box_column is not None:
             require(dataset, self.box_column)
@@ -155,7 +157,7 @@ class Task(DownstreamTask):
         )
 
     def targets(self, dataset: Any) -> Tensor:
-        """Return float32 ``[N, J, 3]``: x, y on the canvas in pixels, and 1 where seen."""
+        """Return float32 ``[N, J, 3]``: x, y in pixels of the canvas, and 1 if visible."""
         found = torch.tensor(column_values(dataset, self.column), dtype=torch.float32)
         if found.shape[1:] != (len(self.joints), 3):
             raise InputError(
@@ -165,28 +167,28 @@ class Task(DownstreamTask):
         return found
 
     def usable(self, targets: Tensor) -> Tensor:
-        """Return which rows show any joint."""
+        """Return which rows show any joint, bool ``[N]``."""
         return (targets[..., 2] > 0).any(1)
 
     def groups(self, targets: Tensor) -> Tensor:
-        """Return which row shows which joint."""
+        """Return which row shows which joint, bool ``[N, J]``."""
         return targets[..., 2] > 0
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the transposed convolutions."""
+        """Return the transposed convolutions, from ``[B, C, H, W]`` to ``[B, J, 8 * H, 8 * W]``."""
         return HeatMaps(num_features, len(self.joints), self.width)
 
     def moved(self, targets: Tensor, view: View) -> Tensor:
-        """Return the joints in pixels of the input; the view knows how they were mirrored."""
+        """Return the joints in pixels of the input, as the view shows them."""
         points = torch.where(view.flipped.view(-1, 1, 1), self.mirrored(targets), targets)
         return torch.cat([view.to_input(points[..., :2]), points[..., 2:]], 2)
 
     def mirrored(self, targets: Tensor) -> Tensor:
-        """Swap the names of both sides; where they are, the view says."""
+        """Swap the joints of both sides; their coordinates do not change."""
         return targets[:, self._sides.to(targets.device)]
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return the mean squared difference of the maps, over the joints that are seen."""
+        """Return the mean squared error of heat maps ``[B, J, H, W]`` over the visible joints."""
         maps = output.float()
         stride = self._stride(maps)
         points, seen = targets[..., :2] / stride, targets[..., 2] > 0
@@ -203,7 +205,7 @@ class Task(DownstreamTask):
         return {"loss": loss}
 
     def predict(self, output: Tensor) -> Tensor:
-        """Return ``[B, J, 3]``: x, y in pixels of the input, and how sure the network is."""
+        """Return ``[B, J, 3]``: x, y in pixels of the input, and a score."""
         maps = output.float()
         points, peaks = kp.dark(maps, self.sigma) if self.decode == "dark" else kp.soft_argmax(maps)
         return torch.cat([points * self._stride(maps), peaks[..., None]], -1)
@@ -212,7 +214,7 @@ class Task(DownstreamTask):
         return maps.new_tensor(self.input_size[::-1]) / maps.new_tensor(maps.shape[-2:][::-1])
 
     def measure(self, predictions: Tensor, targets: Tensor) -> Report:
-        """Return PCK@0.2 of the torso, PCKh@0.5 of the head, and OKS AP."""
+        """Return PCK@0.2 of the torso, PCKh@0.5 of the head, and average precision over OKS."""
         summary: dict[str, float | None] = {}
         table: list[dict[str, Any]] = [{"joint": joint} for joint in self.joints]
         for name, length, share in (
@@ -235,7 +237,7 @@ class Task(DownstreamTask):
         return Report({k: v for k, v in summary.items() if v is not None}, table)
 
     def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
-        """Return x, y in pixels of the picture that the person was cut out of."""
+        """Return x, y in pixels of the image that the person was cut from."""
         windows = torch.tensor(column_values(dataset, WINDOW))
         view = central_view(geometry, len(predictions))
         shares = view.to_canvas(predictions[..., :2]) / torch.tensor(geometry.canvas[::-1])
@@ -243,7 +245,7 @@ class Task(DownstreamTask):
         return torch.cat([low + shares * (high - low), predictions[..., 2:]], -1)
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
-        """Return the joints: x, y, and how sure the network is."""
+        """Return the joints: x, y and a score each."""
         return {"predicted_keypoints": predictions.tolist()}
 
     def _torso(self) -> Any:
@@ -264,14 +266,14 @@ class Task(DownstreamTask):
 
 
 def _torso(truth: Tensor, shoulders: tuple[int, int], hips: tuple[int, int]) -> Tensor:
-    """Return the torso's length; the other diagonal where one end of the first is not seen."""
+    """Return the length of the torso, of its other diagonal if the first is not visible."""
     first = torso_length(truth, (shoulders[0], shoulders[0]), (hips[1], hips[1]))
     second = torso_length(truth, (shoulders[1], shoulders[1]), (hips[0], hips[0]))
     return torch.where(first.isnan(), second, first)
 
 
 def _area(truth: Tensor) -> Tensor:
-    """Return the area of the box around the joints that are seen, in square pixels ``[N]``."""
+    """Return the area of the box around the visible joints, in square pixels ``[N]``."""
     seen = truth[..., 2:] > 0
     low = truth[..., :2].masked_fill(~seen, torch.inf).amin(1)
     high = truth[..., :2].masked_fill(~seen, -torch.inf).amax(1)

@@ -1,12 +1,12 @@
-"""Re-identification: find the same person in another picture.
+"""Re-identification: find the same person in another image.
 
-BNNeck, label-smoothed identity loss and batch-hard triplet loss on P people with K pictures each
-(Luo et al., CVPRW 2019; Hermans et al., "In Defense of the Triplet Loss", 2017). Evaluated by
-Market-1501's rules on features averaged over each crop and its mirror image: CMC and mAP.
+BNNeck, label-smoothed identity loss and batch-hard triplet loss on P people with K images each
+(Luo et al., CVPRW 2019; Hermans et al., "In Defense of the Triplet Loss", 2017). Evaluated with
+CMC and mAP by the rules of Market-1501, on features averaged over each crop and its mirror image.
 
-A data set names people by ``person_id`` (numbers or words; -1 and None are nobody), and cameras by
-``camera`` (-1 is unknown and counts as another camera than any). Where query and gallery are not
-splits of their own, every row of a split searches all others.
+People are named by ``person_id`` (integers or strings; -1 and None mean nobody), cameras by
+``camera`` (-1 means unknown, and different from every other camera). Unless query and gallery are
+separate splits, every row of a split searches all other rows.
 """
 
 from __future__ import annotations
@@ -32,16 +32,32 @@ BOTH, QUERY, GALLERY = 0, 1, 2  # the roles of a row
 
 
 class Task(DownstreamTask):
-    """Identities across pictures.
+    """Embeddings that are close for images of the same person.
 
     Args:
         id_column: the column that names people.
-        camera_column: the column that names cameras, None for none.
-        identities: people of the training split, which the identity loss tells apart.
-        pictures: K, pictures of a person in a batch.
-        margin: the triplet loss' margin.
+        camera_column: the column that names cameras, or None.
+        identities: number of people in the training split; see ``fit``.
+        pictures: number of images of each person in a batch (K).
+        margin: margin of the triplet loss.
         smoothing: label smoothing of the identity loss.
-        distractor: the identity that stands for "nobody asked for", such as 0 in Market-1501.
+        distractor: the identity of images of people that nobody searches for, such as 0 in
+            Market-1501.
+
+    Raises:
+        InputError: for a value out of range.
+
+    Example:
+        >>> import datasets, torch
+        >>> data = {"person_id": ["ann", "bob", "ann", "bob"], "camera": [0, 0, 1, 1]}
+        >>> rows = datasets.Dataset.from_dict(data)
+        >>> task = Task.from_dataset(rows)
+        >>> targets = task.targets(rows)
+        >>> task.fit(targets).identities
+        2
+        >>> embeddings = torch.tensor([[1.0, 0.1], [0.1, 1.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> task.measure(embeddings, targets).summary["map"]
+        1.0
     """
 
     augmentation = Augmentation(zoom=0.1, shift=0.08, erase=0.5)
@@ -81,7 +97,7 @@ class Task(DownstreamTask):
         smoothing: float = 0.1,
         distractor: int | str | None = None,
     ) -> Self:
-        """Build the task; the number of identities is known when the training rows are."""
+        """Build the task from a training split; ``fit`` adds the people that are trained on."""
         found = find_column(dataset, id_column, ID_COLUMNS, "id_column")
         camera = camera_column or next(
             (c for c in CAMERA_COLUMNS if c in dataset.column_names), None
@@ -92,20 +108,6 @@ class Task(DownstreamTask):
             id_column=found, camera_column=camera, identities=0, pictures=pictures,
             margin=margin, smoothing=smoothing, distractor=distractor,
         )  # fmt: skip
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """What builds this task again."""
-        names = (
-            "id_column", "camera_column", "identities", "pictures", "margin", "smoothing",
-            "distractor",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
-        """Build the task from what ``kwargs`` was."""
-        return cls(**kwargs)
 
     @property
     def primary_metric(self) -> str:
@@ -128,39 +130,39 @@ class Task(DownstreamTask):
         return 0 if value == self.distractor and self.distractor is not None else _hash(value)
 
     def usable(self, targets: Tensor) -> Tensor:
-        """Return which rows show somebody who is in at least two pictures."""
+        """Return which rows show a person of whom there are at least two images."""
         people, where, counts = targets[:, 0].unique(return_inverse=True, return_counts=True)
         usable: Tensor = (people[where] > 0) & (counts[where] > 1)
         return usable
 
     def scored(self, targets: Tensor) -> Tensor:
-        """Return all rows: whom nobody else shows is still in the gallery."""
+        """Return all rows: a person with a single image is still part of the gallery."""
         return torch.ones(len(targets), dtype=torch.bool)
 
     def units(self, targets: Tensor) -> Tensor:
-        """Return who is shown: a share of the labels is a share of the people."""
+        """Return the person of each row: a fraction of the labels is a fraction of the people."""
         return targets[:, 0]
 
     def groups(self, targets: Tensor) -> Tensor:
-        """Return which row shows whom."""
+        """Return which row shows which person, bool ``[N, G]``."""
         shown: Tensor = targets[:, :1] == targets[:, 0].unique()[None]
         return shown
 
-    def fit(self, targets: Tensor) -> None:
-        """Number the people that are trained on."""
-        self.known, where = targets[:, 0].unique(return_inverse=True)
-        self.identities = len(self.known)
+    def fit(self, targets: Tensor) -> Self:
+        """Return this task with the people in targets ``[N, 3]`` as its classes."""
+        known, where = targets[:, 0].unique(return_inverse=True)
         order = where.argsort(stable=True)
-        self._by_person = list(order.split(where.bincount().tolist()))
+        by_person = list(order.split(where.bincount().tolist()))
+        return self._with(known=known, identities=len(known), _by_person=by_person)
 
     def head(self, num_features: int) -> nn.Module:
         """Return the BNNeck."""
         return BNNeck(num_features, self.identities)
 
     def rows(self, seed: int, numbers: Tensor, targets: Tensor) -> Tensor:
-        """Return P people with K pictures each, a group of K consecutive numbers a person.
+        """Return P people with K images each: K consecutive numbers are one person.
 
-        Everybody is visited once an epoch of people; of each person other K pictures every time.
+        Every epoch visits each person once, with K randomly chosen images.
         """
         groups, places = numbers // self.pictures, numbers % self.pictures
         rounds, turns = groups // self.identities, groups % self.identities
@@ -174,7 +176,7 @@ class Task(DownstreamTask):
         return torch.tensor(rows)
 
     def loss(self, output: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """Return identity loss plus batch-hard triplet loss."""
+        """Return the sum of identity loss and batch-hard triplet loss, and the accuracy."""
         people = torch.searchsorted(self.known.to(targets.device), targets[:, 0].contiguous())
         logits = output["logits"].float()
         identity = F.cross_entropy(logits, people, label_smoothing=self.smoothing)
@@ -187,19 +189,19 @@ class Task(DownstreamTask):
         return output["embedding"].float()
 
     def measure(self, predictions: Tensor, targets: Tensor) -> Report:
-        """Return mAP and CMC of a search by Market-1501's rules."""
+        """Return mAP and CMC by the rules of Market-1501."""
         found = self.search(predictions, targets)
         return Report(found.summary(), [{"queries": len(found.queries), "skipped": found.skipped}])
 
     def resampled(
         self, predictions: Tensor, targets: Tensor
     ) -> tuple[Callable[[Tensor], dict[str, float]], int]:
-        """Draw queries again; the gallery stays."""
+        """Return metrics as a function of queries, and their count; the gallery stays the same."""
         found = self.search(predictions, targets)
         return found.summary, len(found.queries)
 
     def search(self, predictions: Tensor, targets: Tensor) -> Retrieval:
-        """Return the ranks of every query."""
+        """Return the ranking of the gallery for every query."""
         features = F.normalize(predictions.float(), dim=1)
         roles = targets[:, 2]
         if bool((roles == BOTH).all()):
@@ -217,23 +219,29 @@ class Task(DownstreamTask):
 
 
 def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """Return the triplet loss of each picture's farthest friend and nearest stranger.
+    """Return the triplet loss with the farthest positive and nearest negative of each image.
 
     Args:
-        features: ``[B, C]``.
-        labels: ``[B]``.
-        margin: what the stranger must be farther by, in Euclidean distance.
+        features: float ``[B, C]``.
+        labels: int64 ``[B]``.
+        margin: how much farther than the positive the negative has to be, in Euclidean distance.
 
     Returns:
-        The mean over pictures that have both; 0 where none has.
+        The mean over images that have both, a scalar; 0 if none has.
+
+    Example:
+        >>> import torch
+        >>> features, labels = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 0, 1])
+        >>> batch_hard(features, labels, margin=2.0).item()  # max(1-3+2, 0), max(1-2+2, 0)
+        0.5
     """
     distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     same = labels[:, None] == labels[None]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    friends, strangers = same & ~itself, ~same
-    far = distances.masked_fill(~friends, -torch.inf).amax(1)
-    near = distances.masked_fill(~strangers, torch.inf).amin(1)
-    counts = friends.any(1) & strangers.any(1)
+    positive, negative = same & ~itself, ~same
+    far = distances.masked_fill(~positive, -torch.inf).amax(1)
+    near = distances.masked_fill(~negative, torch.inf).amin(1)
+    counts = positive.any(1) & negative.any(1)
     if not bool(counts.any()):
         return features.sum() * 0
     return F.relu(far - near + margin)[counts].mean()

@@ -1,4 +1,4 @@
-"""One person out of a picture, with the joints."""
+"""Cutting one person out of an image, with the joints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import RESAMPLE, decode
 
-WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the picture
+WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the image
 
 
 def cut_person(
@@ -22,24 +22,33 @@ def cut_person(
     canvas: tuple[int, int],
     margin: float,
 ) -> dict[str, Any]:
-    """Cut one person out of a row's picture and bring it to the canvas.
+    """Cut one person out of the image of a row, and resize it to the canvas.
 
     Args:
-        row: the row.
-        index: its number, for errors.
-        image: its column of pictures.
-        joints: its column of joints, x, y and seen, in pixels of the picture.
-        box: its column of boxes x0, y0, x1, y1 in pixels; None for the whole picture.
+        row: a row of a data set.
+        index: its index, for messages.
+        image: name of the column of images.
+        joints: name of the column of joints: x, y in pixels of the image, and whether visible.
+        box: name of the column of boxes, x0, y0, x1, y1 in pixels; None for the whole image.
         canvas: height and width, in pixels.
-        margin: how much larger than the box the window is.
+        margin: how much larger than the box the window is, as a fraction of its sides.
 
     Returns:
-        The row with picture and joints on the canvas, and the window in pixels of the picture. A
-        picture that cannot be decoded stays as it is, for whoever opens it to say so; none of its
-        joints is seen.
+        The row with image and joints on the canvas, and the window in pixels of the image. An image
+        that cannot be decoded is passed on as it is, without visible joints; whoever opens it
+        reports it.
 
     Raises:
         InputError: for a box without area.
+
+    Example:
+        >>> from PIL import Image
+        >>> row = {"image": Image.new("RGB", (100, 100)), "joints": [[50, 50, 1]],
+        ...        "box": [40, 40, 60, 60]}
+        >>> cut = cut_person(row, 0, image="image", joints="joints", box="box",
+        ...                  canvas=(64, 32), margin=0.0)
+        >>> cut["window"], cut["joints"]
+        ([40.0, 30.0, 60.0, 70.0], [[16.0, 32.0, 1.0]])
     """
     height, width = canvas
     window = (0.0, 0.0, float(width), float(height))

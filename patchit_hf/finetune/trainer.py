@@ -85,8 +85,7 @@ class Finetuner:
         self.accelerator = create_accelerator(args, run.path)
         use_all_cores(self.accelerator)
         self.augmentation = augmentation_of(task, args)
-        task.fit(train.targets)
-        task.input_size = geometry.size
+        self.task = task.fit(train.targets).with_input_size(geometry.size)
         self.share = Share.of(args, self.accelerator.process_index, self.accelerator.num_processes)
         self.max_steps = count_steps(args, len(train), self.share)
         per_epoch = steps_per_epoch(len(train), self.share)

@@ -160,8 +160,8 @@ class FinetunedModel(nn.Module):
         if head is not None:
             _fill(head, folder / HEAD_FILE)
         model.set_statistics(mean, std)
-        model.task, model.geometry, model.fit, model.record = task, geometry, fit, record
-        task.input_size = model.geometry.size
+        model.task = task.with_input_size(geometry.size)
+        model.geometry, model.fit, model.record = geometry, fit, record
         return model.to(memory_format=torch.channels_last).eval()
 
 

@@ -134,9 +134,7 @@ def _task(record: dict[str, Any]) -> PatchTask:
     entry, data = record["task"], record["data"]
     height, width = entry["canvas"]
     task = create_task(entry["name"], (height, width), **entry["kwargs"])
-    task.transform.mean = tuple(float(value) for value in data["mean"])
-    task.transform.std = tuple(float(value) for value in data["std"])
-    return task
+    return task.with_statistics(data["mean"], data["std"])
 
 
 def _fill(module: nn.Module, file: Path, location: Location) -> None:

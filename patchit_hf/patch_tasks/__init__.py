@@ -1,13 +1,12 @@
-"""Patch tasks. A file here is a task; its name is the task's name."""
+"""Patch tasks. Each file in this folder is a task, named after the file."""
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, check_options
 
 if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
@@ -16,7 +15,12 @@ _SHARED = {"base", "grid", "heads", "transform"}  # what tasks are made of
 
 
 def list_tasks() -> list[str]:
-    """Return the names that ``--task`` takes: the task files and their presets."""
+    """Return the names that ``--task`` accepts: those of the task files and of their presets.
+
+    Example:
+        >>> "position" in list_tasks(), "pt18" in list_tasks()
+        (True, True)
+    """
     names = []
     for module in pkgutil.iter_modules(__path__):
         if module.name not in _SHARED:
@@ -31,32 +35,32 @@ def create_task(name: str, canvas: tuple[int, int] = (200, 100), **kwargs: Any) 
     Args:
         name: a task's file name (``position``), or one of its presets (``pt18``, ``pt8``).
         canvas: height and width of the crops, in pixels.
-        **kwargs: the task's options; they override a preset's.
+        **kwargs: the options of the task; they override those of a preset.
 
     Raises:
         InputError: for an unknown task or option, or a value out of range.
+
+    Example:
+        >>> create_task("pt8", jitter=2).num_classes
+        8
     """
     module_name, preset = _resolve(name)
     task_class = import_module(f"{__name__}.{module_name}").Task
     merged = {**preset, **kwargs}
-    allowed = _option_names(task_class)
-    for key in merged:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(
-                f"--task-kwargs: task {name!r} has no option {key!r}{hint} (options: "
-                f"{', '.join(allowed)})"
-            )
+    check_options(name, merged, _option_names(task_class))
     task: PatchTask = task_class(canvas, **merged)
     return task
 
 
 def canonical_name(name: str) -> str:
-    """Return the file name behind a task's name or preset.
+    """Return the name of the task that a name or preset stands for.
 
     Raises:
         InputError: for an unknown task.
+
+    Example:
+        >>> canonical_name("pt18")
+        'position'
     """
     return _resolve(name)[0]
 

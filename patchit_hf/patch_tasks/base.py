@@ -1,13 +1,16 @@
-"""What every patch task is; a task is one file beside this one, and its name is the file's.
+"""The base classes of patch tasks. A task is one file in this folder, named after the file.
 
-A task turns a batch of crops into inputs and free labels. It never sees a file, Accelerate or the
-Hub, and its labels come from geometry alone.
+A task turns a batch of crops into inputs and free labels. It knows nothing of files, Accelerate or
+the Hub, and its labels come from geometry alone.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +25,9 @@ class PatchBatch(NamedTuple):
     """A batch on the crops' device.
 
     Attributes:
-        inputs: what the trunk sees, float32 ``[B, 3, S, S]``, or ``[B, K, 3, S, S]`` where a
-            sample is K pictures.
-        targets: what ``loss`` needs to know, its first dimension ``B``.
+        inputs: the input of the backbone, float32 ``[B, 3, S, S]``, or ``[B, K, 3, S, S]`` where a
+            sample is K patches.
+        targets: what ``loss`` compares the output with, ``[B, ...]``.
     """
 
     inputs: Tensor
@@ -34,26 +37,31 @@ class PatchBatch(NamedTuple):
 class PatchTask:
     """A patch task on a grid of cells.
 
-    A task defines ``sample``, ``sample_all`` and ``head``. The rest is that of a classification
-    with one question a sample; a task overrides what differs. Its keyword arguments are its
-    options, and it keeps each as an attribute of the same name (or its grid does).
+    A task defines ``sample``, ``sample_all`` and ``head``. Everything else is that of a
+    classification with one question per sample; a task overrides what differs. Its keyword-only
+    arguments are its options, and it (or its grid) keeps each as an attribute of the same name.
+    A task does not change after it is made.
 
     Args:
         canvas: height and width of the crops, in pixels.
         grid: where patches are cut.
-        num_classes: number of answers that its head chooses from; guessing is right once in as
-            many times.
+        num_classes: number of answers that the head chooses from; chance is one in so many.
         options: see ``PatchTransform``.
 
     Attributes:
-        inputs_per_sample: how many inputs of the trunk one training sample is (K).
-        progress: share of the training that is done; the trainer keeps it, and it is 1 in
-            evaluations. For what changes while training.
-        transform: from uint8 patches to the network's input; carries mean and deviation.
+        inputs_per_sample: number of inputs that one training sample gives the backbone (K).
+        transform: from uint8 patches to the input of the network; holds mean and std.
+
+    Example:
+        >>> from patchit_hf import create_task
+        >>> task = create_task("position", rows=4, cols=2)
+        >>> task.num_classes, task.chance, task.input_size
+        (8, 0.125, (32, 32))
+        >>> task.kwargs["rows"], task.kwargs["grayscale"]
+        (4, 0.0)
     """
 
     inputs_per_sample: int = 1
-    progress: float = 1.0
 
     def __init__(
         self, canvas: tuple[int, int], grid: Grid, num_classes: int, options: dict[str, Any]
@@ -61,8 +69,31 @@ class PatchTask:
         self.canvas, self.grid, self.num_classes = canvas, grid, num_classes
         self.transform = PatchTransform(**options)
 
+    def with_statistics(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """Return this task with the mean and standard deviation of the crops it is trained on.
+
+        Args:
+            mean: per channel, of crops in [0, 1].
+            std: per channel, likewise.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> task = create_task("position").with_statistics([0.4, 0.4, 0.4], [0.2, 0.2, 0.2])
+            >>> task.transform.mean
+            (0.4, 0.4, 0.4)
+        """
+        task = copy.copy(self)
+        task.transform = dataclasses.replace(
+            self.transform, mean=tuple(map(float, mean)), std=tuple(map(float, std))
+        )
+        return task
+
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Cut one random sample from every crop, uint8 ``[B, 3, H, W]``, for training."""
+        """Cut one random sample from every crop, uint8 ``[B, 3, H, W]``, for training.
+
+        All random numbers come from ``draws``, and whatever changes during training follows
+        ``draws.progress``.
+        """
         raise NotImplementedError
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
@@ -73,38 +104,38 @@ class PatchTask:
         raise NotImplementedError
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the head: from unpooled features ``[B * K, C, H, W]`` to ``loss``'s output."""
+        """Return a module from unpooled features ``[B * K, C, H, W]`` to what ``loss`` takes."""
         raise NotImplementedError
 
     def loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
         """Return ``loss``, ``accuracy`` and other metrics, each a scalar mean over the batch.
 
-        Here: cross-entropy of logits ``[B, num_classes]`` and targets ``[B]``.
+        By default the cross-entropy of logits ``[B, num_classes]`` and targets ``[B]``.
         """
         return {"loss": F.cross_entropy(output, targets), "accuracy": accuracy(output, targets)}
 
     def truth(self, targets: Tensor) -> Tensor:
-        """Return the right answers to the N questions of a batch, int64 ``[N]``."""
+        """Return the true classes of the N questions of a batch, int64 ``[N]``."""
         return targets
 
     def answers(self, output: Any) -> Tensor:
-        """Return the classes answered, int64 ``[N]``, in the order of ``truth``."""
+        """Return the predicted classes, int64 ``[N]``, in the order of ``truth``."""
         answered: Tensor = output.argmax(1)
         return answered
 
     def examples(self, batch: PatchBatch) -> Tensor:
-        """Return the pictures that each of the N questions is about, ``[N, K, 3, S, S]``.
+        """Return the patches that each of the N questions is about, ``[N, K, 3, S, S]``.
 
-        They are all that somebody without a network has to go by.
+        Figures show them, and the audit looks for shortcuts in them.
         """
         inputs = batch.inputs
         return inputs if inputs.ndim == 5 else inputs[:, None]
 
     @property
     def boxes(self) -> Tensor | None:
-        """Where the places lie that the classes name, xyxy in pixels of the canvas.
+        """The box that each class names, as xyxy in pixels of the canvas.
 
-        int64 ``[num_classes, 4]``; None where a class is no place.
+        int64 ``[num_classes, 4]``; None if classes do not name boxes.
         """
         return None
 
@@ -115,13 +146,13 @@ class PatchTask:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of what the trunk sees, in pixels."""
+        """Height and width of the input of the backbone, in pixels."""
         side = round(self.grid.patch_size * self.transform.input_scale)
         return side, side
 
     @property
     def covered(self) -> tuple[int, int]:
-        """Height and width of the centre of the canvas that patches are cut from, in pixels."""
+        """Height and width of the central area that patches are cut from, in pixels."""
         return self.grid.covered
 
     @property
@@ -133,14 +164,68 @@ class PatchTask:
         return {**own, **self.transform.options}
 
 
+class GridTask(PatchTask):
+    """A patch task whose options are those of a grid.
+
+    Args:
+        canvas: height and width of the crops, in pixels.
+        num_classes: number of answers; None if each cell of the grid is one.
+        rows: rows of cells.
+        cols: columns of cells.
+        patch_size: side of a patch, in pixels.
+        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
+        margin: gap between cells, in pixels.
+        **options: see ``PatchTransform``.
+
+    Raises:
+        InputError: for a value out of range, or a grid that the canvas cannot hold.
+    """
+
+    def __init__(
+        self,
+        canvas: tuple[int, int] = (200, 100),
+        num_classes: int | None = None,
+        *,
+        rows: int = 6,
+        cols: int = 3,
+        patch_size: int = 32,
+        jitter: int = 4,
+        margin: int = 0,
+        **options: Any,
+    ) -> None:
+        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        self._names_cells = num_classes is None
+        answers = grid.num_cells if num_classes is None else num_classes
+        super().__init__(canvas, grid, answers, options)
+
+    @property
+    def boxes(self) -> Tensor | None:
+        """The cells as in ``PatchTask.boxes``; None where the classes are not the cells."""
+        return self.grid.boxes if self._names_cells else None
+
+
 def own_options(task_class: type[PatchTask]) -> list[str]:
-    """Return the names of a task's own options: its keyword-only parameters."""
-    parameters = inspect.signature(task_class).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    """Return the names of a task's own options: its keyword-only parameters, inherited first."""
+    names: list[str] = []
+    for base in reversed(task_class.__mro__):
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base).parameters.values()
+            names += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return list(dict.fromkeys(names))
 
 
 def accuracy(output: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of right answers of logits ``[B, classes, ...]``, a scalar."""
+    """Return the fraction of right answers, a scalar.
+
+    Args:
+        output: logits ``[B, classes, ...]``.
+        targets: int64 ``[B, ...]``.
+
+    Example:
+        >>> import torch
+        >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0])).item()
+        0.5
+    """
     return (output.argmax(1) == targets).to(torch.float32).mean()
 
 

@@ -1,14 +1,14 @@
-"""Context: on which side of the first patch does the second one lie?
+"""Context: where does the second patch lie, seen from the first?
 
 Source: Doersch, Gupta & Efros, "Unsupervised Visual Representation Learning by Context
-Prediction", ICCV 2015. A patch and one of its eight neighbours, with a gap between them and an
-offset of each, so that no line or gradient runs across the border::
+Prediction", ICCV 2015. A sample is a patch and one of its eight neighbours. A gap and a random
+offset of each patch keep lines and gradients from running across the border::
 
     +---+   +---+   +---+
-    | 0 |   | 1 |   | 2 |      The whole layout of 3x3 lies at a random place of the crop, so that
-    +---+   +---+   +---+      the patch in the middle says nothing about the answer: all its
-    | 3 |   | x |   | 4 |      neighbours are there. That is why the patches are small (24 px on a
-    +---+   +---+   +---+      canvas of 100 columns).
+    | 0 |   | 1 |   | 2 |      The whole 3x3 layout is placed at random in the crop and always fits
+    +---+   +---+   +---+      inside it, so the middle patch alone says nothing about the answer.
+    | 3 |   | x |   | 4 |      That is why patches are small: 24 px on a canvas 100 px wide.
+    +---+   +---+   +---+
     | 5 |   | 6 |   | 7 |
     +---+   +---+   +---+
 
@@ -32,19 +32,31 @@ SIDES = 8
 
 
 class Task(PatchTask):
-    """The context task.
+    """Say on which of eight sides of a patch its neighbour lies.
 
     Args:
         canvas: height and width of the crops, in pixels.
         patch_size: side of a patch, in pixels.
         gap: distance between neighbouring patches before jitter, in pixels.
-        jitter: largest random offset of each patch, in pixels; the layout keeps this distance
-            from the border of the canvas, so that it is the same everywhere.
-        head_hidden: width of the head's hidden layer.
+        jitter: largest random offset of each patch, in pixels; the layout stays this far from the
+            border of the canvas, so that every patch has the full jitter.
+        head_hidden: width of the head's hidden layer, 0 for none.
         **options: see ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a layout that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("context")
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 2, 3, 24, 24]), torch.Size([4]))
+        >>> task.num_classes
+        8
     """
 
     inputs_per_sample = 2
@@ -64,7 +76,7 @@ class Task(PatchTask):
         one = Grid(1, 1, patch_size, jitter, 0, canvas)
         super().__init__(canvas, one, SIDES, options)
         self.gap, self.head_hidden = gap, head_hidden
-        self.jitter = jitter  # as asked: the layout makes room for it
+        self.jitter = jitter  # the whole of it: the layout leaves room
         need = 3 * patch_size + 2 * gap + 2 * jitter
         if need > min(canvas):
             raise InputError(
@@ -88,7 +100,7 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches, draws), sides)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Ask for each of the eight neighbours, each time at another place of the crop.
+        """Cut each of the eight neighbours once, each time elsewhere in the crop.
 
         Returns:
             Inputs float32 ``[B * 8, 2, 3, S, S]`` and targets int64 ``[B * 8]``.
@@ -98,16 +110,16 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches, None), sides.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over the eight sides."""
-        return mlp_head(num_features, self.head_hidden, SIDES, pictures=2)
+        """Return a classifier over the eight sides."""
+        return mlp_head(num_features, self.head_hidden, SIDES, patches=2)
 
     def _cut(self, crops: Tensor, sides: Tensor, draws: Draws) -> Tensor:
         """Cut pairs, uint8 ``[B, n, 2, 3, S, S]``, for sides ``[B, n]``."""
         size, count = self.grid.patch_size, sides.shape[1]
         pitch, spare = size + self.gap, 2 * self.jitter + 1
-        place = sides + (sides >= 4).to(torch.int64)
+        index = sides + (sides >= 4).to(torch.int64)
         corners = []
-        for axis, (name, steps) in enumerate((("y", place // 3), ("x", place % 3))):
+        for axis, (name, steps) in enumerate((("y", index // 3), ("x", index % 3))):
             room = self.canvas[axis] - 3 * size - 2 * self.gap - 2 * self.jitter + 1
             first = draws.integers(f"layout_{name}", room, (count,))
             offsets = draws.integers(f"jitter_{name}", spare, (count, 2))

@@ -1,4 +1,4 @@
-"""Where the cells of a crop lie, and how patches are cut from a whole batch at once."""
+"""The cells of a crop, and cutting patches from a whole batch at once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,26 @@ class Grid:
     """A grid of square cells, centred on the canvas.
 
     PT-18 on a 200x100 canvas is 6 rows x 3 columns of 32 px: y = 4, 36, ..., 164, x = 2, 34, 66.
-    The jitter of an axis is the smaller of the asked one and the slack of the outermost cell, alike
-    for every cell: nothing is ever clamped, so no cell gives itself away by its offsets.
+    The jitter is the same for every cell: at most ``jitter``, and at most the space between the
+    grid and the border of the canvas. Nothing is ever clamped, so offsets give no cell away.
 
     Attributes:
         rows: number of rows of cells.
         cols: number of columns of cells.
         patch_size: side of a cell and of the patch cut from it, in pixels.
-        jitter: largest random offset asked for, in pixels.
+        jitter: largest random offset, in pixels, if the canvas leaves room for it; see ``reach``.
         margin: gap between neighbouring cells, in pixels.
         canvas: height and width of the crops, in pixels.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> grid = Grid(rows=6, cols=3, patch_size=32, jitter=4, margin=0, canvas=(200, 100))
+        >>> grid.num_cells, grid.covered, grid.origin, grid.reach
+        (18, (192, 96), (4, 2), (4, 2))
+        >>> grid.boxes[4].tolist()  # the second row and column
+        [34, 36, 66, 68]
     """
 
     rows: int
@@ -63,7 +70,7 @@ class Grid:
 
     @property
     def pitch(self) -> int:
-        """Distance between neighbouring cells' corners, in pixels."""
+        """Distance between the corners of neighbouring cells, in pixels."""
         return self.patch_size + self.margin
 
     @property
@@ -84,12 +91,12 @@ class Grid:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Largest offset really drawn in y and x, in pixels."""
+        """Largest offset that is drawn in y and x, in pixels."""
         return min(self.jitter, self.origin[0]), min(self.jitter, self.origin[1])
 
     @property
     def boxes(self) -> Tensor:
-        """Where the cells lie without jitter, xyxy in pixels, int64 ``[cells, 4]``."""
+        """The cells without jitter, as xyxy in pixels, int64 ``[cells, 4]``."""
         top, left = self.corners(torch.arange(self.num_cells))
         return torch.stack([left, top, left + self.patch_size, top + self.patch_size], dim=1)
 
@@ -108,10 +115,10 @@ class Grid:
         Args:
             crops: uint8 ``[B, 3, H, W]``.
             cells: int64 ``[B]`` or ``[B, K]``.
-            draws: the batch's random numbers; uses ``jitter_y`` and ``jitter_x``.
+            draws: the random numbers of the batch; uses ``jitter_y`` and ``jitter_x``.
 
         Returns:
-            Patches as of ``cut_patches``.
+            Patches ``[B, 3, S, S]`` or ``[B, K, 3, S, S]``, as ``cut_patches`` returns them.
         """
         top, left = self.corners(cells)
         shape = tuple(cells.shape[1:])
@@ -132,6 +139,12 @@ def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
 
     Returns:
         ``[B, C, size, size]`` or ``[B, K, C, size, size]``, in channels-last memory.
+
+    Example:
+        >>> import torch
+        >>> crops = torch.arange(16).view(1, 1, 4, 4)
+        >>> cut_patches(crops, top=torch.tensor([1]), left=torch.tensor([2]), size=2).tolist()
+        [[[[6, 7], [10, 11]]]]
     """
     span = torch.arange(size, device=crops.device)
     y = (top[..., None] + span)[..., :, None]

@@ -1,4 +1,4 @@
-"""Heads for the pretext: small, thrown away when the backbone moves on."""
+"""Heads of the patch tasks: small, and not used after pretraining."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from patchit_hf.common.errors import InputError
 
 
 def mlp_head(
-    num_features: int, hidden: int, num_classes: int, *, pictures: int = 1, each: int = 0
+    num_features: int, hidden: int, num_classes: int, *, patches: int = 1, each: int = 0
 ) -> nn.Sequential:
-    """Return global average pooling, FC + ReLU, and a linear layer that starts at zero.
+    """Return global average pooling, FC + ReLU, and a linear layer initialised to zero.
 
-    The authors' pretext head is FC 256 + ReLU and a softmax whose layer is initialised to zero, so
-    that training starts at chance whatever the backbone.
+    This is the head of the PatchIt paper: FC 256 + ReLU, and a classifier that starts at zero, so
+    that training starts at chance level with any backbone.
 
     Args:
         num_features: channels C of the unpooled features ``[B, C, H, W]``.
         hidden: width of the hidden layer, 0 for none.
         num_classes: number of outputs.
-        pictures: pictures a sample; their features are joined, in order, before the hidden layer.
-        each: width of a layer FC + ReLU that every picture passes before they are joined, 0 for
-            none.
+        patches: patches per sample; their features are joined, in order, before the hidden layer.
+        each: width of an FC + ReLU layer that each patch passes before they are joined, 0 for none.
 
     Returns:
-        Module from ``[B * pictures, C, H, W]`` to ``[B, num_classes]``.
+        Module from ``[B * patches, C, H, W]`` to ``[B, num_classes]``.
 
     Raises:
         InputError: if ``hidden`` is negative.
+
+    Example:
+        >>> import torch
+        >>> mlp_head(8, 16, 5, patches=2)(torch.rand(3 * 2, 8, 1, 1)).shape
+        torch.Size([3, 5])
     """
     check_hidden(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -40,10 +44,10 @@ def mlp_head(
         layers["each"] = _linear(width, each)
         layers["each_act"] = nn.ReLU()
         width = each
-    if pictures > 1:
-        layers["samples"] = nn.Unflatten(0, (-1, pictures))
+    if patches > 1:
+        layers["samples"] = nn.Unflatten(0, (-1, patches))
         layers["join"] = nn.Flatten(1)
-        width *= pictures
+        width *= patches
     if hidden:
         layers["hidden"] = _linear(width, hidden)
         layers["act"] = nn.ReLU()
@@ -53,7 +57,7 @@ def mlp_head(
 
 
 def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
-    """Return the same for every location: 1x1 convolutions, the last starting at zero.
+    """Return the same head for every location: 1x1 convolutions, the last initialised to zero.
 
     Args:
         num_features: channels C of the features ``[B, C, H, W]``.
@@ -65,6 +69,11 @@ def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequentia
 
     Raises:
         InputError: if ``hidden`` is negative.
+
+    Example:
+        >>> import torch
+        >>> dense_head(8, 16, 5)(torch.rand(3, 8, 6, 3)).shape
+        torch.Size([3, 5, 6, 3])
     """
     check_hidden(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -79,10 +88,10 @@ def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequentia
 
 
 def check_hidden(hidden: object) -> None:
-    """Refuse a width that is none.
+    """Check the width of a hidden layer.
 
     Raises:
-        InputError: if it is negative or no whole number.
+        InputError: if it is negative or not a whole number.
     """
     if not isinstance(hidden, int) or hidden < 0:
         raise InputError(f"head_hidden={hidden!r} in --task-kwargs: a whole number, 0 for none")

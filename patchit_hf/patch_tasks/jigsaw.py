@@ -1,12 +1,12 @@
-"""Jigsaw: in which of a set of orders are these tiles?
+"""Jigsaw: in what order were these tiles shuffled?
 
 Source: Noroozi & Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw
-Puzzles", ECCV 2016. The tiles of a reduced grid pass the trunk one by one, in an order out of a
-set of permutations that lie far from each other, and the head sees them all at once::
+Puzzles", ECCV 2016. The tiles of a coarse grid are put into one of a fixed set of orders. Each
+passes the backbone on its own, and the head sees the features of all of them::
 
-    the crop      what the network sees, for the order (5, 0, 7, 2, 1, 6, 3, 4)
+    the crop      what the network sees, in the order (5, 0, 7, 2, 1, 6, 3, 4)
     | 0 | 1 |
-    | 2 | 3 |     [5] [0] [7] [2] [1] [6] [3] [4]   ->  number of the order in the set
+    | 2 | 3 |     [5] [0] [7] [2] [1] [6] [3] [4]   ->  index of the order in the set
     | 4 | 5 |
     | 6 | 7 |
 
@@ -25,65 +25,68 @@ from torch import Tensor, nn
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch
 from patchit_hf.patch_tasks.heads import mlp_head
 
-QUESTIONS = 4  # puzzles a held-out crop
-POOL = 4000  # orders that the set is chosen from
+QUESTIONS = 4  # puzzles per held-out crop
+POOL = 4000  # candidates that the orders are chosen from
 
 
-class Task(PatchTask):
-    """The jigsaw task.
+class Task(GridTask):
+    """Say in which of a fixed set of orders the tiles of a crop are.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of tiles.
-        cols: columns of tiles.
-        patch_size: side of a tile, in pixels.
-        jitter: largest random offset of a tile from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
-        permutations: how many orders there are to choose from.
+        permutations: number of orders to choose from.
         tile_features: width of the layer that each tile passes before the tiles are joined.
-        head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``; ``standardize`` is on unless it is switched off.
+        head_hidden: width of the head's hidden layer, 0 for none.
+        **options: see ``GridTask`` and ``PatchTransform``; the defaults here are ``rows=4``,
+            ``cols=2`` and ``standardize=True``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("jigsaw")
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 8, 3, 32, 32]), torch.Size([4]))
+        >>> task.num_classes
+        100
     """
 
     def __init__(
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 4,
-        cols: int = 2,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         permutations: int = 100,
         tile_features: int = 64,
         head_hidden: int = 256,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        # Standardised as in the paper: brightness and colour at the seams would solve the puzzle.
+        own = {"rows": 4, "cols": 2, "standardize": True}
+        super().__init__(canvas, permutations, **{**own, **options})
+        grid = self.grid
         most = min(POOL // 2, math.factorial(min(grid.num_cells, 12)))
         if not isinstance(permutations, int) or not 2 <= permutations <= most:
             raise InputError(
                 f"permutations={permutations!r} in --task-kwargs: a whole number from 2 to {most} "
-                f"for {rows}x{cols} tiles"
+                f"for {grid.rows}x{grid.cols} tiles"
             )
         if not isinstance(tile_features, int) or tile_features < 1:
             raise InputError(f"tile_features={tile_features!r} in --task-kwargs: at least 1")
-        # As the paper does: seams of brightness and colour between tiles would solve the puzzle.
-        super().__init__(canvas, grid, permutations, {"standardize": True, **options})
         self.inputs_per_sample = grid.num_cells
         self.permutations, self.tile_features = permutations, tile_features
         self.head_hidden = head_hidden
         self.orders = distant_permutations(grid.num_cells, permutations)
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Cut the tiles of every crop in a random order of the set.
+        """Cut the tiles of every crop, in an order drawn from the set.
 
         Returns:
             Inputs float32 ``[B, n, 3, S, S]`` and targets int64 ``[B]``.
@@ -93,7 +96,7 @@ class Task(PatchTask):
         return PatchBatch(self.transform(tiles, draws), targets)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Ask four puzzles of every crop, each with its own jitter.
+        """Make four puzzles of every crop, each with its own jitter.
 
         Returns:
             Inputs float32 ``[B * 4, n, 3, S, S]`` and targets int64 ``[B * 4]``.
@@ -104,29 +107,34 @@ class Task(PatchTask):
         return PatchBatch(self.transform(tiles.flatten(0, 1), None), targets.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over orders."""
+        """Return a classifier over the orders."""
         return mlp_head(
             num_features,
             self.head_hidden,
             self.num_classes,
-            pictures=self.grid.num_cells,
+            patches=self.grid.num_cells,
             each=self.tile_features,
         )
 
 
 @lru_cache(maxsize=4)
 def distant_permutations(length: int, count: int) -> Tensor:
-    """Return permutations that lie far from each other in Hamming distance.
+    """Return permutations that are far from each other in Hamming distance.
 
-    Greedy: each next one is the one of the pool whose nearest chosen one is the furthest, as the
-    paper builds its set. The pool is every permutation, or ``POOL`` drawn ones.
+    They are chosen greedily, as in the paper: the next one is always the candidate whose nearest
+    chosen permutation is farthest away. The candidates are all permutations if there are at most
+    ``POOL``, and otherwise ``POOL`` random ones.
 
     Args:
-        length: of each permutation.
-        count: how many, at most ``POOL`` and as many as there are.
+        length: number of elements of each permutation.
+        count: number of permutations, at most as many as there are candidates.
 
     Returns:
         int64 ``[count, length]``, the same on every machine.
+
+    Example:
+        >>> distant_permutations(3, 3).tolist()
+        [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
     """
     if math.factorial(min(length, 12)) <= POOL:
         pool = torch.tensor(list(all_orders(range(length))))

@@ -1,12 +1,12 @@
-"""Pair: from which two cells of the crop were these two patches cut?
+"""Pair: which two cells of the crop were these two patches cut from?
 
-Source: Sudowe & Leibe, "PatchIt", BMVC 2016 (pairs of patches). Two distinct cells of one crop,
-in an order, through one trunk::
+Source: Sudowe & Leibe, "PatchIt", BMVC 2016 (pairs of patches). A sample is an
+ordered pair of patches from two different cells of one crop; both pass the same backbone::
 
     +-----------------+
     |     | [1] |     |     first patch: cell 1
     |     |     |     |     second patch: cell 9
-    |     |     |     |     class = 1 * 17 + (9 - 1), as 9 lies behind 1
+    |     |     |     |     class = 1 * 17 + (9 - 1), because 9 > 1
     | [9] |     |     |
     |     |     |     |
     |     |     |     |
@@ -25,26 +25,32 @@ from torch import Tensor, nn
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch
 from patchit_hf.patch_tasks.heads import mlp_head
 
 
-class Task(PatchTask):
-    """The pair task.
+class Task(GridTask):
+    """Name the two cells that two patches were cut from.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a patch, in pixels.
-        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
-        head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``.
+        head_hidden: width of the head's hidden layer, 0 for none.
+        **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("pair")
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 2, 3, 32, 32]), torch.Size([4]))
+        >>> task.num_classes
+        306
     """
 
     inputs_per_sample = 2
@@ -53,22 +59,22 @@ class Task(PatchTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         head_hidden: int = 512,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
+        super().__init__(canvas, **options)
+        grid = self.grid
         cells = grid.num_cells
         if cells < 2:
             raise InputError(
-                f"rows={rows} cols={cols} in --task-kwargs: pairs need at least 2 cells"
+                f"rows={grid.rows} cols={grid.cols} in --task-kwargs: pairs need at least 2 cells"
             )
-        super().__init__(canvas, grid, cells * (cells - 1), options)
-        self.head_hidden = head_hidden
+        self.num_classes, self.head_hidden = cells * (cells - 1), head_hidden
+
+    @property
+    def boxes(self) -> None:
+        """None: a class is a pair of cells."""
+        return None
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut two patches from every crop, at two random cells.
@@ -83,7 +89,7 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches, draws), targets.flatten())
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Ask for a pair from every cell, to another that is drawn.
+        """Pair every cell with another one, drawn at random.
 
         Returns:
             Inputs float32 ``[B * cells, 2, 3, S, S]`` and targets int64 ``[B * cells]``.
@@ -95,11 +101,11 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches.flatten(0, 1), None), targets.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over pairs of cells."""
-        return mlp_head(num_features, self.head_hidden, self.num_classes, pictures=2)
+        """Return a classifier over pairs of cells."""
+        return mlp_head(num_features, self.head_hidden, self.num_classes, patches=2)
 
     def _pairs(self, first: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cells ``[B, n, 2]`` and classes ``[B, n]``; the second lies ``step`` further."""
+        """Return cells ``[B, n, 2]``, the second ``1 + step`` on, and classes ``[B, n]``."""
         count = self.grid.num_cells
         second = (first + 1 + step) % count
         targets = first * (count - 1) + second - (second > first).to(torch.int64)

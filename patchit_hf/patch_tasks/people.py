@@ -1,18 +1,18 @@
-"""People: where was this patch cut, and which other patches come from the same person?
+"""People: where was this patch cut, and which other patches show the same person?
 
-Position alone can be learnt without looking at clothes: a sleeve is a sleeve in any colour. Here
-several patches of a crop go through the trunk, and beside the position loss their embeddings are
-drawn together and away from those of the other crops of the batch (InfoNCE over patches). To find
-the other patches of a person the network has to keep what distinguishes people: cloth, colour,
-texture, light::
+Position can be learnt without looking at clothes: a sleeve is a sleeve in any colour. Here several
+patches of each crop pass the backbone. Besides the position loss, a contrastive loss (InfoNCE over
+patches) pulls their embeddings together and pushes those of other crops away. To find the other
+patches of a person, the network has to keep what tells people apart: fabric, colour, texture,
+light::
 
-    crop A: [head] [sleeve] [hip] [shoe]      position: each patch says its cell
-    crop B: [bag]  [hair]   [knee] [hand]     people: A's patches find each other among all
+    crop A: [head] [sleeve] [hip] [shoe]      position: name the cell of each patch
+    crop B: [bag]  [hair]   [knee] [hand]     people: find A's patches among all of the batch
 
 Source of the loss: van den Oord et al., "Contrastive Predictive Coding", 2018, with several
-positives as in Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020 (outside the
-logarithm). Inputs ``[B, K, 3, S, S]``, targets ``[B, K]``: the cells; patches of one row are one
-crop's.
+positives as in Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020 (summed
+outside the logarithm). Inputs ``[B, K, 3, S, S]``, targets ``[B, K]``: the cells. A row holds the
+patches of one crop.
 """
 
 from __future__ import annotations
@@ -26,69 +26,64 @@ from torch import Tensor, nn
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.heads import mlp_head
 
-EMBEDDING = 128
+EMBEDDING = 128  # dimensions of the projection
 
 
-class Task(PatchTask):
-    """The people task.
+class Task(GridTask):
+    """Name the cells of several patches, and find those of the same crop.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a patch, in pixels.
-        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
-        patches_per_crop: distinct cells cut from a crop in training.
-        people_weight: weight of the InfoNCE term beside the position loss.
-        temperature: of the InfoNCE term.
-        head_hidden: width of the heads' hidden layers.
-        **options: see ``PatchTransform``.
+        patches_per_crop: number of different cells cut from each crop in training (K).
+        people_weight: weight of the InfoNCE loss; that of the position loss is 1.
+        temperature: temperature of the InfoNCE loss.
+        head_hidden: width of the hidden layers of both heads.
+        **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("people")
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 4, 3, 32, 32]), torch.Size([4, 4]))
+        >>> task.num_classes
+        18
     """
 
     def __init__(
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         patches_per_crop: int = 4,
         people_weight: float = 0.5,
         temperature: float = 0.2,
         head_hidden: int = 256,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        if not isinstance(patches_per_crop, int) or not 2 <= patches_per_crop <= grid.num_cells:
+        super().__init__(canvas, **options)
+        if not isinstance(patches_per_crop, int) or not 2 <= patches_per_crop <= self.num_classes:
             raise InputError(
                 f"patches_per_crop={patches_per_crop!r} in --task-kwargs: a whole number from 2 "
-                f"to the {grid.num_cells} cells"
+                f"to the {self.num_classes} cells"
             )
         for name, value in (("people_weight", people_weight), ("temperature", temperature)):
             if not isinstance(value, int | float) or not 0 < value <= 100:
                 raise InputError(f"{name}={value!r} in --task-kwargs: a number above 0, up to 100")
-        super().__init__(canvas, grid, grid.num_cells, options)
         self.inputs_per_sample = self.patches_per_crop = patches_per_crop
         self.people_weight, self.temperature = people_weight, temperature
         self.head_hidden = head_hidden
 
-    @property
-    def boxes(self) -> Tensor:
-        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
-        return self.grid.boxes
-
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Cut K patches from every crop, at distinct random cells.
+        """Cut K patches from every crop, at different random cells.
 
         Returns:
             Inputs float32 ``[B, K, 3, S, S]`` and targets int64 ``[B, K]``.
@@ -106,11 +101,11 @@ class Task(PatchTask):
         return PatchBatch(self.transform(self.grid.cut(crops, cells, draws), None), cells)
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the two heads: over cells, and into the space of embeddings."""
+        """Return a classifier over the cells and a projection to embeddings."""
         return PeopleHead(num_features, self.head_hidden, self.num_classes)
 
     def loss(self, output: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """Return the sum of both losses, each of them, and how often each answer was right.
+        """Return the weighted sum of both losses, each of them, and both accuracies.
 
         Args:
             output: ``cells``, logits ``[B * K, cells]``, and ``embedding``, ``[B * K, D]``.
@@ -143,7 +138,7 @@ class Task(PatchTask):
 
 
 class PeopleHead(nn.Module):
-    """A classifier over cells and a projection for the comparison of patches.
+    """A classifier over cells, and a projection to embeddings in which patches are compared.
 
     Args:
         num_features: channels C of the features ``[N, C, H, W]``.
@@ -163,23 +158,30 @@ class PeopleHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Return logits and embeddings."""
+        """Return ``cells``, logits ``[N, cells]``, and ``embedding``, ``[N, 128]``."""
         return {"cells": self.cells(features), "embedding": self.projection(features)}
 
 
 def info_nce(embedding: Tensor, crops: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return the loss of finding a crop's other patches, and how often the nearest is one.
+    """Return the InfoNCE loss over patches, and how often the nearest patch is of the same crop.
 
-    In training with several processes the patches of all of them are candidates; the gradient
-    flows back to each through the gather.
+    In training with several processes the patches of all of them are candidates; gradients flow
+    back to each process.
 
     Args:
-        embedding: ``[N, D]``, any length.
-        crops: which crop each patch is of, int64 ``[N]``.
-        temperature: divides the cosine similarity.
+        embedding: float ``[N, D]``; normalised here.
+        crops: which crop each patch was cut from, int64 ``[N]``.
+        temperature: the cosine similarities are divided by it.
 
     Returns:
-        Two scalars: the mean over patches and positives, and the share of right nearest patches.
+        Two scalars: the loss, a mean over patches and their positives, and the accuracy.
+
+    Example:
+        >>> import torch
+        >>> embedding = torch.tensor([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0]])
+        >>> loss, accuracy = info_nce(embedding, torch.tensor([0, 0, 1, 1]), temperature=0.1)
+        >>> accuracy.item()
+        1.0
     """
     embedding = F.normalize(embedding.float(), dim=1)
     keys, labels, own = _gather(embedding, crops)
@@ -195,7 +197,7 @@ def info_nce(embedding: Tensor, crops: Tensor, temperature: float) -> tuple[Tens
 
 
 def _gather(embedding: Tensor, crops: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Return all processes' embeddings and crops, and where this one's begin."""
+    """Return the embeddings and crops of all processes, and the index of this one's first."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     if not several or not torch.is_grad_enabled():
         return embedding, crops, 0

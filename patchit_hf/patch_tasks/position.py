@@ -1,6 +1,6 @@
-"""Position: from which cell of the crop was this patch cut?
+"""Position: which cell of the crop was this patch cut from?
 
-Source: Sudowe & Leibe, "PatchIt", BMVC 2016. One patch a sample::
+Source: Sudowe & Leibe, "PatchIt", BMVC 2016. A sample is one patch::
 
     PT-18, canvas 200x100        PT-8, canvas 200x100
     +------------------+         +------------------+
@@ -13,7 +13,7 @@ Source: Sudowe & Leibe, "PatchIt", BMVC 2016. One patch a sample::
     +------------------+         +------------------+
 
 Inputs ``[B, 3, S, S]``, targets ``[B]`` in [0, rows * cols), class = row * cols + col. Left and
-right are classes, so nothing is ever mirrored.
+right are different classes, so nothing is ever mirrored.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.heads import mlp_head
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -36,61 +35,62 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-class Task(PatchTask):
-    """The position task.
+class Task(GridTask):
+    """Name the cell that a patch was cut from.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a patch, in pixels.
-        jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
-        margin: gap between cells, in pixels.
-        head_hidden: width of the head's hidden layer.
-        smooth: the targets are a Gaussian over the cells around the true one, whose deviation is
-            this many cells at first and falls to zero over the training; 0 for the cell alone.
-        **options: see ``PatchTransform``.
+        head_hidden: width of the head's hidden layer, 0 for none.
+        smooth: spread the target over the neighbouring cells with a Gaussian, whose standard
+            deviation starts at this many cells and falls to zero during training; 0 for hard
+            targets.
+        **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("position", rows=6, cols=3)
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4]))
+        >>> task.num_classes
+        18
     """
 
     def __init__(
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         head_hidden: int = 256,
         smooth: float = 0.0,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        super().__init__(canvas, grid, grid.num_cells, options)
+        super().__init__(canvas, **options)
         if not isinstance(smooth, int | float) or not 0 <= smooth <= 10:
             raise InputError(f"smooth={smooth!r} in --task-kwargs: cells from 0 to 10")
         self.head_hidden, self.smooth = head_hidden, smooth
 
-    @property
-    def boxes(self) -> Tensor:
-        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
-        return self.grid.boxes
-
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Cut one patch from every crop, at a random cell with jitter.
+        """Cut one patch from every crop, at a random cell, with jitter.
 
         Args:
             crops: uint8 ``[B, 3, H, W]``.
-            draws: the batch's random numbers.
+            draws: the random numbers of the batch.
 
         Returns:
-            Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``.
+            Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``, or float32 ``[B, cells]``
+            as of ``smoothed``.
         """
         cells = draws.integers("cell", self.num_classes)
-        return PatchBatch(self.transform(self.grid.cut(crops, cells, draws), draws), cells)
+        inputs = self.transform(self.grid.cut(crops, cells, draws), draws)
+        if self.smooth and draws.progress < 1:
+            return PatchBatch(inputs, self.smoothed(cells, draws.progress))
+        return PatchBatch(inputs, cells)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Cut every cell of every crop, with jitter but without the random options.
@@ -103,28 +103,40 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches.flatten(0, 1), None), cells.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over cells."""
+        """Return a classifier over the cells."""
         return mlp_head(num_features, self.head_hidden, self.num_classes)
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return cross-entropy and accuracy of logits ``[B, cells]``."""
-        expected = self.smoothed(targets) if self.smooth and self.progress < 1 else targets
         return {
-            "loss": F.cross_entropy(output, expected),
-            "accuracy": accuracy(output, targets),
+            "loss": F.cross_entropy(output, targets),
+            "accuracy": accuracy(output, self.truth(targets)),
         }
 
-    def smoothed(self, targets: Tensor) -> Tensor:
-        """Return the share of each cell in the targets at this point of the training.
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return the true cells, int64 ``[B]``, of hard or smoothed targets."""
+        return targets if targets.ndim == 1 else targets.argmax(1)
+
+    def smoothed(self, targets: Tensor, progress: float) -> Tensor:
+        """Return soft targets: a Gaussian over the cells around each true one.
 
         Args:
             targets: cells ``[B]``.
+            progress: fraction of the training that is done, in [0, 1).
 
         Returns:
-            Probabilities float32 ``[B, cells]``.
+            Probabilities, float32 ``[B, cells]``.
+
+        Example:
+            >>> import torch
+            >>> task = Task(rows=3, cols=1, smooth=1.0)
+            >>> [round(p, 2) for p in task.smoothed(torch.tensor([0]), progress=0.0)[0].tolist()]
+            [0.57, 0.35, 0.08]
+            >>> [round(p, 2) for p in task.smoothed(torch.tensor([0]), progress=0.9)[0].tolist()]
+            [1.0, 0.0, 0.0]
         """
         cells = torch.arange(self.num_classes, device=targets.device)
-        place = torch.stack([cells // self.grid.cols, cells % self.grid.cols], dim=1).float()
-        distance = (place[targets][:, None] - place).square().sum(2)
-        deviation = max(self.smooth * (1 - self.progress), 1e-3)
+        index = torch.stack([cells // self.grid.cols, cells % self.grid.cols], dim=1).float()
+        distance = (index[targets][:, None] - index).square().sum(2)
+        deviation = max(self.smooth * (1 - progress), 1e-3)
         return torch.softmax(-distance / (2 * deviation**2), dim=1)

@@ -1,8 +1,8 @@
-"""Scale: from which place was this patch cut, and how much of the person does it show?
+"""Scale: which cell was this patch cut from, and how much of the person does it show?
 
-Patches of several sizes, from a small detail to half a person, each size with its own grid over
-the canvas, all resized to one patch size. The class is the size and the cell. Size 32, 48 and 96 on
-a canvas of 200x100::
+Patches have several sizes, from a small detail to half a person. Each size has its own grid on the
+canvas, and all patches are resized to one patch size. A class is a size and a cell. Sizes 32, 48
+and 96 on a 200x100 canvas::
 
     6x3 = 18 details     4x2 = 8 parts       2x1 = 2 halves
     +-----------+        +-----------+       +-----------+
@@ -33,19 +33,31 @@ from patchit_hf.patch_tasks.heads import mlp_head
 
 
 class Task(PatchTask):
-    """The scale task.
+    """Name the size and the cell of a patch.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        sizes: sides of the squares that are cut, in pixels; each has the largest grid that the
-            canvas holds.
+        sizes: sides of the squares to cut, in pixels; each has the largest grid that fits on the
+            canvas.
         patch_size: side that they are resized to, in pixels.
         jitter: largest random offset, in pixels; see ``Grid``.
-        head_hidden: width of the head's hidden layer.
+        head_hidden: width of the head's hidden layer, 0 for none.
         **options: see ``PatchTransform``.
 
     Raises:
         InputError: for a value out of range, or a size that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("scale", sizes=[32, 48, 96])
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4]))
+        >>> task.num_classes
+        28
     """
 
     def __init__(
@@ -74,12 +86,12 @@ class Task(PatchTask):
 
     @property
     def boxes(self) -> Tensor:
-        """Where the cells of all sizes lie, xyxy in pixels, int64 ``[classes, 4]``."""
+        """The cells of all sizes, as xyxy in pixels of the canvas, int64 ``[classes, 4]``."""
         return torch.cat([grid.boxes for grid in self.grids])
 
     @property
     def covered(self) -> tuple[int, int]:
-        """The area that the grids together cover, in pixels."""
+        """Height and width of the area that the grids cover together, in pixels."""
         heights, widths = zip(*(grid.covered for grid in self.grids), strict=True)
         return max(heights), max(widths)
 
@@ -94,7 +106,7 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches, draws), targets)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Cut every cell of every size.
+        """Cut every cell of every size from every crop.
 
         Returns:
             Inputs float32 ``[B * classes, 3, S, S]`` and targets int64 ``[B * classes]``.
@@ -104,11 +116,11 @@ class Task(PatchTask):
         return PatchBatch(self.transform(patches, None), targets.flatten())
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over cells of all sizes."""
+        """Return a classifier over the cells of all sizes."""
         return mlp_head(num_features, self.head_hidden, self.num_classes)
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return cross-entropy and accuracy of logits, and how often the size was right."""
+        """Return cross-entropy, accuracy, and ``scale_accuracy``, that of the size alone."""
         sizes = torch.cat(
             [torch.full((grid.num_cells,), i) for i, grid in enumerate(self.grids)]
         ).to(targets.device)
@@ -120,7 +132,7 @@ class Task(PatchTask):
         }
 
     def _cut(self, crops: Tensor, targets: Tensor, draws: Draws) -> Tensor:
-        """Cut and resize, uint8 ``[B, n, 3, S, S]``, for classes ``[B, n]``."""
+        """Cut and resize patches, uint8 ``[B, n, 3, S, S]``, of classes ``[B, n]``."""
         side, shape = self.grid.patch_size, tuple(targets.shape[1:])
         chance = [draws.uniform(f"jitter_{axis}", shape) for axis in "yx"]
         out = crops.new_empty((targets.numel(), crops.shape[1], side, side))

@@ -1,8 +1,8 @@
-"""Shuffle: the tiles of this crop were laid out in a random order; which cell is each from?
+"""Shuffle: the tiles of this crop were rearranged; which cell is each from?
 
-The dense form of the position task. All tiles of a crop, cut with jitter, are laid out again in a
-random order as one picture, and every location of the network's output says which cell the tile
-under it came from::
+The dense form of the position task. All tiles of a crop, cut with jitter, are put back together in
+a random order as one image, and every location of the network's output names the cell that the
+tile beneath it came from::
 
     the crop            what the network sees       what it answers, at every location
     +-----------+       +-----------+               13  2 17
@@ -11,9 +11,9 @@ under it came from::
     |    ...    |       |    ...    |
     +-----------+       +-----------+
 
-One pass over a picture of the canvas' size gives rows * cols answers, trains every tap of the deep
-stages, and its batch statistics are nearly those of whole crops. Inputs
-``[B, 3, rows * S, cols * S]``, targets ``[B, rows, cols]``: the cell of the tile at each place.
+One pass over an image about the size of the canvas gives rows * cols answers and trains every
+kernel weight of the deep stages, and its batch statistics are close to those of whole crops. Inputs
+``[B, 3, rows * S, cols * S]``, targets ``[B, rows, cols]``: the cell that each tile came from.
 """
 
 from __future__ import annotations
@@ -25,53 +25,48 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.common.draws import Draws
-from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
-from patchit_hf.patch_tasks.grid import Grid
+from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.heads import dense_head
 
 
-class Task(PatchTask):
-    """The shuffle task.
+class Task(GridTask):
+    """Name the cell of every tile of a shuffled crop.
 
     Args:
         canvas: height and width of the crops, in pixels.
-        rows: rows of cells.
-        cols: columns of cells.
-        patch_size: side of a tile, in pixels.
-        jitter: largest random offset of a tile from its cell, in pixels; see ``Grid``.
-        margin: gap between the cells that tiles are cut from, in pixels; there is none between
-            the tiles of the new picture.
-        head_hidden: width of the head's hidden layer.
-        **options: see ``PatchTransform``; applied to each tile on its own.
+        head_hidden: width of the head's hidden layer, 0 for none.
+        **options: see ``GridTask``, and ``PatchTransform``, which sees each tile on its own.
+            The margin is cut away: tiles touch in the new image.
 
     Raises:
         InputError: for a value out of range, or a grid that the canvas cannot hold.
+
+    Example:
+        >>> import torch
+        >>> from patchit_hf import create_task
+        >>> from patchit_hf.common.draws import Draws
+        >>> task = create_task("shuffle")
+        >>> crops = torch.zeros(4, 3, 200, 100, dtype=torch.uint8)
+        >>> batch = task.sample(crops, Draws(seed=0, numbers=torch.arange(4)))
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 3, 192, 96]), torch.Size([4, 6, 3]))
+        >>> task.num_classes
+        18
     """
 
     def __init__(
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        rows: int = 6,
-        cols: int = 3,
-        patch_size: int = 32,
-        jitter: int = 4,
-        margin: int = 0,
         head_hidden: int = 256,
         **options: Any,
     ) -> None:
-        grid = Grid(rows, cols, patch_size, jitter, margin, canvas)
-        super().__init__(canvas, grid, grid.num_cells, options)
+        super().__init__(canvas, **options)
         self.head_hidden = head_hidden
 
     @property
-    def boxes(self) -> Tensor:
-        """Where the cells lie, xyxy in pixels of the canvas, int64 ``[cells, 4]``."""
-        return self.grid.boxes
-
-    @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the picture of all tiles, in pixels."""
+        """Height and width of the image of all tiles, in pixels."""
         side = round(self.grid.patch_size * self.transform.input_scale)
         return self.grid.rows * side, self.grid.cols * side
 
@@ -84,7 +79,7 @@ class Task(PatchTask):
         return self._shuffle(crops, draws, draws)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
-        """Shuffle the tiles of every crop once, without the random options.
+        """Shuffle the tiles of every crop once, without the random options of the transform.
 
         Returns:
             As ``sample``.
@@ -92,14 +87,14 @@ class Task(PatchTask):
         return self._shuffle(crops, draws, None)
 
     def head(self, num_features: int) -> nn.Module:
-        """Return the classifier over cells, for every location."""
+        """Return a classifier over the cells, at every location."""
         return dense_head(num_features, self.head_hidden, self.num_classes)
 
     def loss(self, output: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return cross-entropy and accuracy over all locations.
 
         Args:
-            output: logits ``[B, cells, H', W']``; a location answers for the tile at its middle.
+            output: logits ``[B, cells, H', W']``; a location answers for the tile at its centre.
             targets: ``[B, rows, cols]``.
         """
         for axis, size in enumerate(output.shape[2:], start=1):
@@ -109,11 +104,11 @@ class Task(PatchTask):
         return {"loss": F.cross_entropy(output, targets), "accuracy": accuracy(output, targets)}
 
     def truth(self, targets: Tensor) -> Tensor:
-        """Return the cells of all tiles, ``[B * rows * cols]``."""
+        """Return the true cells of all tiles, ``[B * rows * cols]``."""
         return targets.flatten()
 
     def answers(self, output: Tensor) -> Tensor:
-        """Return what the locations of each tile answer together, ``[B * rows * cols]``."""
+        """Return the answer for each tile, averaged over its locations, ``[B * rows * cols]``."""
         tiles = F.adaptive_avg_pool2d(output.float(), (self.grid.rows, self.grid.cols))
         return tiles.argmax(1).flatten()
 
@@ -128,5 +123,5 @@ class Task(PatchTask):
         order = draws.permutations("order", self.num_classes)
         tiles = self.transform(grid.cut(crops, order, draws), options)
         rows = tiles.unflatten(1, (grid.rows, grid.cols)).permute(0, 3, 1, 4, 2, 5)
-        picture = rows.flatten(4, 5).flatten(2, 3)
-        return PatchBatch(picture, order.view(-1, grid.rows, grid.cols))
+        image = rows.flatten(4, 5).flatten(2, 3)
+        return PatchBatch(image, order.view(-1, grid.rows, grid.cols))

@@ -1,6 +1,6 @@
-"""From uint8 patches to what the network sees: normalisation and the defences against shortcuts.
+"""From uint8 patches to the input of the network: normalisation, and defences against shortcuts.
 
-Everything works on whole batches ``[N, 3, S, S]`` with a per-patch choice from the batch's draws.
+Everything works on whole batches ``[N, 3, S, S]``; the random options are drawn for each patch.
 """
 
 from __future__ import annotations
@@ -19,25 +19,36 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SHRINK = (0.75, 0.5, 0.3125)  # the last leaves 10x10 = 100 of a 32x32 patch's pixels
 
 
-@dataclass
+@dataclass(frozen=True)
 class PatchTransform:
-    """Turn uint8 patches into the network's input.
+    """Turn uint8 patches into the input of the network.
 
     Attributes:
-        standardize: subtract each patch's own mean and divide by its own deviation, per channel,
-            so that brightness and tint no longer say where a patch came from (Noroozi & Favaro
-            2016). It also takes colour away as a feature.
+        standardize: subtract each patch's own mean and divide by its own standard deviation, per
+            channel, so that brightness and tint no longer tell where a patch came from (Noroozi &
+            Favaro 2016). This also removes colour as a feature.
         channel_drop: probability of zeroing one random channel after normalisation, against
             chromatic aberration (Doersch et al. 2015; the authors' option).
         grayscale: probability of turning a patch grey, against colour statistics.
-        chroma_blur: probability of blurring a patch's colour but not its brightness, against
-            chromatic aberration, while the coarse colour stays usable (after Mundhenk 2018).
-        resample: probability of shrinking a patch (down to 31 % of its side) and enlarging it
-            again, against sharpness and JPEG traces (Doersch et al. 2015 take 0.33).
-        input_scale: enlarge the patch by this factor before the network, so that the deep stages
-            see more than one position and all of their taps learn; costs its square in time.
+        chroma_blur: probability of blurring the colour of a patch but not its brightness, against
+            chromatic aberration; coarse colour stays usable (after Mundhenk 2018).
+        resample: probability of shrinking a patch (to 31 % of its side at the least) and enlarging
+            it again, against sharpness and JPEG traces (Doersch et al. 2015 use 0.33).
+        input_scale: enlarge patches by this factor, so that the deep stages see more than one
+            location and all of their kernel weights learn; time grows with its square.
         mean: per-channel mean of the training crops in [0, 1].
         std: per-channel standard deviation of the training crops in [0, 1].
+
+    Raises:
+        InputError: for a value out of range.
+
+    Example:
+        >>> import torch
+        >>> transform = PatchTransform(grayscale=0.5, input_scale=2)
+        >>> patches = torch.full((4, 3, 32, 32), 255, dtype=torch.uint8)
+        >>> x = transform(patches, None)  # no draws: without the random options
+        >>> x.shape, x.max().item()  # (1 - 0.5) / 0.25
+        (torch.Size([4, 3, 64, 64]), 2.0)
     """
 
     standardize: bool = False
@@ -63,23 +74,24 @@ class PatchTransform:
 
     @classmethod
     def option_names(cls) -> list[str]:
-        """Return the names that a task's keyword arguments may set."""
+        """Return the names of the options; mean and std are measured instead."""
         return [f.name for f in dataclasses.fields(cls) if f.name not in ("mean", "std")]
 
     @property
     def options(self) -> dict[str, bool | int | float]:
-        """The options as set, for records."""
+        """The options with their values, for records."""
         return {name: getattr(self, name) for name in self.option_names()}
 
     def __call__(self, patches: Tensor, draws: Draws | None) -> Tensor:
-        """Return the network's input.
+        """Return the input of the network.
 
         Args:
             patches: uint8 ``[B, 3, S, S]`` or ``[B, K, 3, S, S]``.
-            draws: the batch's draws, or None for evaluation, which leaves the random options out.
+            draws: the random numbers of the batch; None leaves the random options out, as
+                evaluations do.
 
         Returns:
-            float32 of the same leading shape, with sides ``S * input_scale``.
+            float32 of the same leading shape, with height and width ``S * input_scale``.
         """
         lead = patches.shape[:-3]
         x = patches.flatten(0, -4).to(torch.float32) / 255
@@ -101,7 +113,7 @@ class PatchTransform:
         return x.unflatten(0, lead) if len(lead) > 1 else x
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Return pictures ``[N, 3, H, W]`` in [0, 1] as the network sees them."""
+        """Return images ``[N, 3, H, W]`` in [0, 1], normalised."""
         if self.standardize:
             std, mean = torch.std_mean(x, dim=(-2, -1), keepdim=True)
             return (x - mean) / (std + 1 / 255)
@@ -110,7 +122,7 @@ class PatchTransform:
 
 
 class _Chance:
-    """Which patches of the batch an option applies to."""
+    """Draws the patches of a batch that an option applies to."""
 
     def __init__(self, draws: Draws | None, lead: torch.Size) -> None:
         self.draws, self.shape = draws, tuple(lead[1:])
@@ -135,7 +147,7 @@ def _luma(x: Tensor) -> Tensor:
 
 
 def _blur_chroma(x: Tensor) -> Tensor:
-    """Average the colour differences over 7x7 pixels; brightness stays sharp."""
+    """Average the colour over 7x7 pixels; brightness stays sharp."""
     luma = _luma(x)
     chroma = F.pad(x - luma, (3, 3, 3, 3), mode="replicate")
     return (luma + F.avg_pool2d(chroma, 7, stride=1)).clamp(0, 1)

@@ -62,6 +62,7 @@ def training_parts(
     share: Share,
     seed: int,
     start_step: int,
+    max_steps: int,
     device: torch.device,
 ) -> Iterator[tuple[int, PatchBatch]]:
     """Yield this process's parts from a step on, for ever.
@@ -72,6 +73,7 @@ def training_parts(
         share: who gets what.
         seed: the run's seed.
         start_step: the first step.
+        max_steps: steps of the whole training, of which the draws say how much is done.
         device: where patches are cut.
 
     Yields:
@@ -85,4 +87,5 @@ def training_parts(
         plan = (crop_rows(seed, numbers, size) for _, numbers in share.numbers(start_step))
         crops = crops_on(source, plan, device)
     for (index, numbers), batch in zip(share.numbers(start_step), crops, strict=False):
-        yield index, task.sample(batch, Draws(seed, numbers, device))
+        progress = int(numbers[0]) // share.batch / max_steps
+        yield index, task.sample(batch, Draws(seed, numbers, device, progress))

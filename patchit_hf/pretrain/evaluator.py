@@ -54,7 +54,6 @@ class Evaluator:
         rank, world = accelerator.process_index, accelerator.num_processes
         answers = Answers(self.task, accelerator.device)
         batches = held_out_batches(self.held_out.crops, self.task, accelerator.device, rank, world)
-        progress, self.task.progress = self.task.progress, 1.0
         hook = self.model.head.register_forward_pre_hook(
             lambda _, features: answers.keep(features[0])
         )
@@ -64,7 +63,6 @@ class Evaluator:
             )
         finally:
             hook.remove()
-            self.task.progress = progress
         values |= answers.result(accelerator)
         self.confusion = answers.confusion.cpu()
         return {f"eval_{name}": value for name, value in values.items()}

@@ -99,7 +99,8 @@ class PatchTaskTrainer:
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [statistics(self.source, task.covered) if self.is_main else None]
-        task.transform.mean, task.transform.std = broadcast_object_list(found)[0]
+        task = task.with_statistics(*broadcast_object_list(found)[0])
+        self.task = self.model.task = task
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.lr_at = schedule(args, self.max_steps, steps_per_epoch(size, self.share))
         freeze_unreached(self.model, task.input_size)
@@ -258,10 +259,15 @@ class PatchTaskTrainer:
 
     def _parts(self, start: int) -> Iterator[engine.Part]:
         turns = training_parts(
-            self.source, self.task, self.share, self.args.seed, start, self.accelerator.device
+            self.source,
+            self.task,
+            self.share,
+            self.args.seed,
+            start,
+            self.max_steps,
+            self.accelerator.device,
         )
-        for turn, (index, batch) in enumerate(turns):
-            self.task.progress = (start + turn // self.share.accumulation) / self.max_steps
+        for index, batch in turns:
             yield engine.Part(batch.inputs, batch.targets, index)
 
     def _before_step(self, step: int) -> None:

@@ -134,7 +134,7 @@ def test_real_crops(mark):
     images = [i.convert("RGB").resize((100, 200)) for i in [*train["image"], *held_out["image"]]]
     pictures = crops(mark(images, 8) if mark is framed else mark(images) if mark else images)
     task = create_task("position")
-    task.transform.mean, task.transform.std = (0.43, 0.42, 0.42), (0.23, 0.23, 0.23)
+    task = task.with_statistics((0.43, 0.42, 0.42), (0.23, 0.23, 0.23))
     found = audit(
         task, pictures[:1000], pictures[1000:], network_accuracy=0.45 if not mark else 0.7
     )

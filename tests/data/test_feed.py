@@ -21,7 +21,7 @@ def _steps(store, task, world, accumulation, start, count):
     """Return, per step, inputs and targets of the whole global batch in the order of its parts."""
     steps = []
     streams = [
-        training_parts(store, task, Share(12, accumulation, rank, world), 5, start, CPU)
+        training_parts(store, task, Share(12, accumulation, rank, world), 5, start, 100, CPU)
         for rank in range(world)
     ]
     for _ in range(count):
@@ -48,6 +48,15 @@ def test_a_later_start_sees_what_the_whole_run_sees(store, small):
     for a, b in zip(whole[6:], rest, strict=True):
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
+
+
+def test_the_draws_say_how_much_of_the_training_is_done(store):
+    class Clock:
+        def sample(self, crops, draws):
+            return draws.progress
+
+    turns = training_parts(store, Clock(), Share(12, 2, 1, 3), 5, 6, 8, CPU)
+    assert [progress for _, progress in islice(turns, 4)] == [6 / 8, 6 / 8, 7 / 8, 7 / 8]
 
 
 def test_an_epoch_is_one_patch_of_every_crop(store, small):

@@ -84,10 +84,20 @@ def test_mirroring_twice_changes_nothing(name, rows):
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_what_is_learnt_from_the_targets_makes_another_task(name, rows):
+    task = create_downstream(name, rows)
+    before = dict(vars(task))
+    other = task.fit(_labelled(rows, task).targets).with_input_size((64, 32))
+    assert vars(task) == before
+    assert (task.input_size, other.input_size) == ((192, 96), (64, 32))
+    assert (other.kwargs == task.kwargs) == (name != "reid")  # which counts its people
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_perfect_predictions_are_perfect(name, rows):
     task = create_downstream(name, rows)
     targets = _labelled(rows, task).targets
-    task.fit(targets)
+    task = task.fit(targets)
     if name == "attributes":
         parts = [F.one_hot(targets[:, i].clamp(min=0), 3).float() for i in task.several]
         predictions = torch.cat([targets[:, task.binary].clamp(min=0).float(), *parts], 1)
@@ -117,7 +127,7 @@ def test_attributes_swap_columns_and_classes(rows):
 def test_attributes_loss_against_a_loop(rows):
     task = create_downstream("attributes", rows)
     targets = _labelled(rows, task).targets
-    task.fit(targets)
+    task = task.fit(targets)
     output = torch.randn(len(targets), 6)
     total = 0.0
     share = [((targets[:, i] == 1).sum() / (targets[:, i] >= 0).sum()).item() for i in range(3)]
@@ -158,7 +168,7 @@ def test_na_as_a_class(rows):
 def test_reid_batches_are_people_with_k_pictures(rows):
     task = create_downstream("reid", rows, pictures=3)
     targets = _labelled(rows, task).targets
-    task.fit(targets)
+    task = task.fit(targets)
     chosen = task.rows(0, torch.arange(36), targets)
     people = targets[chosen, 0].view(12, 3)
     assert (people == people[:, :1]).all()
@@ -225,7 +235,7 @@ def test_pose_reads_its_own_maps(rows):
 
     for decode, within in (("dark", 0.05), ("soft_argmax", 2.5)):
         task = create_downstream("pose", rows, decode=decode)
-        task.input_size = (96, 48)
+        task = task.with_input_size((96, 48))
         points = torch.rand(3, 14, 2) * torch.tensor([8.0, 56.0]) + 20
         maps = draw_maps(points / 4, (24, 12), task.sigma)
         found = task.predict(maps)

@@ -1,5 +1,6 @@
 """What holds for every task. A new task file joins by a line in conftest.OPTIONS."""
 
+import dataclasses
 import math
 
 import datasets
@@ -30,6 +31,18 @@ def test_options_rebuild_the_task(name):
     assert again.kwargs == task.kwargs
     assert again.kwargs["grayscale"] == 0.25
     assert {**task.kwargs, **OPTIONS[name]} == task.kwargs
+
+
+def test_statistics_make_another_task(name):
+    task = small_task(name, input_scale=2)
+    before, options = dict(vars(task)), task.kwargs
+    other = task.with_statistics([0.1, 0.2, 0.3], [1, 2, 3])
+    assert (other.transform.mean, other.transform.std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    assert other.kwargs == options  # which records hold: no mean and no deviation
+    assert vars(task) == before
+    assert task.transform.mean == (0.5, 0.5, 0.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.transform.mean = (0.0, 0.0, 0.0)
 
 
 def test_a_sample_depends_on_its_number_alone(name):

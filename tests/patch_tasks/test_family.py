@@ -153,6 +153,13 @@ def test_the_jigsaw_standardises_its_tiles_unless_told_not_to():
     assert create_task("jigsaw", standardize=False).kwargs["standardize"] is False
 
 
+def test_classes_that_are_no_cells_have_no_boxes():
+    two = {"rows": 1, "cols": 2}  # as many pairs, and orders, as cells
+    assert create_task("pair", **two).boxes is None
+    assert create_task("jigsaw", permutations=2, **two).boxes is None
+    assert create_task("position", **two).boxes.tolist() == [[18, 84, 50, 116], [50, 84, 82, 116]]
+
+
 def test_the_orders_of_the_jigsaw_are_distinct_and_far_apart():
     orders = distant_permutations(8, 100)
     assert len(orders.unique(dim=0)) == 100
@@ -165,20 +172,31 @@ def test_the_orders_of_the_jigsaw_are_distinct_and_far_apart():
 def test_smooth_targets_sharpen_while_training():
     task = small_task("position", smooth=1.0)
     targets = torch.tensor([0, 3])
-    task.progress = 0.0
-    shares = task.smoothed(targets)
+    shares = task.smoothed(targets, 0.0)
     # Cell 0 against its neighbours at distance 1, sqrt 2 and 2: exp(-d^2 / 2).
     ratio = [math.exp(-d / 2) for d in (0, 1, 1, 2, 4, 5)]
     assert shares[0].tolist() == pytest.approx([r / sum(ratio) for r in ratio], rel=1e-5)
-    task.progress = 0.9
-    assert task.smoothed(targets)[1, 3] > 0.99
+    assert task.smoothed(targets, 0.9)[1, 3] > 0.99
     logits = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
-    task.progress = 1.0
     hard = torch.nn.functional.cross_entropy(logits, targets)
     assert task.loss(logits, targets)["loss"] == hard
-    task.progress = 0.0
     soft = -(shares * logits.log_softmax(1)).sum(1).mean()
-    assert task.loss(logits, targets)["loss"].item() == pytest.approx(soft.item(), rel=1e-5)
+    measured = task.loss(logits, shares)
+    assert measured["loss"].item() == pytest.approx(soft.item(), rel=1e-5)
+    assert measured["accuracy"] == task.loss(logits, targets)["accuracy"]
+
+
+def test_samples_are_smoothed_while_training_alone():
+    task, crops = small_task("position", smooth=2.0), torch.zeros(40, 3, 50, 25, dtype=torch.uint8)
+    numbers = torch.arange(40)
+    cells = task.sample(crops, Draws(1, numbers)).targets
+    assert cells.dtype == torch.int64
+    early = task.sample(crops, Draws(1, numbers, progress=0.25)).targets
+    assert torch.equal(early, task.smoothed(cells, 0.25))
+    assert torch.equal(task.truth(early), cells)
+    assert torch.equal(
+        task.sample_all(crops, Draws(1, numbers)).targets, torch.arange(6).repeat(40)
+    )
 
 
 @pytest.mark.parametrize(

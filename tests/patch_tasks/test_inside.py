@@ -76,7 +76,7 @@ def task_of(draw, name, **more):
         task = create_task(name, canvas, **{**options_of(draw, name, canvas), **more})
     except InputError:
         assume(False)
-    task.transform.mean, task.transform.std = (0.0,) * 3, (1.0,) * 3
+    task = task.with_statistics((0.0,) * 3, (1.0,) * 3)
     return task
 
 
@@ -193,7 +193,7 @@ def test_patches_of_boxes_at_the_edge_show_the_frame(tmp_path_factory, boxes, ou
     crops = torch.from_numpy(crops).permute(0, 3, 1, 2)
     for name in sorted(OPTIONS):
         task = create_task(name, (100, 50), **{**OPTIONS[name], "jitter": 2})
-        task.transform.mean, task.transform.std = (0.0,) * 3, (1.0,) * 3
+        task = task.with_statistics((0.0,) * 3, (1.0,) * 3)
         patches = patches_of(task, asked(task, crops, 0, True))
         assert (patches[:, 2] - BLUE).abs().max() < 1.01
         assert patches[:, 0].min() > 0.4
@@ -207,7 +207,7 @@ def test_the_check_sees_padding():
     crops = coded(60, 30).clone()
     crops[:, :, :, :1] = 0
     task = create_task("position", (60, 30), rows=2, cols=1, patch_size=30, jitter=0)
-    task.transform.mean, task.transform.std = (0.0,) * 3, (1.0,) * 3
+    task = task.with_statistics((0.0,) * 3, (1.0,) * 3)
     patches = patches_of(task, asked(task, crops, 0, True))
     assert (patches[:, 2] - FLAT).abs().max() > 100
     buffer = io.BytesIO()
