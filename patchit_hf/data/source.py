@@ -12,6 +12,7 @@ from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
 from patchit_hf.data import opened
+from patchit_hf.data.dataset_state import stream_features
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.errors import InputError
 
@@ -114,7 +115,7 @@ def find_image_column(dataset: Any, column: str | None, name: str) -> str:
     Raises:
         InputError: if the named column is missing or is no image, or if there is not just one.
     """
-    features = dataset.features or dataset._resolve_features().features
+    features = stream_features(dataset)
     images = [key for key, f in features.items() if isinstance(f, datasets.Image)]
     if column is not None:
         if column not in images:
@@ -157,7 +158,7 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
     splits = None if streaming else opened.index(path, seen)
     splits = splits or _load(str(path), dataset, streaming)
     if not streaming:
-        opened.remember(path, seen, splits)
+        splits = opened.remember(path, seen, splits)
     return splits
 
 
