@@ -21,6 +21,8 @@ from patchit_hf.training_args import LoopArguments
 
 logger = logging.getLogger(__name__)
 
+SHARED_STATE = "_shared_state"  # of Accelerate's AcceleratorState
+
 PACKAGES = (
     "patchit_hf",
     "torch",
@@ -75,11 +77,11 @@ def _forget_precision(wanted: str) -> None:
 
     Accelerate keeps that of the first one, and refuses another. Those that exist keep theirs.
     """
-    shared = vars(AcceleratorState)["_shared_state"]
+    shared = vars(AcceleratorState).get(SHARED_STATE)  # without it, Accelerate refuses
     if type(shared) is not dict or not shared:  # one for each thread, on a TPU, or none yet
         return
     if AcceleratorState().mixed_precision != wanted.lower():
-        AcceleratorState._shared_state = {}
+        setattr(AcceleratorState, SHARED_STATE, {})
 
 
 def device() -> torch.device:

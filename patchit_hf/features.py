@@ -15,7 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.modeling import BackboneSpec, PatchTaskModel, feature_map, has_batch_norm
+from patchit_hf.modeling import (
+    BATCH_NORMS,
+    BackboneSpec,
+    PatchTaskModel,
+    feature_map,
+    has_batch_norm,
+)
 from patchit_hf.patch_tasks.base import PatchTask
 
 DIVISOR = 32  # what timm's strides divide
@@ -73,7 +79,7 @@ def reestimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int
     Returns:
         Number of layers whose statistics were estimated.
     """
-    layers = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    layers = [m for m in backbone.modules() if isinstance(m, BATCH_NORMS)]
     layers = [layer for layer in layers if layer.track_running_stats]
     backbone.eval()
     momenta = [layer.momentum for layer in layers]

@@ -18,6 +18,7 @@ from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.small_map_convolution import small_map_convolutions
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def pooling_args(name: str) -> dict[str, Any]:
 
     Networks that would pool by their class token, which no patch task trains, average the others:
     vision transformers after their final norm, the rest (CaiT, CoaT, ConViT) as timm has it. For
-    all other networks, and for those that have only the class token (PiT), timm's own stays: ``{}``.
+    all others, and for those that have nothing but the class token (PiT), timm's own stays: ``{}``.
 
     Args:
         name: timm's model name, without a tag.
@@ -235,7 +236,7 @@ def num_features(backbone: Any) -> int:
 
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether any layer normalises by batch statistics."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    return any(isinstance(module, BATCH_NORMS) for module in model.modules())
 
 
 class GradientShare:
