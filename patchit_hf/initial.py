@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 

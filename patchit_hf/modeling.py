@@ -189,7 +189,7 @@ def constructor_parameters(model_class: type[nn.Module]) -> dict[str, inspect.Pa
     """Return what the constructor takes, through ``**kwargs`` up to timm's base class."""
     accepted: dict[str, inspect.Parameter] = {}
     for base in model_class.__mro__:
-        own = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        own = inspect.signature(inspect.getattr_static(base, "__init__")).parameters
         accepted = {**own, **accepted}
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values()):
             break

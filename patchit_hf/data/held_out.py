@@ -16,8 +16,8 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.compute  # type: ignore[import-untyped]
+import pyarrow
+import pyarrow.compute
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 

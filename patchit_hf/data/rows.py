@@ -17,7 +17,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow  # type: ignore[import-untyped]
+import pyarrow
 from datasets.table import ConcatenationTable, MemoryMappedTable
 from numpy.typing import NDArray
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow
+import pyarrow.parquet
 
 from patchit_hf.data.cutting.options import CropOptions
 from patchit_hf.data.cutting.pictures import BadPictureError, Picture, PictureFolder
