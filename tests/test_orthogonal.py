@@ -8,8 +8,9 @@ import timm.optim.muon as theirs
 import torch
 
 from patchit_hf.training.optim import create_optimizer
-from patchit_hf.training.orthogonal import _THEIRS, orthogonalize
+from patchit_hf.training.orthogonal import orthogonalize
 
+_THEIRS = theirs.zeropower_via_newtonschulz
 QUINTIC = theirs._COEFFICIENTS["quintic"]
 
 
@@ -90,6 +91,38 @@ def test_a_step_is_that_of_timm_in_double_precision(name, monkeypatch):
             plain.step()
     for p, q in zip(net.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_a_step_that_fails_leaves_timm_as_it_was(error):
+    """Torch calls no hooks after such a step."""
+
+    def closure():
+        raise error
+
+    net = torch.nn.Linear(8, 16)
+    optimizer = create_optimizer(net, "muon", 0.01, 0.0)
+    with pytest.raises(type(error)):
+        optimizer.step(closure)
+    assert theirs.zeropower_via_newtonschulz is _THEIRS
+
+
+def test_a_copy_of_the_optimiser_and_one_with_its_state_go_on_alike():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(32, 16)
+    optimizer = create_optimizer(net, "muon", 0.01, 0.1)
+    x = torch.randn(64, 32)  # as many as the gradient's rank needs
+    net(x).square().sum().backward()
+    optimizer.step()
+    both, other = copy.deepcopy((net, optimizer)), copy.deepcopy(net)
+    loaded = create_optimizer(other, "muon", 0.01, 0.1)
+    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for model, stepped in ((net, optimizer), both, (other, loaded)):
+        stepped.zero_grad()
+        model(x).square().sum().backward()
+        stepped.step()
+        assert torch.equal(model.weight, net.weight)
+        assert type(stepped) is type(optimizer)
 
 
 def timm_optimizer(model, name):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm

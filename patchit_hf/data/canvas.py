@@ -134,7 +134,7 @@ def _read(path: Any) -> bytes:
 
 def _fetch(path: str) -> bytes:
     """Read a file inside an archive or on a remote file system."""
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     try:
         with fsspec.open(path, "rb") as file:

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.data.dataset_state import stream_features
 
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
 
@@ -17,7 +18,7 @@ def find_image_column(dataset: Any, column: str | None, name: str) -> str:
     Raises:
         InputError: if the named column is missing or is no image, or if there is not just one.
     """
-    features = dataset.features or dataset._resolve_features().features
+    features = stream_features(dataset)
     images = [key for key, f in features.items() if isinstance(f, datasets.Image)]
     if column is not None:
         if column not in images:

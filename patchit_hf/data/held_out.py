@@ -16,13 +16,14 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.compute  # type: ignore[import-untyped]
+import pyarrow
+import pyarrow.compute
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.columns import GROUP_COLUMNS
+from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 
 HELD_OUT = 0.1  # share of the crops held out where there is no validation split
 VERSION = 1  # of the choice
@@ -49,7 +50,7 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     column = next((c for c in GROUP_COLUMNS if c in train.column_names), None)
     file = None
     if train.cache_files:
-        key = f"{VERSION} {HELD_OUT} {train._fingerprint} {column}"
+        key = f"{VERSION} {HELD_OUT} {dataset_fingerprint(train)} {column}"
         word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
         file = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.held-out.npy"
     if file is not None and file.exists():
@@ -72,10 +73,14 @@ def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
         rows: row numbers ``[N]``.
         what: a word that together with the data set decides on the rows.
     """
-    if dataset._indices is not None:
-        rows = dataset._indices.column(0).to_numpy()[rows]
+    try:
+        order = row_order(dataset)
+    except AttributeError:
+        return dataset.select(rows)
+    if order is not None:
+        rows = order[rows]
     table = pyarrow.table({"indices": pyarrow.array(rows, pyarrow.uint64())})
-    key = f"{dataset._fingerprint} {VERSION} {HELD_OUT} {what}"
+    key = f"{dataset_fingerprint(dataset)} {VERSION} {HELD_OUT} {what}"
     return datasets.Dataset(
         dataset.data,
         info=dataset.info.copy(),

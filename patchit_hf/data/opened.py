@@ -22,8 +22,9 @@ from PIL import Image
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
+from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_index import index_pictures
-from patchit_hf.data.rows import release
+from patchit_hf.data.rows import open_arrow
 
 VERSION = 1  # of the notes
 FILES = 10_000  # files that are looked at one by one
@@ -51,8 +52,8 @@ def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
     return index_pictures(folder, json.dumps([str(folder.resolve()), seen]), note.parent)
 
 
-def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> None:
-    """Note what a folder was opened as.
+def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict[str, Any]:
+    """Note what a folder was opened as, and return it as it will be opened again.
 
     Args:
         folder: the folder.
@@ -60,13 +61,17 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> None
         splits: what ``datasets.load_dataset`` returned. Nothing is noted of one in memory.
     """
     files = {name: [f["filename"] for f in split.cache_files] for name, split in splits.items()}
-    if not all(files.values()) or any(split._indices is not None for split in splits.values()):
-        return
+    try:
+        plain = all(files.values()) and all(row_order(s) is None for s in splits.values())
+    except AttributeError:
+        return splits
+    if not plain:
+        return splits
     note = _note(folder)
     note.parent.mkdir(parents=True, exist_ok=True)
     made = {
         name: {
-            "fingerprint": split._fingerprint,
+            "fingerprint": dataset_fingerprint(split),
             "rows": len(split),
             "files": [[file, os.path.getsize(file)] for file in files[name]],
         }
@@ -79,6 +84,7 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> None
         os.replace(draft, note)
     finally:
         draft.unlink(missing_ok=True)
+    return {name: _open(name, split) for name, split in made.items()}
 
 
 def holds_files(folder: Path) -> bool:
@@ -155,8 +161,7 @@ def _open(name: str, split: dict[str, Any]) -> Any:
     for file, size in split["files"]:
         if os.path.getsize(file) != size:
             raise OSError(f"{file}: is another file now")
-        parts.append(datasets.Dataset.from_file(file))
-        release({file})  # opening has touched all of it
+        parts.append(open_arrow(file))
     info = datasets.DatasetInfo.from_directory(os.path.dirname(split["files"][0][0]))
     whole = datasets.concatenate_datasets(parts)
     if len(whole) != split["rows"]:

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.compute  # type: ignore[import-untyped]
-from datasets.data_files import FILES_TO_IGNORE
-from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
-from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+import pyarrow
+import pyarrow.compute
+
+from patchit_hf.data.rows import open_arrow
+
+logger = logging.getLogger(__name__)
 
 WORDS = {
     "train": ("train", "training"),
@@ -36,12 +39,49 @@ WORDS = {
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _WORD = re.compile(rf"(^|[-._ 0-9/])({'|'.join(SPLIT_OF)})([-._ 0-9/]|$)")
 CHUNK = 10_000
-PICTURES = frozenset(ImageFolder.EXTENSIONS)
-READ = frozenset(_ALL_ALLOWED_EXTENSIONS)  # endings of what would be the data, were they the most
+
+
+@dataclass(frozen=True)
+class FolderRules:
+    """What ``datasets`` goes by when it looks at a folder.
+
+    Attributes:
+        images: endings of images.
+        read: endings of what would be the data, were they the most.
+        metadata: names of tables of metadata.
+        ignored: names of files that it passes over.
+    """
+
+    images: frozenset[str]
+    read: frozenset[str]
+    metadata: frozenset[str]
+    ignored: frozenset[str]
+
+
+def folder_rules() -> FolderRules:
+    """Return the rules of the installed version of ``datasets``, which has them for itself.
+
+    Raises:
+        ImportError: where they have other names by now.
+        AttributeError: likewise.
+    """
+    from datasets.data_files import FILES_TO_IGNORE
+    from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    return FolderRules(
+        frozenset(ImageFolder.EXTENSIONS),
+        frozenset(_ALL_ALLOWED_EXTENSIONS),
+        frozenset(_ALL_METADATA_FILENAMES),
+        frozenset(FILES_TO_IGNORE),
+    )
 
 
 def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None:
     """Return the splits of a folder of plain pictures; None where it is not plain.
+
+    None also where this version of ``datasets`` does not say what it would make of a folder: it is
+    then left to find out itself, in its own time.
 
     Args:
         folder: the folder.
@@ -49,7 +89,12 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
         cache: where the index goes.
     """
     root = folder.resolve()
-    found = _paths(root)
+    try:
+        rules = folder_rules()
+    except (ImportError, AttributeError) as error:
+        logger.warning("datasets %s lists the folder itself: %s", datasets.__version__, error)
+        return None
+    found = _paths(root, rules)
     if found is None:
         return None
     names = {str(name): pyarrow.chunked_array(parts).combine_chunks() for name, parts in found}
@@ -78,7 +123,7 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
     return {name: _open(target, name, key) for name in names}
 
 
-def _paths(root: Path) -> Iterator[tuple[str, Any]] | None:
+def _paths(root: Path, rules: FolderRules) -> Iterator[tuple[str, Any]] | None:
     """Return the splits with their absolute paths; None where something is not plain."""
     parts: dict[str, list[Any]] = {}
     found: dict[str, Counter[str]] = {}  # of each split, how many files have an ending
@@ -100,15 +145,15 @@ def _paths(root: Path) -> Iterator[tuple[str, Any]] | None:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(where)
-                    elif (ending := os.path.splitext(entry.name)[1].lower()) in PICTURES:
+                    elif (ending := os.path.splitext(entry.name)[1].lower()) in rules.images:
                         if _WORD.search(os.path.splitext(entry.name)[0]):
                             return None
                         endings[ending] += 1
                         names.append(f"{root}/{where}")
-                    elif _is_read(root / where):
+                    elif _is_read(root / where, rules):
                         return None
-                    elif entry.name not in FILES_TO_IGNORE:
-                        endings[ending] += ending in READ
+                    elif entry.name not in rules.ignored:
+                        endings[ending] += ending in rules.read
                         named |= _WORD.search(os.path.splitext(entry.name)[0]) is not None
                 if names:
                     array = pyarrow.array(names, pyarrow.large_string())
@@ -116,19 +161,19 @@ def _paths(root: Path) -> Iterator[tuple[str, Any]] | None:
     # Folders of splits come before words in names. Some pictures in them, and some not: not plain.
     if "" in parts and (named or len(parts) > 1):
         return None
-    if any(found[split].most_common(1)[0][0] not in PICTURES for split in parts):
+    if any(found[split].most_common(1)[0][0] not in rules.images for split in parts):
         return None
     order = [name for name in ("", *WORDS) if name in parts]
     return iter([(name or "train", parts[name]) for name in order]) if order else None
 
 
-def _is_read(file: Path) -> bool:
+def _is_read(file: Path, rules: FolderRules) -> bool:
     """Say whether a single file that is no picture decides what ``datasets`` makes of a folder."""
     if file.name == "README.md":
         with file.open("rb") as text:
             return text.read(3) == b"---"  # a header, which may say what the data are
     return (
-        file.name in _ALL_METADATA_FILENAMES
+        file.name in rules.metadata
         or file.name in ("task.toml", "instruction.md")
         or file.suffix.lower() in (".zip", ".eval")
     )
@@ -151,7 +196,7 @@ def _write(file: Path, paths: Any, features: Any) -> None:
 
 
 def _open(folder: Path, split: str, key: str) -> Any:
-    whole = datasets.Dataset.from_file(str(folder / f"{split}.arrow"))
+    whole = open_arrow(str(folder / f"{split}.arrow"))
     word = hashlib.blake2b(f"{key} {split}".encode(), digest_size=8).hexdigest()
     return datasets.Dataset(
         whole.data, info=whole.info, split=datasets.Split(split), fingerprint=word

@@ -2,27 +2,29 @@
 
 ``datasets`` maps its Arrow files into memory, so that a process that walks over them seems to grow
 until it holds all of them. Here the places of the images in their files are noted once, twelve
-bytes a row, and each image is then read from there. Where the system does not say what is mapped
-where (it does on Linux), and for data sets in memory, Arrow's own view is read.
+bytes a row, and each image is then read from there. For data sets in memory, and for columns that
+were cast to another type than the file's, Arrow's own view is read.
 """
 
 from __future__ import annotations
 
 import bisect
-import ctypes
+import mmap
 import os
-import sys
 import weakref
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
+import datasets
 import numpy as np
-import pyarrow  # type: ignore[import-untyped]
+import pyarrow
+from datasets.table import ConcatenationTable, MemoryMappedTable
 from numpy.typing import NDArray
+
+from patchit_hf.data.dataset_state import row_order
 
 MISSING = -1  # length of an image whose bytes are not in the table
 IN_MEMORY = -1  # file of a chunk that no file holds
-DONT_NEED = 4  # madvise's MADV_DONTNEED
 
 
 class ImageRows:
@@ -35,8 +37,10 @@ class ImageRows:
 
     def __init__(self, dataset: Any, column: str) -> None:
         self.dataset, self.column = dataset, column
-        indices = dataset._indices
-        self._order = None if indices is None else indices.column(0).to_numpy()
+        try:
+            self._order = row_order(dataset)
+        except AttributeError:  # a copy in order, which datasets writes
+            self.dataset, self._order = dataset.select_columns([column]).flatten_indices(), None
         self._files: list[str] = []
         self._starts, self._lengths, self._ends, self._owner = self._index()
         self._open()
@@ -89,28 +93,29 @@ class ImageRows:
 
     def _index(self) -> tuple[NDArray[np.int64], NDArray[np.int32], list[int], list[int]]:
         """Return where each image starts and how long it is, and ends and files of the chunks."""
-        self._chunks = self.dataset.data.column(self.column).chunks
+        found = _column(self.dataset, self.column)
+        self._chunks = [chunk for chunk, _ in found]
         count = sum(map(len, self._chunks))
         starts, lengths = np.zeros(count, np.int64), np.full(count, MISSING, np.int32)
         ends: list[int] = []
         owner: list[int] = []
-        mapped = _mapped({entry["filename"] for entry in self.dataset.cache_files})
-        self._files = sorted({name for _, _, _, name in mapped})
+        names = {name for _, name in found if name and hasattr(os, "pread")}
+        self._files = sorted(names)
+        files = {name: ArrowFile.map(name) for name in self._files}
         done = 0
-        for chunk in self._chunks:
+        for chunk, name in found:
             images = chunk.field(0)
-            offsets = _offsets(images)
-            place = _place(images, mapped)
+            place = _place(images, files[name]) if name in files else None
+            offsets, first = place or (_offsets(images), 0)
             part = slice(done, done + len(chunk))
-            starts[part] = offsets[:-1] + (0 if place is None else place[1])
+            starts[part] = offsets[:-1] + first
             lengths[part] = np.diff(offsets)
             if chunk.null_count or images.null_count:
                 there = chunk.is_valid().to_numpy(False) & images.is_valid().to_numpy(False)
                 lengths[part][~there] = MISSING
             done += len(chunk)
             ends.append(done)
-            owner.append(IN_MEMORY if place is None else self._files.index(place[0]))
-        _forget(mapped)
+            owner.append(IN_MEMORY if place is None else self._files.index(str(name)))
         return starts, lengths, ends, owner
 
     def _open(self) -> None:
@@ -123,8 +128,93 @@ class ImageRows:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._chunks = self.dataset.data.column(self.column).chunks
+        self._chunks = [chunk for chunk, _ in _column(self.dataset, self.column)]
         self._open()
+
+
+@dataclass(frozen=True)
+class ArrowFile:
+    """A data set's Arrow file, in a mapping of our own whose pages can be let go of.
+
+    Attributes:
+        name: the file.
+        mapping: all of it.
+        seen: other mappings by their address, and whether they are of the same bytes.
+    """
+
+    name: str
+    mapping: mmap.mmap
+    seen: dict[int, bool] = field(default_factory=dict)
+
+    @classmethod
+    def map(cls, name: str) -> ArrowFile:
+        """Map a file for reading."""
+        with open(name, "rb") as file:
+            return cls(name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def release(self) -> None:
+        """Let go of the pages that were read; they are read again if somebody needs them."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not everywhere
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
+    def start_of(self, buffer: pyarrow.Buffer) -> int | None:
+        """Return where in the file a buffer begins; None if it is no part of a mapping of it."""
+        whole = buffer
+        while whole.parent is not None:
+            whole = whole.parent
+        start = int(buffer.address - whole.address)
+        if whole.size != len(self.mapping) or not 0 <= start <= whole.size - buffer.size:
+            return None
+        if whole.address not in self.seen:  # looked at once: every look touches pages
+            head = buffer[: min(64, buffer.size)].to_pybytes()
+            self.seen[whole.address] = self.mapping[start : start + len(head)] == head
+        return start if self.seen[whole.address] else None
+
+    def read(self, dtype: type[np.generic], count: int, start: int) -> NDArray[np.int64]:
+        """Return a copy of numbers that begin at a byte of the file, as int64 ``[count]``."""
+        return np.frombuffer(self.mapping, dtype, count, start).astype(np.int64)
+
+
+def open_arrow(name: str) -> datasets.Dataset:
+    """Open an Arrow file as ``Dataset.from_file`` does, and let go of the pages that it touches.
+
+    Args:
+        name: the file, of the kind that ``datasets`` writes.
+    """
+    file = ArrowFile.map(name)
+    table = pyarrow.ipc.open_stream(pyarrow.py_buffer(file.mapping)).read_all()
+    dataset = datasets.Dataset(MemoryMappedTable(table, name))
+    file.release()
+    return dataset
+
+
+def _column(dataset: Any, column: str) -> list[tuple[Any, str | None]]:
+    """Return the chunks of a column, and the file that ``datasets`` has mapped for each, if any."""
+    table = dataset.data
+    rows = table.blocks if isinstance(table, ConcatenationTable) else [[table]]
+    return [
+        (chunk, getattr(block, "path", None))
+        for blocks in rows
+        for block in blocks
+        if column in block.column_names
+        for chunk in block.column(column).chunks
+    ]
+
+
+def _place(images: Any, file: ArrowFile) -> tuple[NDArray[np.int64], int] | None:
+    """Return offsets of a chunk's values, ``[N + 1]``, and where in the file they count from.
+
+    They are read in our mapping. None where the file does not hold the chunk as it is.
+    """
+    _, offsets, data = images.buffers()
+    if offsets is None or data is None or not data.size:
+        return None
+    start, before = file.start_of(data), file.start_of(offsets)
+    if start is None or before is None:
+        return None
+    dtype = np.int64 if pyarrow.types.is_large_binary(images.type) else np.int32
+    first = before + images.offset * np.dtype(dtype).itemsize
+    return file.read(dtype, len(images) + 1, first), start
 
 
 def _offsets(images: Any) -> NDArray[np.int64]:
@@ -135,45 +225,3 @@ def _offsets(images: Any) -> NDArray[np.int64]:
         return np.zeros(len(images) + 1, np.int64)
     values = np.frombuffer(buffer, np.int64 if wide else np.int32)
     return values[images.offset : images.offset + len(images) + 1].astype(np.int64)
-
-
-def _place(images: Any, mapped: list[tuple[int, int, int, str]]) -> tuple[str, int] | None:
-    """Return the file that an array's data lies in, and where it begins there; None if in none."""
-    data = images.buffers()[2]
-    if data is None or not data.size:
-        return None
-    at = bisect.bisect_right(mapped, (data.address, sys.maxsize, 0, "")) - 1
-    if at < 0:
-        return None
-    first, last, offset, name = mapped[at]
-    if data.address + data.size > last:
-        return None
-    return name, data.address - first + offset
-
-
-def _mapped(names: set[str]) -> list[tuple[int, int, int, str]]:
-    """Return first and last address, offset and name of what is mapped of files, by address."""
-    table = Path("/proc/self/maps")
-    if not names or not hasattr(os, "pread") or not table.exists():
-        return []
-    real = {os.path.realpath(name): name for name in names}
-    found = []
-    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.split(None, 5)
-        if len(words) == 6 and words[5] in real:
-            first, last = (int(word, 16) for word in words[0].split("-"))
-            found.append((first, last, int(words[2], 16), real[words[5]]))
-    return sorted(found)
-
-
-def release(names: set[str]) -> None:
-    """Let go of the pages of mapped files; they are read again if somebody needs them."""
-    _forget(_mapped(names))
-
-
-def _forget(mapped: list[tuple[int, int, int, str]]) -> None:
-    if not mapped or not sys.platform.startswith("linux"):
-        return
-    advise = ctypes.CDLL(None).madvise
-    for first, last, _, _ in mapped:
-        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), DONT_NEED)

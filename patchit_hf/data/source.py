@@ -133,7 +133,7 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
     splits = None if streaming else opened.index(path, seen)
     splits = splits or _load(str(path), dataset, streaming)
     if not streaming:
-        opened.remember(path, seen, splits)
+        splits = opened.remember(path, seen, splits)
     return splits
 
 

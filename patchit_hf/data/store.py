@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from patchit_hf.common.draws import sampled_rows
 from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError
+from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
 
@@ -143,7 +144,7 @@ def open_crops(
     shape = (len(rows), *canvas, 3)
     size = int(np.prod(shape))
     note = _note(dataset, column, canvas, fit)
-    lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset._fingerprint}", bad)
+    lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset_fingerprint(dataset)}", bad)
     if size > cache_gb * 1e9:
         logger.info("%s: %.1f GB of crops, decoded on the fly", name, size / 1e9)
         return _without_bad(lazy, note, beforehand, main=main)
@@ -166,7 +167,7 @@ def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path 
     """Return the file that says what is known of a data set's crops; None for one in memory."""
     if not dataset.cache_files:
         return None
-    key = json.dumps([VERSION, dataset._fingerprint, column, canvas, fit])
+    key = json.dumps([VERSION, dataset_fingerprint(dataset), column, canvas, fit])
     word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.json"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -88,7 +88,7 @@ class HeatMaps(nn.Module):
         self.up = nn.Sequential(*blocks)
         self.joints = nn.Conv2d(width, joints, 1)
         nn.init.normal_(self.joints.weight, std=0.001)
-        nn.init.zeros_(self.joints.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(cast(Tensor, self.joints.bias))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return heat maps ``[B, J, H, W]``."""

@@ -15,6 +15,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.models.feature_maps import feature_map as feature_map
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -97,30 +98,47 @@ def _probe(
 def _build(
     name: str, size: tuple[int, int], kwargs: dict[str, Any], seed: int
 ) -> tuple[nn.Module, BackboneSpec]:
-    model_class, fixed = _traits(name)
-    accepted = _parameters(model_class)
+    model_class, fixed = model_traits(name)
+    accepted = constructor_parameters(model_class)
     args: dict[str, Any] = {}
     if fixed and "img_size" in accepted:
         args["img_size"] = list(size)
         if "dynamic_img_size" in accepted:
             args["dynamic_img_size"] = True
             fixed = False
-    if "fc_norm" in accepted and "global_pool" in accepted:
-        args |= {"global_pool": "avg", "fc_norm": False}
-    elif _pools_by_token(accepted) and _can_average(name):
-        args["global_pool"] = "avg"
-    args |= kwargs
+    args |= {**_pooling(name, accepted), **kwargs}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = timm.create_model(name, pretrained=False, num_classes=0, **args)
     return backbone, BackboneSpec(name, args, fixed)
 
 
-def _parameters(model_class: type[nn.Module]) -> dict[str, inspect.Parameter]:
+def pooling_args(name: str) -> dict[str, Any]:
+    """Return the pooling that a network is trained and exported with, as arguments for timm.
+
+    Networks that would pool by their class token, which no patch task trains, average the others:
+    vision transformers after their final norm, the rest (CaiT, CoaT, ConViT) as timm has it. For
+    all others, and for those that have nothing but the class token (PiT), timm's own stays: ``{}``.
+
+    Args:
+        name: timm's model name, without a tag.
+    """
+    return _pooling(name, constructor_parameters(model_traits(name)[0]))
+
+
+def _pooling(name: str, accepted: dict[str, inspect.Parameter]) -> dict[str, Any]:
+    if "fc_norm" in accepted and "global_pool" in accepted:
+        return {"global_pool": "avg", "fc_norm": False}
+    if _pools_by_token(accepted) and _can_average(name):
+        return {"global_pool": "avg"}
+    return {}
+
+
+def constructor_parameters(model_class: type[nn.Module]) -> dict[str, inspect.Parameter]:
     """Return what the constructor takes, through ``**kwargs`` up to timm's base class."""
     accepted: dict[str, inspect.Parameter] = {}
     for base in model_class.__mro__:
-        own = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        own = inspect.signature(inspect.getattr_static(base, "__init__")).parameters
         accepted = {**own, **accepted}
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values()):
             break
@@ -142,7 +160,7 @@ def _can_average(name: str) -> bool:
     return True
 
 
-def _traits(name: str) -> tuple[type[nn.Module], bool]:
+def model_traits(name: str) -> tuple[type[nn.Module], bool]:
     """Return the model's class and whether its default configuration fixes the input size."""
     with torch.device("meta"):
         model = timm.create_model(name, pretrained=False, num_classes=0)
@@ -156,4 +174,4 @@ def num_features(backbone: Any) -> int:
 
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether any layer normalises by batch statistics."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    return any(isinstance(module, BATCH_NORMS) for module in model.modules())

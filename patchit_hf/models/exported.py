@@ -10,7 +10,7 @@ from typing import Any
 
 import timm
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (  # type: ignore[attr-defined]
+from huggingface_hub.errors import (
     HFValidationError,
     HTTPError,  # of whichever HTTP library the client uses
 )

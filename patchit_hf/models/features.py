@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchit_hf.models.backbone import BackboneSpec, feature_map, has_batch_norm
+from patchit_hf.models.backbone import BATCH_NORMS, BackboneSpec, feature_map, has_batch_norm
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 
@@ -74,7 +74,7 @@ def reestimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int
     Returns:
         Number of layers whose statistics were estimated.
     """
-    layers = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    layers = [m for m in backbone.modules() if isinstance(m, BATCH_NORMS)]
     layers = [layer for layer in layers if layer.track_running_stats]
     backbone.eval()
     momenta = [layer.momentum for layer in layers]

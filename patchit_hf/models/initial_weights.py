@@ -11,12 +11,13 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import BACKBONE_FILE
+from patchit_hf.models.backbone import constructor_parameters, model_traits, pooling_args
 from patchit_hf.models.exported import creation_args, locate, read_config
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
@@ -73,7 +74,8 @@ def open_initial(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "random":
-            name, args = _named(backbone, source), {**_average(backbone), **kwargs}
+            name = _named(backbone, source)
+            args = {**pooling_args(name), **kwargs}  # as exports have it: a fair comparison
             model = _create(name, source, num_classes, input_size, args)
             return Initial(model, name, args, source, None, None)
         if source == "timm" or source.startswith("timm:"):
@@ -208,25 +210,8 @@ def _create(
 
 def _takes_size(name: str) -> bool:
     """Whether the network is built for one size and says so by ``img_size``."""
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, num_classes=0)
-    from patchit_hf.models.backbone import _parameters
-
-    fixed = bool(model.pretrained_cfg.get("fixed_input_size", False))
-    return fixed and "img_size" in _parameters(type(model))
-
-
-def _average(backbone: str | None) -> dict[str, Any]:
-    """Return the pooling that our exports of vision transformers have, for a fair start."""
-    if backbone is None or not timm.is_model(backbone):
-        return {}
-    from patchit_hf.models.backbone import _parameters
-
-    with torch.device("meta"):
-        accepted = _parameters(type(timm.create_model(backbone, pretrained=False, num_classes=0)))
-    if "fc_norm" in accepted and "global_pool" in accepted:
-        return {"global_pool": "avg", "fc_norm": False}
-    return {}
+    model_class, fixed = model_traits(name)
+    return fixed and "img_size" in constructor_parameters(model_class)
 
 
 def _named(backbone: str | None, source: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
 
@@ -80,7 +81,7 @@ def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequentia
     if hidden:
         first = nn.Conv2d(num_features, hidden, 1)
         nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
-        nn.init.zeros_(first.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(cast(Tensor, first.bias))
         layers["hidden"] = first
         layers["act"] = nn.ReLU()
     layers["classifier"] = zero_(nn.Conv2d(hidden or num_features, num_classes, 1))

@@ -26,18 +26,18 @@ def describe_run(trainer: PatchTaskTrainer) -> dict[str, Any]:
 
     The list of bad images in the run's folder is brought up to date.
     """
-    streaming = isinstance(trainer.source, StreamedCrops)
+    source = trainer.source
     steps = trainer.monitor.done if trainer.monitor else 0
     held_out = [] if trainer.held_out is None else [trainer.held_out.bad]
-    bad = settle(trainer.run.path, trainer.source.bad, *held_out)
+    bad = settle(trainer.run.path, source.bad, *held_out)
     inputs = steps * trainer.share.batch * trainer.task.inputs_per_sample
     return {
         "command": command(),
         "config": trainer.run.config,
         "data": {
             **trainer.data_info,
-            "fingerprint": trainer.source.fingerprint,
-            "train_crops": None if streaming else len(trainer.source),  # type: ignore[arg-type]
+            "fingerprint": source.fingerprint,
+            "train_crops": None if isinstance(source, StreamedCrops) else len(source),
             "eval_crops": 0 if trainer.held_out is None else len(trainer.held_out),
             "on_bad_image": trainer.args.on_bad_image,
             "bad_images": bad,

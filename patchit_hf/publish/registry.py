@@ -1,85 +1,199 @@
-"""Names in timm for our checkpoints: ``resnet18.patchit_people`` beside ``resnet18.a1_in1k``.
+"""Names in timm for our checkpoints: ``patchit_resnet18.people``, or ``resnet18.patchit_people``.
 
-Importing this module registers the published checkpoints, without a network. timm has no public way
-to add a checkpoint to an architecture of its own, so that this writes into its registry; nothing
-that is there already is changed.
+The first is an architecture of its own name, added by timm's public ``register_model``. The second
+stands beside timm's own checkpoints, as ``resnet18.a1_in1k`` does. timm has no public way to it, so
+that it is written into timm's registry, and timm's architecture is built through a function of ours
+from then on; nothing that is there already is changed.
+
+Importing this module registers the published checkpoints, without a network.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timm.models import PretrainedCfg, _registry
+import timm
+from timm.models import PretrainedCfg, generate_default_cfgs, register_model
+from torch import nn
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.models.exported import Location, creation_args, locate, read_config, whole_cfg
 
+__all__ = ["PUBLISHED", "enter", "register"]  # timm's ``register_model`` adds to it
+
+logger = logging.getLogger(__name__)
+
 PUBLISHED: dict[str, dict[str, Any]] = {}
 """The published checkpoints: the Hub's ``org/name`` to what its ``config.json`` holds. None yet."""
 
+PREFIX = "patchit_"
 _TAG = re.compile(r"[A-Za-z0-9_-]+")
 _locations: dict[str, Location] = {}
 _args: dict[str, dict[str, Any]] = {}
+_cfgs: dict[str, dict[str, Any]] = {}  # of the names of our own, in the order of their registration
+_entrypoints: dict[str, Callable[..., nn.Module]] = {}  # that stand in for timm's
+default_cfgs: dict[str, Any] = {}  # where timm's ``register_model`` looks for them
 
 
-def register(source: str | Path, tag: str | None = None) -> str:
+def register(source: str | Path, tag: str | None = None, *, timm_name: bool | None = None) -> str:
     """Give an export a name in timm, for this process.
+
+    Two kinds of names are there, and by default an export gets both:
+
+    - ``patchit_resnet18.people``, by timm's public ``register_model``. Without a tag,
+      ``patchit_resnet18`` is the export of this architecture that was registered first;
+      ``timm.list_models("patchit_*", pretrained=True)`` shows all of them.
+    - ``resnet18.patchit_people``, beside timm's own checkpoints of the architecture. This needs
+      private parts of timm. A version that has others gives no such name.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
-        tag: what comes after the architecture's name; ``patchit_<data>`` by default.
+        tag: what comes after the architecture's name; by default the name of the data, with
+            ``patchit_`` before it where the architecture's name is timm's.
+        timm_name: True for the second kind alone, False for the first alone.
 
     Returns:
-        The name, such as ``resnet18.patchit_people``: ``timm.create_model`` takes it with
+        The name, of the second kind where there is one. ``timm.create_model`` takes it with
         ``pretrained=True``, and ``timm.list_models(pretrained=True)`` shows it.
 
     Raises:
-        InputError: if there is no export, or the name stands for something else.
+        InputError: if there is no export, if the name stands for something else, or if
+            ``timm_name=True`` and this version of timm has other private parts.
+
+    Example:
+        >>> patchit_hf.register("runs/people", timm_name=False)  # doctest: +SKIP
+        'patchit_resnet18.people'
+        >>> timm.create_model("patchit_resnet18", pretrained=True)  # doctest: +SKIP
     """
     location = locate(source)
-    return enter(read_config(location), location, tag)
+    return enter(read_config(location), location, tag, timm_name)
 
 
-def enter(config: dict[str, Any], location: Location, tag: str | None = None) -> str:
+def enter(
+    config: dict[str, Any],
+    location: Location,
+    tag: str | None = None,
+    timm_name: bool | None = None,
+) -> str:
     """Write a checkpoint into timm's registry; see ``register``.
 
     Args:
         config: what ``config.json`` holds.
         location: where the weights lie; nothing is read there.
         tag: what comes after the architecture's name.
+        timm_name: see ``register``.
     """
     architecture = config["architecture"]
     cfg = whole_cfg(config, location)
-    tag = tag or cfg["tag"]
-    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise InputError(f"tag {tag!r} of {location.name!r}: letters, digits, - and _ are allowed")
-    name = f"{architecture}.{tag}"
-    taken = _registry._model_pretrained_cfgs.get(name)
-    if taken is not None and (
-        name not in _locations or _locations[name].weights != location.weights
-    ):
-        other = _locations[name].name if name in _locations else "a checkpoint of timm's"
+    given = tag or cfg["tag"]
+    if not isinstance(given, str) or not _TAG.fullmatch(given):
+        raise InputError(
+            f"tag {given!r} of {location.name!r}: letters, digits, - and _ are allowed"
+        )
+    own = f"{PREFIX}{architecture}.{tag or given.removeprefix(PREFIX) or given}"
+    theirs = f"{architecture}.{given}"
+    registry: Any = None
+    if timm_name is not False:
+        try:
+            registry = _private_registry()
+        except (ImportError, AttributeError) as error:
+            reason = f"timm {timm.__version__} takes no checkpoints beside its own: {error}"
+            if timm_name:
+                advice = f"register(..., timm_name=False) names it {own}"
+                raise InputError(f"{location.name!r}: {reason}; {advice}") from error
+            logger.warning("%s; the export is %s", reason, own)
+        else:
+            _check_free(theirs, theirs in registry._model_pretrained_cfgs, location)
+    if timm_name is not True:
+        _check_free(own, own in _cfgs, location)
+        _enter_own(own, architecture, cfg, config, location)
+    if registry is None:
+        return own
+    _enter_theirs(registry, theirs, cfg, config, location)
+    return theirs
+
+
+def _check_free(name: str, taken: bool, location: Location) -> None:
+    known = _locations.get(name)
+    if taken and (known is None or known.weights != location.weights):
+        other = "a checkpoint of timm's" if known is None else known.name
         raise InputError(
             f"{location.name!r}: timm's name {name!r} stands for {other!r}; choose another tag, as "
             f"in register({location.name!r}, tag='mine')"
         )
-    _registry._model_pretrained_cfgs[name] = PretrainedCfg(**{**cfg, "tag": tag})
-    _registry._model_has_pretrained.add(name)
-    if name not in _registry._model_with_tags[architecture]:
-        _registry._model_with_tags[architecture].append(name)
-    _locations[name] = location
-    _args[name] = creation_args(config)
-    _pass_args(architecture)
-    return name
 
 
-def _pass_args(architecture: str) -> None:
+def _enter_own(
+    name: str, architecture: str, cfg: dict[str, Any], config: dict[str, Any], location: Location
+) -> None:
+    """Register an architecture of our own name with all its checkpoints, the public way."""
+    own, _, tag = name.partition(".")
+    _locations[name], _args[name] = location, creation_args(config)
+    _cfgs[name] = {**cfg, "tag": tag}
+    mine = {key: value for key, value in _cfgs.items() if key.startswith(f"{own}.")}
+    default_cfgs.update(generate_default_cfgs(mine))
+    first = next(iter(mine))
+
+    def entrypoint(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> Any:
+        full = first
+        if pretrained_cfg is None or isinstance(pretrained_cfg, str):
+            full = f"{own}.{pretrained_cfg}" if pretrained_cfg else first
+            if full not in mine:
+                raise InputError(f"{full!r}: is not registered; there are {', '.join(mine)}")
+            pretrained_cfg = mine[full]
+        args = {**_args[full], **kwargs}
+        return timm.create_model(architecture, pretrained, pretrained_cfg, **args)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = own
+    globals()[own] = entrypoint  # as timm expects of a module of models
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", f"Overwriting {own} in registry")  # by more of the same
+        register_model(entrypoint)
+
+
+def _private_registry() -> Any:
+    """Return timm's registry, with the parts that a name beside timm's own needs.
+
+    Raises:
+        ImportError: if this version of timm has it elsewhere.
+        AttributeError: if it has other parts.
+    """
+    from timm.models import _registry
+
+    for part in (
+        _registry._model_entrypoints,
+        _registry._model_pretrained_cfgs,
+        _registry._model_with_tags,
+        _registry._model_has_pretrained,
+    ):
+        if not isinstance(part, dict | set):
+            raise AttributeError(f"a {type(part).__name__} in its registry")
+    return _registry
+
+
+def _enter_theirs(
+    registry: Any, name: str, cfg: dict[str, Any], config: dict[str, Any], location: Location
+) -> None:
+    """Write a checkpoint beside those of timm's architecture."""
+    architecture, _, tag = name.partition(".")
+    registry._model_pretrained_cfgs[name] = PretrainedCfg(**{**cfg, "tag": tag})
+    registry._model_has_pretrained.add(name)
+    if name not in registry._model_with_tags[architecture]:
+        registry._model_with_tags[architecture].append(name)
+    _locations[name], _args[name] = location, creation_args(config)
+    _pass_args(registry, architecture)
+
+
+def _pass_args(registry: Any, architecture: str) -> None:
     """Let timm build a network of ours with its own arguments, as it does for a folder."""
-    plain = _registry._model_entrypoints[architecture]
-    if getattr(plain, "_patchit_hf", False):
+    plain = registry._model_entrypoints[architecture]
+    if plain is _entrypoints.get(architecture):
         return
 
     @functools.wraps(plain)
@@ -91,8 +205,7 @@ def _pass_args(architecture: str) -> None:
             model._model_args = args["pretrained_model_args"]
         return model
 
-    entrypoint._patchit_hf = True  # type: ignore[attr-defined]
-    _registry._model_entrypoints[architecture] = entrypoint
+    _entrypoints[architecture] = registry._model_entrypoints[architecture] = entrypoint
 
 
 for _repo_id, _config in PUBLISHED.items():

@@ -17,6 +17,8 @@ from patchit_hf.training.arguments import LoopArguments
 
 logger = logging.getLogger(__name__)
 
+SHARED_STATE = "_shared_state"  # of Accelerate's AcceleratorState
+
 
 def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
     """Return Accelerate's view of the processes, with the tracker that was asked for.
@@ -60,11 +62,11 @@ def _forget_precision(wanted: str) -> None:
 
     Accelerate keeps that of the first one, and refuses another. Those that exist keep theirs.
     """
-    shared = vars(AcceleratorState)["_shared_state"]
+    shared = vars(AcceleratorState).get(SHARED_STATE)  # without it, Accelerate refuses
     if type(shared) is not dict or not shared:  # one for each thread, on a TPU, or none yet
         return
     if AcceleratorState().mixed_precision != wanted.lower():
-        AcceleratorState._shared_state = {}
+        setattr(AcceleratorState, SHARED_STATE, {})
 
 
 def device() -> torch.device:

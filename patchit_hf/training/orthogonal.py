@@ -12,19 +12,38 @@ On a CUDA GPU it is timm's, whose many small kernels are captured once for each 
 
 from __future__ import annotations
 
+import functools
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import timm.optim.muon
 import torch
+from timm.optim import Muon
 from torch import Tensor
 
 from patchit_hf.training.cuda_graphs import Replay
 
-_NAME = "zeropower_via_newtonschulz"
-_THEIRS: Any = getattr(timm.optim.muon, _NAME)
+logger = logging.getLogger(__name__)
+
+MODULE, NAME = "timm.optim.muon", "zeropower_via_newtonschulz"  # not part of timm's public API
+_STEPPING = threading.RLock()  # timm's module is the same for all threads
 WIDE = 2  # times as wide as high: from here on the Gram matrix is less work
 
 Coefficients = list[tuple[float, float, float]]
+
+
+@functools.cache
+def timms_orthogonalize() -> Any:
+    """Return timm's own function, which ours stands in for during a step.
+
+    Raises:
+        AttributeError: if this version of timm has none by that name.
+        ImportError: if it has no such module.
+    """
+    return getattr(importlib.import_module(MODULE), NAME)
 
 
 def orthogonalize(
@@ -51,7 +70,7 @@ def orthogonalize(
     how = (steps, coefficients, eps, safety_factor)
     if gradient.device.type != "cpu" or scale_eps:
         dtype = torch.float32 if gradient.device.type == "cpu" else torch.bfloat16
-        theirs: Tensor = _THEIRS(gradient, *how, dtype=dtype, scale_eps=scale_eps)
+        theirs: Tensor = timms_orthogonalize()(gradient, *how, dtype=dtype, scale_eps=scale_eps)
         return theirs
     seen = (gradient != 0).flatten(0, -2).any(0).nonzero()[:, 0]
     if len(seen) == gradient.shape[-1]:
@@ -69,7 +88,9 @@ def _dense(
     if x.shape[-2] > x.shape[-1]:
         return _dense(x.mT, steps, coefficients, eps, safety_factor).mT
     if x.shape[-1] < WIDE * x.shape[-2]:
-        square: Tensor = _THEIRS(x, steps, coefficients, eps, safety_factor, dtype=torch.float32)
+        square: Tensor = timms_orthogonalize()(
+            x, steps, coefficients, eps, safety_factor, dtype=torch.float32
+        )
         return square
     x = x.float()
     x = x / (x.norm(2, dim=(-2, -1), keepdim=True) * safety_factor).clamp(min=eps)
@@ -113,8 +134,37 @@ class Orthogonalizer:
         return self.replays[key](gradient)
 
 
-def quicken(optimizer: torch.optim.Optimizer) -> None:
-    """Let an optimiser of timm's Muon family orthogonalise this way, in its own steps alone."""
-    ours = Orthogonalizer()
-    optimizer.register_step_pre_hook(lambda *_: setattr(timm.optim.muon, _NAME, ours))
-    optimizer.register_step_post_hook(lambda *_: setattr(timm.optim.muon, _NAME, _THEIRS))
+class QuickMuon(Muon):  # type: ignore[misc]
+    """timm's Muon with this module's orthogonalisation, in its own steps alone."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take timm's step; its module is as it was afterwards, also where the step fails."""
+        ours: Orthogonalizer = self.__dict__.setdefault("orthogonalizer", Orthogonalizer())
+        with _replaced(ours):
+            return super().step(closure)
+
+
+@contextmanager
+def _replaced(ours: Orthogonalizer) -> Iterator[None]:
+    """While it is entered, timm's module has this orthogonalisation."""
+    module = importlib.import_module(MODULE)
+    with _STEPPING:
+        theirs = getattr(module, NAME)
+        setattr(module, NAME, ours)
+        try:
+            yield
+        finally:
+            setattr(module, NAME, theirs)
+
+
+def quicken(optimizer: Muon) -> None:
+    """Let an optimiser of timm's Muon family orthogonalise this way; its state stays as it is.
+
+    Where timm no longer has the function that is replaced, the optimiser stays timm's own.
+    """
+    try:
+        timms_orthogonalize()
+    except (AttributeError, ImportError):
+        logger.warning("this version of timm has no %s.%s: Muon's steps are its own", MODULE, NAME)
+        return
+    optimizer.__class__ = QuickMuon

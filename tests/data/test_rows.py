@@ -7,8 +7,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from datasets.arrow_writer import ArrowWriter
 
-from patchit_hf.data.rows import ImageRows
+from patchit_hf.data.rows import ImageRows, open_arrow
 
 from ..conftest import make_crops
 from .spoilt import saved
@@ -101,6 +102,76 @@ def test_reading_everything_does_not_make_the_process_larger(tmp_path):
     assert _mapped_memory() - before < size * count / 10
     data.cast_column("image", datasets.Image(decode=False))[:]
     assert _mapped_memory() - before > size * count / 2  # which the data set's own way does
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where memory can be looked at")
+def test_opening_and_noting_places_does_not_make_the_process_larger(tmp_path):
+    size, count = 500, 60_000
+    image = np.random.default_rng(0).bytes(size)
+    file = _write_arrow(tmp_path, [{"bytes": image, "path": None}] * count)
+    before = _mapped_memory()
+    theirs = datasets.Dataset.from_file(file)
+    touched = _mapped_memory() - before
+    del theirs
+    before = _mapped_memory()
+    ours = open_arrow(file)
+    rows = ImageRows(ours, "image")
+    assert _mapped_memory() - before < touched / 4
+    assert rows.place(count - 1)[0] == file
+    assert rows[count - 1]["bytes"] == image
+
+
+def test_an_arrow_file_is_opened_as_datasets_opens_it(tmp_path):
+    file = _write_arrow(tmp_path, _images(30))
+    theirs, ours = datasets.Dataset.from_file(file), open_arrow(file)
+    for found in (ours, pickle.loads(pickle.dumps(ours))):
+        assert found.features == theirs.features
+        assert found.cache_files == theirs.cache_files == [{"filename": file}]
+        assert found.data.table.equals(theirs.data.table)
+        assert found.select(range(3, 9))[2]["image"] == theirs[5]["image"]
+
+
+def test_files_of_one_size_are_told_apart(tmp_path):
+    names = [str(tmp_path / f"{i}") for i in range(2)]
+    files = [
+        _write_arrow(Path(name), _images(5, seed)) for name, seed in zip(names, (3, 9), strict=True)
+    ]
+    flat = [[{"bytes": bytes([i]) * 900, "path": None}] * 4 for i in range(2)]
+    files += [
+        _write_arrow(Path(f"{name}s"), images) for name, images in zip(names, flat, strict=True)
+    ]
+    assert Path(files[2]).stat().st_size == Path(files[3]).stat().st_size
+    data = datasets.concatenate_datasets([datasets.Dataset.from_file(f) for f in files[::-1]])
+    rows = ImageRows(data.select([0, 4, 8, 13, 3, 7]), "image")
+    owners = [files[3], files[2], files[1], files[0], files[3], files[2]]
+    assert [rows.place(i)[0] for i in range(6)] == owners
+    for row in range(6):
+        name, start, length = rows.place(row)
+        assert Path(name).read_bytes()[start : start + length] == rows[row]["bytes"]
+
+
+def test_a_column_that_was_cast_or_renamed_or_stands_beside_others(tmp_path):
+    data = datasets.Dataset.from_file(_write_arrow(tmp_path, _images(12)))
+    data = data.rename_column("image", "crop").add_column("more", list(range(12)))
+    expected = data.cast_column("crop", datasets.Image(decode=False))["crop"][:]
+    rows = ImageRows(data, "crop")
+    assert rows.place(3) is not None
+    assert [rows[i]["bytes"] for i in range(12)] == [value["bytes"] for value in expected]
+
+
+def _images(count, seed=0):
+    return [{"bytes": saved(image), "path": None} for image in make_crops(count, seed=seed)]
+
+
+def _write_arrow(folder, images):
+    folder.mkdir(exist_ok=True)
+    file = str(folder / "data.arrow")
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    with ArrowWriter(path=file, features=features, writer_batch_size=1000) as writer:
+        for image in images:
+            writer.write({"image": image})
+        writer.finalize()
+    return file
 
 
 def _mapped_memory():

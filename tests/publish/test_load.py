@@ -1,5 +1,6 @@
 """Loading an export: every line of the README's table, and what is refused."""
 
+import functools
 import io
 import json
 import pickle
@@ -125,9 +126,10 @@ def test_a_name_in_timm(exported, tmp_path):
     model, folder = exported
     before = timm.list_models(pretrained=True)
     plain = timm.create_model("test_vit")
-    assert patchit_hf.register(folder) == "test_vit.patchit_made_up"
-    assert patchit_hf.register(folder) == "test_vit.patchit_made_up"
-    assert patchit_hf.register(folder, tag="mine") == "test_vit.mine"
+    register = functools.partial(patchit_hf.register, timm_name=True)
+    assert register(folder) == "test_vit.patchit_made_up"
+    assert register(folder) == "test_vit.patchit_made_up"
+    assert register(folder, tag="mine") == "test_vit.mine"
     added = {"test_vit.patchit_made_up", "test_vit.mine"}
     assert set(timm.list_models(pretrained=True)) == {*before, *added}
     inputs = torch.randn(2, 3, 32, 32)
@@ -142,6 +144,91 @@ def test_a_name_in_timm(exported, tmp_path):
     untouched = timm.create_model("test_vit")
     assert untouched.global_pool == plain.global_pool == "token"
     assert untouched.pretrained_cfg == plain.pretrained_cfg
+
+
+@pytest.fixture
+def no_names(monkeypatch):
+    """Forget what other tests registered."""
+    for known in ("_cfgs", "_locations"):
+        monkeypatch.setattr(registry, known, {})
+
+
+def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
+    """The public way: nothing of timm's own is changed."""
+    model, folder = exported
+    before, entrypoint = timm.list_models(pretrained=True), timm.models.model_entrypoint("test_vit")
+    other = _train(tmp_path / "other", seed=1)
+    register = functools.partial(patchit_hf.register, timm_name=False)
+    names = [register(folder), register(tmp_path / "other", tag="other"), register(folder)]
+    assert names == ["patchit_test_vit.made_up", "patchit_test_vit.other", names[0]]
+    assert not [w for w in recwarn if "Overwriting" in str(w.message)]
+    ours = {*names, "patchit_test_vit"}
+    assert set(timm.list_models("patchit_*", pretrained=True)) == set(names)
+    assert set(timm.list_pretrained("patchit_*")) == set(names)
+    assert timm.list_models("patchit_*") == ["patchit_test_vit"]
+    assert set(timm.list_models(pretrained=True)) - set(before) <= ours
+    assert timm.models.model_entrypoint("test_vit") is entrypoint
+    inputs, larger = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 64, 32)
+    for name, wanted in (
+        ("patchit_test_vit", model),
+        ("patchit_test_vit.made_up", model),
+        ("patchit_test_vit.other", other),
+    ):
+        loaded = timm.create_model(name, pretrained=True).eval()
+        torch.testing.assert_close(loaded(inputs), wanted.backbone(inputs))
+    sized = timm.create_model("patchit_test_vit.other", pretrained=True, img_size=(64, 32)).eval()
+    torch.testing.assert_close(sized(larger), other.backbone(larger), rtol=1e-4, atol=1e-5)
+    classifier = timm.create_model("patchit_test_vit", pretrained=True, num_classes=7).eval()
+    assert classifier(inputs).shape == (2, 7)
+    empty = timm.create_model("patchit_test_vit", num_classes=0).eval()
+    assert empty.global_pool == "avg"
+    assert not torch.allclose(empty(inputs), model.backbone(inputs))
+    data = timm.data.resolve_data_config(model=loaded)
+    assert data["mean"] == pytest.approx(other.task.transform.mean)
+    timm.models.save_for_hf(loaded, tmp_path / "again", safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True).eval()
+    torch.testing.assert_close(again(inputs), other.backbone(inputs))
+    with pytest.raises(InputError, match=r"'patchit_test_vit\.absent': is not registered"):
+        timm.create_model("patchit_test_vit.absent", pretrained=True)
+    with pytest.raises(InputError, match=r"stands for .*; choose another tag"):
+        register(tmp_path / "other", tag="made_up")
+
+
+def test_an_export_of_the_hub_has_a_name_of_its_own(hub: Hub, exported):
+    model, folder = exported
+    push_folder(folder, "org/x")
+    name = patchit_hf.register("org/x", tag="hub", timm_name=False)
+    inputs = torch.randn(2, 3, 32, 32)
+    loaded = timm.create_model(name, pretrained=True).eval()
+    torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
+
+
+def test_by_default_an_export_has_both_names(exported):
+    model, folder = exported
+    assert patchit_hf.register(folder, tag="both") == "test_vit.both"
+    inputs = torch.randn(2, 3, 32, 32)
+    for name in ("test_vit.both", "patchit_test_vit.both"):
+        loaded = timm.create_model(name, pretrained=True).eval()
+        torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
+
+
+@pytest.mark.parametrize("part", ["_model_has_pretrained", "_model_with_tags"])
+def test_without_timms_private_registry_there_is_the_public_way(
+    exported, monkeypatch, caplog, part
+):
+    class Rest:
+        _model_entrypoints, _model_pretrained_cfgs = {}, {}
+        _model_has_pretrained, _model_with_tags = set(), {}
+
+    delattr(Rest, part)
+    monkeypatch.setattr(timm.models, "_registry", Rest)
+    with pytest.raises(InputError, match=rf"{part}'; register.* names it patchit_test_vit\.late"):
+        patchit_hf.register(exported[1], tag="late", timm_name=True)
+    assert patchit_hf.register(exported[1], tag="late") == "patchit_test_vit.late"
+    assert part in caplog.text
+    inputs = torch.randn(2, 3, 32, 32)
+    loaded = timm.create_model("patchit_test_vit.late", pretrained=True).eval()
+    torch.testing.assert_close(loaded(inputs), exported[0].backbone(inputs))
 
 
 def test_published_checkpoints_are_listed_without_a_network(exported, monkeypatch):

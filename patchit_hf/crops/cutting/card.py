@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow.parquet
 import yaml
 
 from patchit_hf.crops.cutting.select import REASONS

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow.parquet
 from PIL import Image, ImageDraw, ImageFont
 
 from patchit_hf.crops.boxes import Boxes, clip, orient, to_pixels

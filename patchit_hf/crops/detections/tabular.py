@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.csv  # type: ignore[import-untyped]
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
