@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a module's parameters and buffers as safetensors: on the CPU, contiguous, unshared."""
+    """Write a module's parameters and buffers as safetensors: on the CPU, contiguous, unshared.
+
+    The file has the mode that any new file gets; it is either the old one or the whole new one.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -25,10 +29,13 @@ def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None 
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in module.state_dict().items()
     }
-    save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)  # safetensors writes for the owner alone; an export is shared
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.unlink(missing_ok=True)
+    draft.touch()
+    mode = stat.S_IMODE(draft.stat().st_mode)
+    save_file(tensors, draft, metadata={"format": "pt", **(metadata or {})})
+    draft.chmod(mode)  # safetensors writes for the owner alone; an export is shared
+    os.replace(draft, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
