@@ -19,6 +19,7 @@ from patchit_hf.downstream.columns import read_column
 from patchit_hf.environment import device
 from patchit_hf.errors import InputError
 from patchit_hf.features import pooled_features, reestimate_batch_norm
+from patchit_hf.files import replacing
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_setup import STATISTICS_CROPS, sampled
 from patchit_hf.initial import open_initial
@@ -224,12 +225,8 @@ def write_table(path: Path, columns: dict[str, list[Any]], split: Any, image: st
     own = split.select_columns(kept).with_format("arrow")[:] if kept else pyarrow.table({})
     table = pyarrow.table({**dict(zip(kept, own.columns, strict=True)), **columns})
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as draft:
         pyarrow.parquet.write_table(table, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def open_judged(

@@ -19,7 +19,7 @@ from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.environment import device
 from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
+from patchit_hf.files import read_json, replacing
 from patchit_hf.finetune import FinetuneArguments, open_finetuner, open_start
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
@@ -192,9 +192,8 @@ def test_cell(
         predictions, targets = predict(model, crops, model.task, model.geometry)
         kept = model.task.scored(targets)
         tensors = {"predictions": predictions[kept], "targets": targets[kept]}
-        draft = file.with_name(f".{file.name}.tmp")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, draft)
-        draft.replace(file)
+        with replacing(file) as draft:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, draft)
     return model.task, load_file(file)
 
 

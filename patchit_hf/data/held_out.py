@@ -7,8 +7,6 @@ is made on whole columns, and of a data set on disk only once.
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from patchit_hf.errors import InputError
+from patchit_hf.files import replacing
 
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
 HELD_OUT = 0.1  # share of the crops held out where there is no validation split
@@ -173,13 +172,8 @@ def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
 
 def _save(file: Path, held: NDArray[np.int64], grouped: bool) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with draft.open("wb") as out:
-            np.save(out, np.append(held, int(grouped)), allow_pickle=False)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(file, shared=True) as draft, draft.open("wb") as out:
+        np.save(out, np.append(held, int(grouped)), allow_pickle=False)
 
 
 def _load(file: Path) -> tuple[NDArray[np.int64], bool]:

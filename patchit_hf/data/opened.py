@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from PIL import Image
 from patchit_hf.data.picture_index import index_pictures
 from patchit_hf.data.rows import release
 from patchit_hf.errors import InputError
-from patchit_hf.files import read_json
+from patchit_hf.files import read_json, write_text
 
 VERSION = 1  # of the notes
 FILES = 10_000  # files that are looked at one by one
@@ -73,12 +72,7 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> None
         for name, split in splits.items()
     }
     text = json.dumps({"folder": str(folder.resolve()), "seen": seen, "splits": made})
-    draft = note.with_name(f".{note.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, note)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(note, text, shared=True)
 
 
 def holds_files(folder: Path) -> bool:

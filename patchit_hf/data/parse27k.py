@@ -15,10 +15,8 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import os
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from patchit_hf.data.canvas import RESAMPLE
 from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
 from patchit_hf.data.detections.parse27k import SPLITS
 from patchit_hf.errors import InputError
+from patchit_hf.files import replacing_folder
 
 NA = "n/a"
 _YES = (NA, "yes", "no")
@@ -298,14 +297,10 @@ def run(argv: list[str] | None = None) -> int:
         raise InputError(f"{words.output!r}: is not empty; give another folder")
     splits = load_parse27k(words.folder, missing=True)
     place = output.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as draft:
-        whole = Path(draft, "data")
-        whole.mkdir()
+    with replacing_folder(place, shared=True) as draft:  # an empty folder of that name gives way
         for name, split in splits.items():
-            split.to_parquet(str(whole / f"{name}-00000-of-00001.parquet"))
+            split.to_parquet(str(draft / f"{name}-00000-of-00001.parquet"))
             say(f"{output}: {name}: {len(split):,} crops")
-        os.replace(whole, place)  # an empty folder of that name gives way
     return 0
 
 

@@ -9,12 +9,9 @@ of metadata, archives, splits by words in names, more other files than pictures)
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -27,6 +24,8 @@ import pyarrow.compute  # type: ignore[import-untyped]
 from datasets.data_files import FILES_TO_IGNORE
 from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+from patchit_hf.files import replacing_folder
 
 WORDS = {
     "train": ("train", "training"),
@@ -64,17 +63,14 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
         columns["label"] = datasets.ClassLabel(names=sorted(labels))
     features = datasets.Features(columns)
     target = cache / f"pictures-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    draft.mkdir(parents=True)
     try:
-        for name, paths in names.items():
-            _write(draft / f"{name}.arrow", paths, features)
-        datasets.DatasetInfo(features=features).write_to_directory(str(draft))
+        with replacing_folder(target, shared=True) as draft:
+            for name, paths in names.items():
+                _write(draft / f"{name}.arrow", paths, features)
+            datasets.DatasetInfo(features=features).write_to_directory(str(draft))
+    except OSError:
         if not target.exists():  # another process may have made the same
-            with contextlib.suppress(OSError):
-                os.replace(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            raise
     return {name: _open(target, name, key) for name in names}
 
 

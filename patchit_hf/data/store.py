@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import uuid
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from patchit_hf.data.canvas import BadImageError
 from patchit_hf.data.draws import sampled_rows
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
+from patchit_hf.files import replacing, write_text
 
 __all__ = ["CropStore", "LazyCrops", "open_crops"]
 
@@ -218,7 +218,7 @@ def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main:
         found = Scan(crops).run(main=main)
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(file, json.dumps(_found_as_json(found)))
+            write_text(file, json.dumps(_found_as_json(found)), shared=True)
     crops.index = _index(found, crops)
     if crops.index is not None and crops.bad.policy == "skip":
         crops.fingerprint += "-without-bad"
@@ -229,26 +229,13 @@ def _write(
     pixels: Path, note: Path, shape: tuple[int, ...], crops: LazyCrops, *, main: bool
 ) -> None:
     """Fill both files under other names, and move them when they are whole."""
-    draft = pixels.with_name(f"{pixels.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with replacing(pixels, shared=True) as draft:
         array = np.memmap(draft, np.uint8, "w+", shape=shape)
         fingerprint, found = _fill(array, crops, main=main)
         array.flush()
         del array
-        os.replace(draft, pixels)
-        known = {"fingerprint": fingerprint, "shape": shape, "bad": _found_as_json(found)}
-        _replace(note, json.dumps(known))
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _replace(file: Path, text: str) -> None:
-    draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    known = {"fingerprint": fingerprint, "shape": shape, "bad": _found_as_json(found)}
+    write_text(note, json.dumps(known), shared=True)
 
 
 def _fill(array: NDArray[np.uint8], crops: LazyCrops, *, main: bool) -> tuple[str, Found]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch
 
 from patchit_hf.environment import versions
 from patchit_hf.features import DIVISOR, crop_size, divisor
-from patchit_hf.files import save_weights, write_json
+from patchit_hf.files import adding_to, save_weights, write_json
 from patchit_hf.modeling import BackboneSpec, PatchTaskModel, feature_map, num_features
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.publish.card import render_card
@@ -56,14 +54,11 @@ def export_run(
         **json.loads(json.dumps(record)),
         "versions": versions(),
     }
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as draft_name:
-        draft = Path(draft_name)
+    with adding_to(folder) as draft:
         save_weights(model.backbone, draft / BACKBONE_FILE)
         save_weights(model.head, draft / HEAD_FILE)
         write_json(draft / CONFIG_FILE, config)
         (draft / CARD_FILE).write_text(render_card(full, config), encoding="utf-8")
-        for name in (BACKBONE_FILE, HEAD_FILE, CONFIG_FILE, CARD_FILE):
-            os.replace(draft / name, folder / name)
     write_json(folder / DONE_FILE, full)
     return folder
 

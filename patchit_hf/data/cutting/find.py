@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from patchit_hf.data.cutting.videos import VideoFolder
 from patchit_hf.data.detections.table import Builder, Detections
 from patchit_hf.data.detector import Frame, find_people, open_detector
 from patchit_hf.errors import InputError
+from patchit_hf.files import replacing
 
 VERSION = 1
 
@@ -111,12 +111,8 @@ def _write(file: Path, key: str, found: Detections, bad: dict[str, str]) -> None
     about = {"key": key, "bad": json.dumps(bad), "images": json.dumps(found.images)}
     table = pyarrow.table(columns).replace_schema_metadata(about)
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(file, shared=True) as draft:
         pyarrow.parquet.write_table(table, draft)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _read(file: Path, key: str) -> Detections | None:
