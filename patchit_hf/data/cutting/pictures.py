@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +66,18 @@ def open_picture(path: Path, max_pixels: int) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged tags; what matters raises
-            with path.open("rb") as file, _Limit(max_pixels):
+            with path.open("rb") as file:
                 if not path.stat().st_size:
                     raise BadPictureError("the file is empty")
-                return _decode(Image.open(file), path.suffix.lower(), max_pixels)
+                return _decode(_open_any_size(file), path.suffix.lower(), max_pixels)
     except (BadPictureError, MemoryError):
         raise
     except FileNotFoundError:
         raise BadPictureError("no such file") from None
     except UnidentifiedImageError:
         raise BadPictureError("no picture, or of an unknown kind") from None
+    except Image.DecompressionBombError as error:  # WebP and TIFF are checked while they are read
+        raise BadPictureError(f"too large for Pillow, not decoded: {error}") from error
     except Exception as error:  # a decoder may raise anything at all on damaged bytes
         text = " ".join(str(error).split("<_io.")[0].split())
         raise BadPictureError(f"damaged: {text or type(error).__name__}") from error
@@ -101,17 +105,26 @@ def orientation_of(path: Path) -> int:
         return 1
 
 
-class _Limit:
-    """Pillow's own limit, set aside: ours is checked before anything is decoded."""
+def _open_any_size(file: IO[bytes]) -> Image.Image:
+    """Open a picture by its header, whatever size that says: nothing is decoded yet.
 
-    def __init__(self, pixels: int) -> None:
-        self.pixels = pixels
-
-    def __enter__(self) -> None:
-        self.before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-
-    def __exit__(self, *error: object) -> None:
-        Image.MAX_IMAGE_PIXELS = self.before
+    Pillow's own limit is the whole process's, so it stays as it is; what it refuses is given to
+    Pillow's readers directly.
+    """
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError:
+        file.seek(0)
+        start = file.read(16)  # what Pillow knows kinds by
+    for read, accepts in list(Image.OPEN.values()):
+        if accepts is not None and accepts(start) is not True:
+            continue
+        file.seek(0)
+        try:
+            return read(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # another kind, as in Pillow
+            continue
+    raise UnidentifiedImageError
 
 
 def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
