@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.errors import InputError
+from patchit_hf.errors import InputError, one_line
 from patchit_hf.feature_maps import feature_map
 from patchit_hf.files import read_json
 from patchit_hf.publish.export import BACKBONE_FILE, CONFIG_FILE, FORMAT_VERSION, HEAD_FILE
@@ -140,7 +140,8 @@ class FinetunedModel(nn.Module):
             mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f"{location.name!r}: {DONE_FILE}: is damaged: {type(error).__name__} {error}"
+                f"{location.name!r}: {DONE_FILE}: is damaged: {type(error).__name__} "
+                f"{one_line(error)}"
             ) from error
         args = creation_args(config)
         args.pop("pretrained_model_args", None)
@@ -169,5 +170,4 @@ def _fill(module: nn.Module, file: Path) -> None:
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}: cannot be read: {text}") from error
+        raise InputError(f"{file}: cannot be read: {one_line(error)}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from patchit_hf.data.feed import Share
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.errors import InputError
+from patchit_hf.errors import InputError, one_line
 from patchit_hf.finetuned import FinetunedModel
 from patchit_hf.finetuning_args import FinetuningArguments
 from patchit_hf.labelled import Labelled
@@ -77,10 +77,9 @@ def try_once(model: FinetunedModel, geometry: Geometry, name: str) -> None:
         with torch.no_grad():
             model(torch.zeros(2, 3, *geometry.size))
     except Exception as error:  # a network may fail in any way on a size it was not made for
-        text = " ".join(str(error).split())[:200]
         height, width = geometry.size
         raise InputError(
-            f"--input-size {height}x{width}: {name} cannot see such inputs: {text}"
+            f"--input-size {height}x{width}: {name} cannot see such inputs: {one_line(error)}"
         ) from error
 
 

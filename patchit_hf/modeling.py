@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from patchit_hf.errors import InputError
+from patchit_hf.errors import InputError, one_line
 from patchit_hf.feature_maps import feature_map as feature_map
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.small_map_convolution import small_map_convolutions
@@ -137,7 +137,7 @@ def _probe(
             features = feature_map(backbone, torch.zeros(2, 3, *size))
         backbone.train()
     except Exception as error:  # a network may fail in any way on a size that it was not made for
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        return one_line(error)
     if min(features.shape[-2:]) < 1:
         return "nothing is left of such an input at its last stage"
     if not bool(torch.isfinite(features).all()):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from timm.models import PretrainedCfg
 from torch import nn
 
-from patchit_hf.errors import InputError
+from patchit_hf.errors import InputError, one_line
 from patchit_hf.files import read_json
 from patchit_hf.modeling import PatchTaskModel, build_model
 from patchit_hf.patch_tasks import create_task
@@ -68,9 +68,9 @@ class Location:
                 path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
                 revision = path.parent.name  # the commit that the first file was of
         except (HFValidationError, HTTPError, OSError) as error:
-            text = " ".join(str(error).split())
             raise InputError(
-                f"{self.name!r}: is no folder here, and the Hub does not give its {name}: {text}"
+                f"{self.name!r}: is no folder here, and the Hub does not give its {name}: "
+                f"{one_line(error)}"
             ) from error
         return path.parent
 
@@ -206,7 +206,8 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
         backbone, task = record["backbone"], _task(record)
         name, args = backbone["name"], backbone["args"]
     except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: is damaged: {type(error).__name__} {error}") from error
+        text = f"{type(error).__name__} {one_line(error)}"
+        raise InputError(f"{where}: is damaged: {text}") from error
     _check_architecture(name, where)
     _check_args(args, where)
     model = build_model(name, task, 0, args)
@@ -228,8 +229,9 @@ def _fill(module: nn.Module, file: Path, location: Location) -> None:
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(f"{location.name!r}: {file.name} cannot be read: {text}") from error
+        raise InputError(
+            f"{location.name!r}: {file.name} cannot be read: {one_line(error)}"
+        ) from error
 
 
 def _check_architecture(name: object, where: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from patchit_hf.data.cutting.pictures import BadPictureError, Picture
 from patchit_hf.data.detections.table import VIDEOS
-from patchit_hf.errors import InputError
+from patchit_hf.errors import InputError, one_line
 
 ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6}  # of degrees against the clock
 
@@ -278,4 +278,4 @@ def video_files(path: Path) -> list[str]:
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return one_line(getattr(error, "strerror", None) or error)

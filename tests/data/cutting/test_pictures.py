@@ -142,7 +142,7 @@ def test_the_limit_of_the_process_is_neither_asked_nor_touched(tmp_path, monkeyp
 def test_what_pillow_itself_refuses_is_bad(tmp_path, monkeypatch, kind):
     IMAGE.save(tmp_path / f"a.{kind}")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadPictureError, match="^too large for Pillow, not decoded: Image size"):
+    with pytest.raises(BadPictureError, match=r"^too large for Pillow, not decoded: Image"):
         open_picture(tmp_path / f"a.{kind}", 60 * 40)
     assert Image.MAX_IMAGE_PIXELS == 100
 
