@@ -1,4 +1,4 @@
-"""The one exception that means: the input is wrong, and here is what is allowed."""
+"""The one exception for wrong input, and one line of any other."""
 
 LONGEST = 300  # characters of somebody else's message
 
