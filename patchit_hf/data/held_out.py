@@ -19,6 +19,7 @@ import pyarrow.compute  # type: ignore[import-untyped]
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
+from patchit_hf.data.cached import cache_path
 from patchit_hf.errors import InputError
 from patchit_hf.files import replacing
 
@@ -49,8 +50,7 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     file = None
     if train.cache_files:
         key = f"{VERSION} {HELD_OUT} {train._fingerprint} {column}"
-        word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-        file = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.held-out.npy"
+        file = cache_path("{}.held-out.npy", key)
     if file is not None and file.exists():
         held, grouped = _load(file)
     else:

@@ -9,7 +9,6 @@ away or renamed is seen, and one that was overwritten in its place is read as it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
+from patchit_hf.data.cached import cache_path
 from patchit_hf.data.picture_index import index_pictures
 from patchit_hf.data.rows import release
 from patchit_hf.errors import InputError
@@ -46,8 +46,7 @@ def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
     """Return the splits of a large folder of plain pictures; None for any other folder."""
     if seen["count"] <= FILES:
         return None
-    note = _note(folder)
-    return index_pictures(folder, json.dumps([str(folder.resolve()), seen]), note.parent)
+    return index_pictures(folder, json.dumps([str(folder.resolve()), seen]))
 
 
 def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> None:
@@ -140,8 +139,7 @@ def _state(file: Path) -> list[int]:
 
 def _note(folder: Path) -> Path:
     key = json.dumps([VERSION, datasets.__version__, str(folder.resolve())])
-    word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.opened.json"
+    return cache_path("{}.opened.json", key)
 
 
 def _open(name: str, split: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from datasets.data_files import FILES_TO_IGNORE
 from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
+from patchit_hf.data.cached import cache_path
 from patchit_hf.files import replacing_folder
 
 WORDS = {
@@ -39,13 +40,12 @@ PICTURES = frozenset(ImageFolder.EXTENSIONS)
 READ = frozenset(_ALL_ALLOWED_EXTENSIONS)  # endings of what would be the data, were they the most
 
 
-def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None:
+def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the splits of a folder of plain pictures; None where it is not plain.
 
     Args:
         folder: the folder.
         key: what tells this state of it from others.
-        cache: where the index goes.
     """
     root = folder.resolve()
     found = _paths(root)
@@ -62,7 +62,7 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
     if classes and len(labels) > 1 and len(depths) == 1:
         columns["label"] = datasets.ClassLabel(names=sorted(labels))
     features = datasets.Features(columns)
-    target = cache / f"pictures-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
+    target = cache_path("pictures-{}", key)
     try:
         with replacing_folder(target, shared=True) as draft:
             for name, paths in names.items():

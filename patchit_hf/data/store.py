@@ -19,7 +19,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from patchit_hf.data.bad import BadImage, BadImages, substitute
+from patchit_hf.data.cached import cache_path
 from patchit_hf.data.canvas import BadImageError
 from patchit_hf.data.draws import sampled_rows
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
@@ -167,8 +167,7 @@ def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path 
     if not dataset.cache_files:
         return None
     key = json.dumps([VERSION, dataset._fingerprint, column, canvas, fit])
-    word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.json"
+    return cache_path("{}.json", key)
 
 
 def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
