@@ -6,7 +6,6 @@ backbone, without gradients, with batch statistics estimated on whole crops.
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.draws import epoch_order
 from patchit_hf.data.source import find_image_column
-from patchit_hf.data.store import open_crops
+from patchit_hf.data.store import crops_in_memory
 from patchit_hf.errors import InputError
 from patchit_hf.features import crop_backbone, crop_features
 from patchit_hf.modeling import PatchTaskModel
@@ -154,21 +153,16 @@ def open_probe(
             known = sorted(set(values))
         order = epoch_order(_SEED, 0, len(rows))[:most].sort().values.tolist()
         labels = np.array([known.index(values[i]) for i in order], np.int64)
-        store = open_crops(
+        crops, index = crops_in_memory(
             dataset.select([rows[i] for i in order]),
             find_image_column(dataset, args.image_column, name),
             task.canvas,
             args.fit,
-            cache_gb=math.inf,
-            on_disk=False,
             workers=args.dataloader_num_workers,
-            main=False,
             name=f"{column} ({name})",
             bad=BadImages("raise" if args.on_bad_image == "raise" else "skip"),
         )
-        labels = labels if store.index is None else labels[store.index]
-        crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
-        parts.append(LabelledCrops(crops, labels))
+        parts.append(LabelledCrops(crops, labels if index is None else labels[index]))
     return OnlineProbe(column, *parts)
 
 

@@ -17,7 +17,7 @@ from patchit_hf.data.bad import BadImages
 from patchit_hf.data.draws import Draws, crop_rows, epoch_order
 from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.source import find_image_column
-from patchit_hf.data.store import CropStore, open_crops
+from patchit_hf.data.store import CropStore, crops_in_memory, open_crops
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.errors import InputError
 from patchit_hf.modeling import PatchTaskModel, has_batch_norm
@@ -180,19 +180,11 @@ def open_held_out(
     chosen = epoch_order(EVAL_SEED, 0, len(dataset))[: args.max_eval_crops].sort().values
     policy = "raise" if args.on_bad_image == "raise" else "skip"
     bad = BadImages(policy, name, part="held_out")
-    store = open_crops(
-        dataset.select(chosen.tolist()),
-        column,
-        task.canvas,
-        args.fit,
-        cache_gb=math.inf,
-        on_disk=False,
-        workers=args.dataloader_num_workers,
-        main=False,
-        name=name,
-        bad=bad,
-    )
-    return HeldOut(torch.cat(list(store.batches(torch.arange(len(store)).split(64)))), bad)
+    crops, _ = crops_in_memory(
+        dataset.select(chosen.tolist()), column, task.canvas, args.fit,
+        workers=args.dataloader_num_workers, name=name, bad=bad,
+    )  # fmt: skip
+    return HeldOut(crops, bad)
 
 
 def steps_per_epoch(num_crops: int, share: Share) -> float:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ from PIL import Image
 from patchit_hf.console import guarded, say
 from patchit_hf.data.canvas import RESAMPLE
 from patchit_hf.data.cutting.pictures import BadPictureError, open_picture
-from patchit_hf.data.detections.parse27k import SPLITS
+from patchit_hf.data.detections.parse27k import SPLITS, read_rows
 from patchit_hf.errors import InputError
 from patchit_hf.files import replacing_folder
 
@@ -124,16 +123,8 @@ def read_people(base: Path) -> list[dict[str, Any]]:
         InputError: if the file is no such data base, or holds a code or sequence of no meaning.
     """
     query = QUERY.format(attributes=", ".join(f"a.{name}ID" for name in CLASSES))
-    try:
-        connection = sqlite3.connect(f"{base.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            found = connection.execute(query).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{base}: is not PARSE-27k's data base: {error}") from error
     people = []
-    for person, sequence, directory, filename, x0, y0, x1, y1, *codes in found:
+    for person, sequence, directory, filename, x0, y0, x1, y1, *codes in read_rows(base, query):
         where = f"{base.name}, pedestrian {person}"
         if sequence not in SPLITS:
             raise InputError(f"{where}: sequence {sequence!r}: must be one of {sorted(SPLITS)}")

@@ -77,7 +77,7 @@ def test_it_is_what_datasets_makes_of_it(tmp_path, layout):
 def test_what_is_not_plain_is_left_to_datasets(tmp_path, layout):
     folder = _make(tmp_path / "pictures", OTHERS[layout])
     assert index_pictures(folder, "state") is None
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "hf-datasets" / "patchit_hf").exists()
 
 
 @pytest.mark.parametrize("others", [[], ["notes.txt", "train/b/labels.json"]])

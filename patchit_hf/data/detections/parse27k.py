@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from patchit_hf.data.detections.table import Builder, Detections, four
 from patchit_hf.errors import InputError
@@ -27,15 +28,7 @@ def read_parse27k(path: Path) -> Detections:
         InputError: if the file is no such data base.
     """
     builder = Builder("parse27k")
-    try:
-        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            rows = base.execute(QUERY).fetchall()
-        finally:
-            base.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{path}: is not PARSE-27k's data base: {error}") from error
-    for person, sequence, directory, filename, *box in rows:
+    for person, sequence, directory, filename, *box in read_rows(path, QUERY):
         image = builder.picture(
             f"sequences/{directory}/{filename}",
             source=str(directory),
@@ -44,3 +37,19 @@ def read_parse27k(path: Path) -> Detections:
         where = f"{path.name}, pedestrian {person}"
         builder.box(image, four(box, where), file=path.name, row=person, label="person")
     return builder.done()
+
+
+def read_rows(path: Path, query: str) -> list[Any]:
+    """Return what a query finds in PARSE-27k's data base, which is opened for reading only.
+
+    Raises:
+        InputError: if the file is no such data base.
+    """
+    try:
+        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return base.execute(query).fetchall()
+        finally:
+            base.close()
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: is not PARSE-27k's data base: {error}") from error
