@@ -23,11 +23,11 @@ from PIL import Image
 
 from patchit_hf import load_crops
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.command import main
+from patchit_hf.crops import main
 from patchit_hf.crops.cutting.cut import resize
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.detections import read_detections
-from patchit_hf.crops.hub import check_push, push_crops
+from patchit_hf.crops.hub import push_crops
 from patchit_hf.crops.make import make_crops
 from tests.hub.server import Hub
 
@@ -624,15 +624,20 @@ def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hu
     assert (record["data"]["hub"], record["results"]["steps"]) == (True, 3)
 
 
-def test_pushes_that_cannot_work_are_refused_before(tmp_path, hub: Hub, monkeypatch):
+def test_pushes_that_cannot_work_are_refused_before(tmp_path, scenes, hub: Hub, capsys):
     with pytest.raises(InputError, match="no finished data set"):
         push_crops(tmp_path, "org/crops")
-    hub.create("datasets/org/open", {"README.md": b"-"})
-    with pytest.raises(InputError, match="is to be private"):
-        check_push("org/open", private=True)
-    monkeypatch.setenv("HF_TOKEN", hub.read_token)
-    with pytest.raises(InputError, match="--push-to-hub 'org/open'"):
-        check_push("org/open")
+    images, boxes = scenes
+    command = [
+        "--detections", as_text(boxes, tmp_path / "b.txt"), "--images", images, "--workers", 0,
+        "--output", tmp_path / "out", "--push-to-hub", "other/crops",
+    ]  # fmt: skip
+    code, text = run(capsys, *command)
+    assert code == 2
+    assert text.endswith(
+        "--push-to-hub 'other/crops': the token may not write to 'other', only to: tester, org\n"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 # Real pictures.

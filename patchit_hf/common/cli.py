@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path!r}: {' '.join(str(error).split())}") from error
+        raise InputError(f"--config {path!r}: {one_line(error)}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"--config {path!r}: must hold KEY: VALUE lines")
     by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}

@@ -1,9 +1,28 @@
-"""The one exception that means: the input is wrong, and here is what is allowed."""
+"""The one exception for wrong input, and one line of any other."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+LONGEST = 300  # characters of somebody else's message
+
+
+def one_line(error: object, limit: int = LONGEST) -> str:
+    """Return the message of an exception, or any text, in one line.
+
+    Args:
+        error: the exception; one without a message is named by its type.
+        limit: largest number of characters; what is longer ends in ``...``.
+
+    Example:
+        >>> one_line(ValueError("two   words"))
+        'two words'
+        >>> one_line(EOFError())
+        'EOFError'
+    """
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 class InputError(ValueError):

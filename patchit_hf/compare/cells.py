@@ -14,7 +14,7 @@ from torch import Tensor
 
 from patchit_hf.common.console import say
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json
+from patchit_hf.common.files import read_json, replacing
 from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.compare.rows import Tested, compare_with_random, row_of
 from patchit_hf.data.source import load_crops
@@ -192,9 +192,8 @@ def test_cell(
         predictions, targets = predict(model, crops, model.task, model.geometry)
         kept = model.task.scored(targets)
         tensors = {"predictions": predictions[kept], "targets": targets[kept]}
-        draft = file.with_name(f".{file.name}.tmp")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, draft)
-        draft.replace(file)
+        with replacing(file) as draft:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, draft)
     return model.task, load_file(file)
 
 

@@ -41,9 +41,10 @@ def run(argv: list[str] | None = None) -> int:
         DESCRIPTION, argv, CropsArguments, CropOptions, prog="patchit_hf.crops"
     )
     if what.push_to_hub:
-        from patchit_hf.crops.hub import check_push, push_crops
+        from patchit_hf.crops.hub import push_crops
+        from patchit_hf.publish.access import check_push
 
-        check_push(what.push_to_hub, private=what.hub_private)
+        check_push(what.push_to_hub, repo_type="dataset", private=what.hub_private)
     folder = what.output or f"crops/{what.push_to_hub.split('/')[-1]}"
     found = _find(what, options, folder)
     boxes = what.detections or what.detector

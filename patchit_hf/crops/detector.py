@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.detections.table import Builder, Detections
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _torchvision(
             classes = list(chosen.meta["categories"])
             model = models.get_model(model_name, weights=chosen)
     except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"--detector {name!r}: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"--detector {name!r}: {one_line(error)}") from error
     persons = _persons(name, dict(enumerate(classes)), label) if classes else (COCO_PERSON,)
     if not classes and label is not None:
         if not label.isdecimal():
@@ -178,7 +178,7 @@ def _transformers(name: str, label: str | None, device: torch.device) -> Detecto
         known = ", ".join(torchvision_names()[:3])
         raise InputError(
             f"--detector {name!r}: neither one of torchvision's ({known}, ...) nor a folder or Hub "
-            f"id of an object detector of transformers': {' '.join(str(error).split())[:300]}"
+            f"id of an object detector of transformers': {one_line(error)}"
         ) from error
     named = {int(number): str(word) for number, word in model.config.id2label.items()}
     persons = _persons(name, named, label)

@@ -4,47 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_token, is_offline_mode
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub import HfApi
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.failures import (
-    LOG_IN,
     FailedError,
-    RefusedError,
     Retry,
-    diagnose,
     persist,
 )
-from patchit_hf.publish.hub import check_repo_id
+from patchit_hf.publish.hub import check_repo_id, refuse_public
 
 LOCAL = ("contact_sheet.png", ".*", ".*/**")  # the sheet shows boxes that were dropped, too
-
-
-def check_push(repo_id: str, *, private: bool = False, api: HfApi | None = None) -> None:
-    """Check before the cutting that there is a name, a token and a right to push.
-
-    Raises:
-        InputError: if there is not. A Hub that cannot be reached now may be there later.
-    """
-    client = api or HfApi()
-    try:
-        check_repo_id(repo_id)
-        if is_offline_mode():
-            raise RefusedError("cannot be pushed to in offline mode (HF_HUB_OFFLINE)")
-        if not (client.token or get_token()):
-            raise RefusedError(f"pushing needs a token; {LOG_IN}")
-        try:
-            client.auth_check(repo_id, repo_type="dataset", write=True)
-            _refuse_public(client, repo_id, private)
-        except RepositoryNotFoundError:
-            client.whoami()
-    except Exception as error:
-        failure = diagnose(error)
-        if failure is None:
-            raise
-        if not failure.again:
-            raise InputError(f"--push-to-hub {repo_id!r}: {failure.reason}") from error
 
 
 def push_crops(
@@ -87,7 +57,7 @@ def push_crops(
 def _commit(api: HfApi, folder: Path, repo_id: str, private: bool) -> str:
     check_repo_id(repo_id)
     api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
-    _refuse_public(api, repo_id, private)
+    refuse_public(api.dataset_info(repo_id), private)
     commit = api.upload_folder(
         repo_id=repo_id,
         repo_type="dataset",
@@ -97,11 +67,3 @@ def _commit(api: HfApi, folder: Path, repo_id: str, private: bool) -> str:
         commit_message="Person crops",
     )
     return str(commit.commit_url)
-
-
-def _refuse_public(api: HfApi, repo_id: str, private: bool) -> None:
-    if private and api.dataset_info(repo_id).private is False:
-        raise RefusedError(
-            "it is to be private, and the data set exists and is public; make it private in its "
-            "settings, or do not ask for private"
-        )

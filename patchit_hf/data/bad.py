@@ -13,6 +13,7 @@ import numpy as np
 
 from patchit_hf.common.draws import philox
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import write_lines
 from patchit_hf.common.layout import RUN_FILE
 
 logger = logging.getLogger(__name__)
@@ -127,10 +128,7 @@ def settle(folder: Path, *parts: BadImages) -> int:
         ordered = sorted(
             found.values(), key=lambda image: (image.part, image.row, str(image.reader))
         )
-        draft = path.with_name(f".{path.name}.tmp")
-        lines = [json.dumps(asdict(image), ensure_ascii=False) for image in ordered]
-        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_lines(path, [asdict(image) for image in ordered])
     return len(found)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 
 Fit = Literal["squash", "cover"]
 FITS: tuple[str, ...] = get_args(Fit)
@@ -20,6 +22,18 @@ MAX_PIXELS = 100_000_000  # a larger crop is a decompression bomb
 SMALLEST = 8  # pixels a side; a smaller picture is a placeholder
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112  # EXIF tag
+
+
+class UnusableError(ValueError):
+    """An image that nothing can be made of; the message says why, without a path."""
+
+
+class DamagedError(UnusableError):
+    """An image that Pillow cannot decode."""
+
+
+class UnreachableError(Exception):
+    """A file that is there and cannot be read now: no right to, no network, too many files."""
 
 
 class BadImageError(InputError):
@@ -75,20 +89,93 @@ def decode(value: Any) -> Image.Image:
         value: a mapping with ``bytes`` or ``path``, a path, or a PIL image.
 
     Raises:
-        ValueError: if the value is nothing of that kind, or no picture of a size that can be used.
-        OSError: if the file cannot be read or is no image.
+        UnusableError: if the value is nothing of that kind, or no image that can be used.
+        UnreachableError: if its file cannot be read for a reason that says nothing of the image.
     """
     if isinstance(value, Image.Image):
-        return _checked(value)
+        return check_usable(value)
     content = value.get("bytes") if isinstance(value, Mapping) else None
     if content is None:
         content = _read(value.get("path") if isinstance(value, Mapping) else value)
     if not content:
-        raise ValueError("the file is empty")
+        raise UnusableError("the file is empty")
+    with decoding():
+        image = open_any_size(io.BytesIO(content))
+    return check_usable(image)
+
+
+def decode_rgb(value: Any) -> Image.Image:
+    """Decode what an undecoded image column holds, as RGB; see ``decode``."""
+    image = decode(value)
+    with decoding():
+        return image.convert("RGB")
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Let Pillow work: whatever it raises on damaged bytes is one kind of error.
+
+    Only Pillow's own calls belong in here: an error of ours would seem to be one of the image.
+
+    Raises:
+        UnusableError: if Pillow knows no such kind of image, or refuses its size.
+        DamagedError: if it fails in any other way.
+    """
     try:
-        return _checked(Image.open(io.BytesIO(content)))
+        yield
+    except (UnusableError, MemoryError):
+        raise
     except UnidentifiedImageError:
-        raise ValueError("no picture, or of an unknown kind") from None
+        raise UnusableError("no picture, or of an unknown kind") from None
+    except Image.DecompressionBombError as error:  # WebP and TIFF are checked while they are read
+        raise UnusableError(f"too large for Pillow, not decoded: {error}") from error
+    except Exception as error:  # a decoder may raise anything at all on damaged bytes
+        text = str(error).split("<_io.")[0].strip()
+        raise DamagedError(one_line(text) if text else type(error).__name__) from error
+
+
+def open_any_size(file: IO[bytes]) -> Image.Image:
+    """Open an image by its header, whatever size that says: nothing is decoded yet.
+
+    Pillow's own limit is the whole process's, so it stays as it is; what it refuses is given to
+    Pillow's readers directly.
+    """
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError:
+        file.seek(0)
+        start = file.read(16)  # what Pillow knows kinds by
+    for read, accepts in list(Image.OPEN.values()):
+        if accepts is not None and accepts(start) is not True:
+            continue
+        file.seek(0)
+        try:
+            return read(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # another kind, as in Pillow
+            continue
+    raise UnidentifiedImageError
+
+
+def check_usable(image: Image.Image, max_pixels: int = MAX_PIXELS, flag: str = "") -> Image.Image:
+    """Check by its header that an image has a size and a kind that something can be made of.
+
+    Args:
+        image: not necessarily decoded.
+        max_pixels: how many it may have.
+        flag: what says so, if the user does.
+
+    Raises:
+        UnusableError: if it has not.
+    """
+    width, height = image.size
+    if width * height > max_pixels:
+        limit = f"{flag} {max_pixels}" if flag else f"{max_pixels:,}"
+        raise UnusableError(f"{width}x{height} pixels, more than {limit}: not decoded")
+    if min(width, height) < SMALLEST:
+        raise UnusableError(f"{width}x{height} pixels: smaller than {SMALLEST} a side")
+    if image.mode in ("I", "F"):
+        raise UnusableError(f"pixels of mode {image.mode}: their range is not known")
+    return image
 
 
 def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> NDArray[np.uint8]:
@@ -107,29 +194,24 @@ def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> ND
     path = value.get("path") if isinstance(value, Mapping) else None
     path = str(value) if isinstance(value, str | Path) else path
     try:
-        return to_canvas(decode(value), canvas, fit)
-    except (_UnreachableError, MemoryError) as error:
-        raise InputError(f"{where} (file {path}): cannot be read: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise BadImageError(where, path, f"too large, not decoded: {error}") from error
-    except Exception as error:  # a decoder may raise anything at all on damaged bytes
-        reason = " ".join(str(error).split("<_io.")[0].split()) or type(error).__name__
-        raise BadImageError(where, path, reason) from error
-
-
-class _UnreachableError(Exception):
-    """A file that is there and cannot be read now: no right to, no network, too many files."""
+        image = decode(value)
+        with decoding():
+            return to_canvas(image, canvas, fit)
+    except (UnreachableError, MemoryError) as error:
+        raise InputError(f"{where} (file {path}): cannot be read: {one_line(error)}") from error
+    except UnusableError as error:
+        raise BadImageError(where, path, str(error)) from error
 
 
 def _read(path: Any) -> bytes:
     if not isinstance(path, str | Path):
-        raise ValueError(f"no image but {type(path).__name__}")
+        raise UnusableError(f"no image but {type(path).__name__}")
     try:
         return _fetch(str(path)) if "://" in str(path) else Path(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise ValueError("no such file") from None
+        raise UnusableError("no such file") from None
     except OSError as error:
-        raise _UnreachableError(error.strerror or str(error)) from error
+        raise UnreachableError(error.strerror or str(error)) from error
 
 
 def _fetch(path: str) -> bytes:
@@ -143,18 +225,7 @@ def _fetch(path: str) -> bytes:
     except FileNotFoundError:
         raise
     except Exception as error:  # every file system has its own
-        raise _UnreachableError(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-def _checked(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}: not decoded")
-    if min(width, height) < SMALLEST:
-        raise ValueError(f"{width}x{height} pixels: smaller than {SMALLEST} a side")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode}: their range is not known")
-    return image
+        raise UnreachableError(one_line(error)) from error
 
 
 def parse_canvas(text: str) -> tuple[int, int]:

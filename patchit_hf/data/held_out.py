@@ -7,8 +7,6 @@ is made on whole columns, and of a data set on disk only once.
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,8 @@ from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import replacing
+from patchit_hf.data.cached import cache_path
 from patchit_hf.data.columns import GROUP_COLUMNS
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 
@@ -51,8 +51,7 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     file = None
     if train.cache_files:
         key = f"{VERSION} {HELD_OUT} {dataset_fingerprint(train)} {column}"
-        word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-        file = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.held-out.npy"
+        file = cache_path("{}.held-out.npy", key)
     if file is not None and file.exists():
         held, grouped = _load(file)
     else:
@@ -178,13 +177,8 @@ def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
 
 def _save(file: Path, held: NDArray[np.int64], grouped: bool) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with draft.open("wb") as out:
-            np.save(out, np.append(held, int(grouped)), allow_pickle=False)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(file, shared=True) as draft, draft.open("wb") as out:
+        np.save(out, np.append(held, int(grouped)), allow_pickle=False)
 
 
 def _load(file: Path) -> tuple[NDArray[np.int64], bool]:

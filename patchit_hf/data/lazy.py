@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -131,12 +132,12 @@ class Scan:
 def load(dataset: Any, plan: Iterable[Tensor], workers: int) -> Iterator[Any]:
     """Yield what a data set has for each batch of row numbers, in worker processes."""
     loader: Any = DataLoader(
-        dataset,
+        cast(Any, _Worker(dataset)),
         batch_sampler=(rows.tolist() for rows in plan),
         num_workers=workers,
         collate_fn=_same,
     )
-    return one_line_errors(loader)
+    return unless_refused(loader)
 
 
 def load_row(
@@ -162,13 +163,41 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def one_line_errors(loader: Iterable[Any]) -> Iterator[Any]:
-    """Iterate over a loader; bad input found by a worker comes out as the one line it is."""
-    try:
-        yield from loader
-    except Exception as error:
-        name = InputError.__name__
-        lines = [line for line in str(error).splitlines() if f"{name}: " in line]
-        if len(str(error).splitlines()) > 1 and lines:
-            raise InputError(lines[-1].partition(f"{name}: ")[2]) from error
-        raise
+@dataclass(frozen=True)
+class Refused:
+    """Bad input that a worker found, as a value: an exception would reach us as text.
+
+    Attributes:
+        message: of the ``InputError``.
+    """
+
+    message: str
+
+
+def unless_refused(loader: Iterable[Any]) -> Iterator[Any]:
+    """Iterate over a loader.
+
+    Raises:
+        InputError: for bad input that a worker found.
+    """
+    for batch in loader:
+        if isinstance(batch, Refused):
+            raise InputError(batch.message)
+        yield batch
+
+
+class _Worker:
+    """A data set whose bad input is a value.
+
+    Args:
+        dataset: the data set; its ``__getitems__`` returns a batch.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, numbers: list[int]) -> Any:
+        try:
+            return self.dataset.__getitems__(numbers)
+        except InputError as error:
+            return Refused(str(error))

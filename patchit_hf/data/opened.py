@@ -9,10 +9,8 @@ away or renamed is seen, and one that was overwritten in its place is read as it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ import datasets
 from PIL import Image
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json
+from patchit_hf.common.files import read_json, write_text
+from patchit_hf.data.cached import cache_path
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_index import index_pictures
 from patchit_hf.data.rows import open_arrow
@@ -48,8 +47,7 @@ def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
     """Return the splits of a large folder of plain pictures; None for any other folder."""
     if seen["count"] <= FILES:
         return None
-    note = _note(folder)
-    return index_pictures(folder, json.dumps([str(folder.resolve()), seen]), note.parent)
+    return index_pictures(folder, json.dumps([str(folder.resolve()), seen]))
 
 
 def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict[str, Any]:
@@ -78,12 +76,7 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict
         for name, split in splits.items()
     }
     text = json.dumps({"folder": str(folder.resolve()), "seen": seen, "splits": made})
-    draft = note.with_name(f".{note.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, note)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(note, text, shared=True)
     return {name: _open(name, split) for name, split in made.items()}
 
 
@@ -152,8 +145,7 @@ def _state(file: Path) -> list[int]:
 
 def _note(folder: Path) -> Path:
     key = json.dumps([VERSION, datasets.__version__, str(folder.resolve())])
-    word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.opened.json"
+    return cache_path("{}.opened.json", key)
 
 
 def _open(name: str, split: dict[str, Any]) -> Any:

@@ -15,10 +15,8 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import os
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from PIL import Image
 
 from patchit_hf.common.console import guarded, say
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import replacing_folder
 from patchit_hf.data.canvas import RESAMPLE
 from patchit_hf.data.pictures import BadPictureError, open_picture
 
@@ -70,6 +69,22 @@ FROM Pedestrian p JOIN AttributeSet a USING (attributeSetID)
      JOIN Image i USING (imageID) JOIN Sequence s USING (sequenceID)
 ORDER BY s.sequenceID, i.filename, p.pedestrianID
 """
+
+
+def read_rows(path: Path, query: str) -> list[Any]:
+    """Return what a query finds in PARSE-27k's data base, which is opened for reading only.
+
+    Raises:
+        InputError: if the file is no such data base.
+    """
+    try:
+        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return base.execute(query).fetchall()
+        finally:
+            base.close()
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: is not PARSE-27k's data base: {error}") from error
 
 
 def load_parse27k(
@@ -127,16 +142,8 @@ def read_people(base: Path) -> list[dict[str, Any]]:
         InputError: if the file is no such data base, or holds a code or sequence of no meaning.
     """
     query = QUERY.format(attributes=", ".join(f"a.{name}ID" for name in CLASSES))
-    try:
-        connection = sqlite3.connect(f"{base.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            found = connection.execute(query).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{base}: is not PARSE-27k's data base: {error}") from error
     people = []
-    for person, sequence, directory, filename, x0, y0, x1, y1, *codes in found:
+    for person, sequence, directory, filename, x0, y0, x1, y1, *codes in read_rows(base, query):
         where = f"{base.name}, pedestrian {person}"
         if sequence not in SPLITS:
             raise InputError(f"{where}: sequence {sequence!r}: must be one of {sorted(SPLITS)}")
@@ -300,14 +307,10 @@ def run(argv: list[str] | None = None) -> int:
         raise InputError(f"{words.output!r}: is not empty; give another folder")
     splits = load_parse27k(words.folder, missing=True)
     place = output.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as draft:
-        whole = Path(draft, "data")
-        whole.mkdir()
+    with replacing_folder(place, shared=True) as draft:  # an empty folder of that name gives way
         for name, split in splits.items():
-            split.to_parquet(str(whole / f"{name}-00000-of-00001.parquet"))
+            split.to_parquet(str(draft / f"{name}-00000-of-00001.parquet"))
             say(f"{output}: {name}: {len(split):,} crops")
-        os.replace(whole, place)  # an empty folder of that name gives way
     return 0
 
 

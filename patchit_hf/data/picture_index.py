@@ -9,13 +9,10 @@ of metadata, archives, splits by words in names, more other files than pictures)
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +24,8 @@ import datasets
 import pyarrow
 import pyarrow.compute
 
+from patchit_hf.common.files import replacing_folder
+from patchit_hf.data.cached import cache_path
 from patchit_hf.data.rows import open_arrow
 
 logger = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def folder_rules() -> FolderRules:
     )
 
 
-def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None:
+def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the splits of a folder of plain pictures; None where it is not plain.
 
     None also where this version of ``datasets`` does not say what it would make of a folder: it is
@@ -86,7 +85,6 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
     Args:
         folder: the folder.
         key: what tells this state of it from others.
-        cache: where the index goes.
     """
     root = folder.resolve()
     try:
@@ -108,18 +106,15 @@ def index_pictures(folder: Path, key: str, cache: Path) -> dict[str, Any] | None
     if classes and len(labels) > 1 and len(depths) == 1:
         columns["label"] = datasets.ClassLabel(names=sorted(labels))
     features = datasets.Features(columns)
-    target = cache / f"pictures-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    draft.mkdir(parents=True)
+    target = cache_path("pictures-{}", key)
     try:
-        for name, paths in names.items():
-            _write(draft / f"{name}.arrow", paths, features)
-        datasets.DatasetInfo(features=features).write_to_directory(str(draft))
+        with replacing_folder(target, shared=True) as draft:
+            for name, paths in names.items():
+                _write(draft / f"{name}.arrow", paths, features)
+            datasets.DatasetInfo(features=features).write_to_directory(str(draft))
+    except OSError:
         if not target.exists():  # another process may have made the same
-            with contextlib.suppress(OSError):
-                os.replace(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            raise
     return {name: _open(target, name, key) for name in names}
 
 

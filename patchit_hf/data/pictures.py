@@ -11,10 +11,19 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from patchit_hf.common.errors import InputError
-from patchit_hf.data.canvas import DEEP, ORIENTATION, SMALLEST, to_8_bits
+from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.data.canvas import (
+    DEEP,
+    ORIENTATION,
+    DamagedError,
+    UnusableError,
+    check_usable,
+    decoding,
+    open_any_size,
+    to_8_bits,
+)
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,19 +73,20 @@ def open_picture(path: Path, max_pixels: int) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged tags; what matters raises
-            with path.open("rb") as file, _Limit(max_pixels):
+            with path.open("rb") as file:
                 if not path.stat().st_size:
                     raise BadPictureError("the file is empty")
-                return _decode(Image.open(file), path.suffix.lower(), max_pixels)
-    except (BadPictureError, MemoryError):
-        raise
+                with decoding():
+                    image = open_any_size(file)
+                return _decode(image, path.suffix.lower(), max_pixels)
+    except DamagedError as error:
+        raise BadPictureError(f"damaged: {error}") from error
+    except UnusableError as error:
+        raise BadPictureError(str(error)) from error
     except FileNotFoundError:
         raise BadPictureError("no such file") from None
-    except UnidentifiedImageError:
-        raise BadPictureError("no picture, or of an unknown kind") from None
-    except Exception as error:  # a decoder may raise anything at all on damaged bytes
-        text = " ".join(str(error).split("<_io.")[0].split())
-        raise BadPictureError(f"damaged: {text or type(error).__name__}") from error
+    except OSError as error:
+        raise BadPictureError(f"cannot be read: {error.strerror or one_line(error)}") from error
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
@@ -101,55 +111,39 @@ def orientation_of(path: Path) -> int:
         return 1
 
 
-class _Limit:
-    """Pillow's own limit, set aside: ours is checked before anything is decoded."""
-
-    def __init__(self, pixels: int) -> None:
-        self.pixels = pixels
-
-    def __enter__(self) -> None:
-        self.before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-
-    def __exit__(self, *error: object) -> None:
-        Image.MAX_IMAGE_PIXELS = self.before
-
-
 def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise BadPictureError(
-            f"{width}x{height} pixels, more than --max-pixels {max_pixels}: not decoded"
-        )
-    if min(width, height) < SMALLEST:
-        raise BadPictureError(f"{width}x{height} pixels: smaller than {SMALLEST} a side")
+    stored = check_usable(image, max_pixels, "--max-pixels").size
     notes = []
     expected = Image.registered_extensions().get(suffix)
     if expected and image.format and expected != image.format and image.format != "MPO":
         notes.append(f"named {suffix}, is {image.format}")
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes.append("animated, first frame taken")
-    orientation = _orientation(image)
-    image.load()
+    with decoding():
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            notes.append("animated, first frame taken")
+        orientation = _orientation(image)
+        image.load()
     if image.mode in DEEP:
         notes.append("16-bit, brought to 8 bits")
         image = to_8_bits(image)
-    elif image.mode in ("I", "F"):
-        raise BadPictureError(f"pixels of mode {image.mode}: their range is not known")
     elif image.mode == "CMYK":
         notes.append("CMYK, brought to RGB")
-    hidden = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if orientation in TURNS:
-            image = image.transpose(TURNS[orientation])
-        mask = np.asarray(image.getchannel("A")) < SOLID
-        hidden = mask if mask.any() else None
+    with decoding():
+        pixels, hidden = _shown(image, orientation)
+    if hidden is not None:
         notes.append("alpha channel dropped")
-    elif orientation in TURNS:
-        image = image.transpose(TURNS[orientation])
     if orientation in TURNS:
         notes.append("turned by its EXIF tag")
-    return Picture(image.convert("RGB"), hidden, (width, height), orientation, tuple(notes))
+    hides = hidden is not None and bool(hidden.any())
+    return Picture(pixels, hidden if hides else None, stored, orientation, tuple(notes))
+
+
+def _shown(image: Image.Image, orientation: int) -> tuple[Image.Image, NDArray[np.bool_] | None]:
+    """Return a decoded picture as it is shown, RGB, and where an alpha channel hides it."""
+    alpha = image.has_transparency_data
+    image = image.convert("RGBA") if alpha else image
+    image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    hidden = np.asarray(image.getchannel("A")) < SOLID if alpha else None
+    return image.convert("RGB"), hidden
 
 
 def _orientation(image: Image.Image) -> int:

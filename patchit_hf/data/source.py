@@ -11,7 +11,7 @@ import datasets
 from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data import opened
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.held_out import hold_out, hold_out_stream
@@ -142,21 +142,21 @@ def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
         return dict(datasets.load_dataset(path, streaming=streaming))
     except datasets.exceptions.DatasetGenerationError as error:
         cause = error.__cause__ or error
-        raise InputError(f"--dataset {name!r}: cannot be read: {_line(cause)}") from error
+        raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
     except YAMLError as error:
         raise InputError(
-            f"--dataset {name!r}: the header of its README.md is no YAML: {_line(error)}"
+            f"--dataset {name!r}: the header of its README.md is no YAML: {one_line(error)}"
         ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         hint = "" if Path(path).exists() else "; no such folder either"
-        raise InputError(f"--dataset {name!r}: {_line(error)}{hint}") from error
+        raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, IndexError) as error:  # the last: saved with no row in it
-        raise InputError(f"--dataset {str(path)!r}: cannot be read: {_line(error)}") from error
+        raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
     splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     if streaming:
         return {key: value.to_iterable_dataset(num_shards=4) for key, value in splits.items()}
@@ -192,7 +192,3 @@ def _stated(name: str) -> dict[str, Any]:
     except (OSError, ValueError, YAMLError):  # somebody's README, and none of the Hub's kind
         return {}
     return {"license": licence} if isinstance(licence, str) and licence != "unknown" else {}
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-import uuid
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,13 +27,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from patchit_hf.common.draws import sampled_rows
+from patchit_hf.common.files import replacing, write_text
 from patchit_hf.data.bad import BadImage, BadImages, substitute
+from patchit_hf.data.cached import cache_path
 from patchit_hf.data.canvas import BadImageError
 from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
 
-__all__ = ["CropStore", "LazyCrops", "open_crops"]
+__all__ = ["CropStore", "LazyCrops", "crops_in_memory", "open_crops"]
 
 logger = logging.getLogger(__name__)
 
@@ -163,13 +164,35 @@ def open_crops(
     return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
 
 
+def crops_in_memory(
+    dataset: Any,
+    column: str,
+    canvas: tuple[int, int],
+    fit: str,
+    *,
+    workers: int,
+    name: str,
+    bad: BadImages,
+) -> tuple[Tensor, NDArray[np.int64] | None]:
+    """Decode the crops of a map-style data set into memory; see ``open_crops``.
+
+    Returns:
+        The crops, uint8 ``[M, 3, H, W]``, and the row of each ``[M]``; None for all in order.
+    """
+    store = open_crops(
+        dataset, column, canvas, fit, cache_gb=math.inf, on_disk=False, workers=workers,
+        main=False, name=name, bad=bad,
+    )  # fmt: skip
+    crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
+    return crops, store.index
+
+
 def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
     """Return the file that says what is known of a data set's crops; None for one in memory."""
     if not dataset.cache_files:
         return None
     key = json.dumps([VERSION, dataset_fingerprint(dataset), column, canvas, fit])
-    word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / f"{word}.json"
+    return cache_path("{}.json", key)
 
 
 def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
@@ -219,7 +242,7 @@ def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main:
         found = Scan(crops).run(main=main)
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(file, json.dumps(_found_as_json(found)))
+            write_text(file, json.dumps(_found_as_json(found)), shared=True)
     crops.index = _index(found, crops)
     if crops.index is not None and crops.bad.policy == "skip":
         crops.fingerprint += "-without-bad"
@@ -230,26 +253,13 @@ def _write(
     pixels: Path, note: Path, shape: tuple[int, ...], crops: LazyCrops, *, main: bool
 ) -> None:
     """Fill both files under other names, and move them when they are whole."""
-    draft = pixels.with_name(f"{pixels.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with replacing(pixels, shared=True) as draft:
         array = np.memmap(draft, np.uint8, "w+", shape=shape)
         fingerprint, found = _fill(array, crops, main=main)
         array.flush()
         del array
-        os.replace(draft, pixels)
-        known = {"fingerprint": fingerprint, "shape": shape, "bad": _found_as_json(found)}
-        _replace(note, json.dumps(known))
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _replace(file: Path, text: str) -> None:
-    draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    known = {"fingerprint": fingerprint, "shape": shape, "bad": _found_as_json(found)}
+    write_text(note, json.dumps(known), shared=True)
 
 
 def _fill(array: NDArray[np.uint8], crops: LazyCrops, *, main: bool) -> tuple[str, Found]:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas
-from patchit_hf.data.lazy import Batch, none_left, one_line_errors
+from patchit_hf.data.lazy import Batch, Refused, none_left, unless_refused
 
 IN_A_ROW = 1000  # bad images without a good one between them, after which nothing else is expected
 
@@ -89,7 +89,7 @@ class StreamedCrops:
         loader: Any = DataLoader(
             _Stream(self, batch, skip), batch_size=None, num_workers=self.workers
         )
-        for crops, found in one_line_errors(loader):
+        for crops, found in unless_refused(loader):
             for image in found:
                 self.bad.add(image)
             if len(crops):
@@ -188,11 +188,17 @@ class StreamedCrops:
         return BadImages("skip", self.bad.name, found={image.key: image for image in found})
 
 
-class _Stream(IterableDataset[Batch]):
+class _Stream(IterableDataset[Batch | Refused]):
     def __init__(self, source: StreamedCrops, batch: int, skip: int) -> None:
         self.source, self.batch, self.skip = source, batch, skip
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | Refused]:
+        try:
+            yield from self._batches()
+        except InputError as error:
+            yield Refused(str(error))
+
+    def _batches(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         source = self.source

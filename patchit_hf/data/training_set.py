@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from patchit_hf.data.bad import BadImages
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.lazy import LazyCrops
-from patchit_hf.data.store import CropStore, open_crops
+from patchit_hf.data.store import CropStore, crops_in_memory, open_crops
 from patchit_hf.data.stream import StreamedCrops
 
 Source = CropStore | LazyCrops | StreamedCrops
@@ -153,20 +152,17 @@ def in_memory(
         InputError: if an image is damaged and ``--on-bad-image`` does not say to go on.
     """
     bad = BadImages(decode.on_bad_held_out, name, part="held_out")
-    store = open_crops(
+    crops, index = crops_in_memory(
         dataset.select(rows),
         find_image_column(dataset, decode.image_column, name),
         canvas,
         decode.fit,
-        cache_gb=math.inf,
-        on_disk=False,
         workers=decode.dataloader_num_workers,
-        main=False,
         name=name,
         bad=bad,
     )
-    kept = torch.arange(len(store)) if store.index is None else torch.as_tensor(store.index)
-    return torch.cat(list(store.batches(torch.arange(len(store)).split(64)))), kept, bad
+    kept = torch.arange(len(crops)) if index is None else torch.from_numpy(index)
+    return crops, kept, bad
 
 
 def num_crops(source: Any) -> int:

@@ -6,8 +6,8 @@ import io
 import math
 from typing import Any
 
-from patchit_hf.common.errors import InputError
-from patchit_hf.data.canvas import RESAMPLE, decode
+from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.data.canvas import RESAMPLE, UnreachableError, UnusableError, decode_rgb
 
 WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the image
 
@@ -39,7 +39,8 @@ def cut_person(
         reports it.
 
     Raises:
-        InputError: for a box without area.
+        InputError: for a box without area, or an image whose file cannot be read for a reason that
+            says nothing of the image.
 
     Example:
         >>> from PIL import Image
@@ -58,8 +59,10 @@ def cut_person(
             raise InputError(f"row {index}: {box} {row[box]}: must be x0 < x1 and y0 < y1")
         window = _window((x0, y0, x1, y1), width / height, margin)
     try:
-        picture = decode(row[image]).convert("RGB")
-    except Exception:  # a decoder may raise anything at all on damaged bytes
+        picture = decode_rgb(row[image])
+    except (UnreachableError, MemoryError) as error:
+        raise InputError(f"row {index}: {image}: cannot be read: {one_line(error)}") from error
+    except UnusableError:
         unseen = [[0.0, 0.0, 0.0] for _ in row[joints]]
         return {image: row[image], joints: unseen, WINDOW: list(window)}
     if box is None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import replacing
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.source import open_split
@@ -224,12 +225,8 @@ def write_table(path: Path, columns: dict[str, list[Any]], split: Any, image: st
     own = split.select_columns(kept).with_format("arrow")[:] if kept else pyarrow.table({})
     table = pyarrow.table({**dict(zip(kept, own.columns, strict=True)), **columns})
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as draft:
         pyarrow.parquet.write_table(table, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def open_judged(

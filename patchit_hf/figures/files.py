@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from patchit_hf.common.files import replacing
 from patchit_hf.figures.page import Array, with_look
 
 LARGEST = 300_000  # bytes of a file in full colour; larger ones get a palette
@@ -51,9 +51,8 @@ def write_figures(folder: Path, figures: dict[str, Figure]) -> list[Path]:
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        draft = folder / f".{name}.png.tmp"
-        draft.write_bytes(as_png(figure))
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            draft.write_bytes(as_png(figure))
         paths.append(path)
     return paths
 

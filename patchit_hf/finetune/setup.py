@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
@@ -61,10 +61,9 @@ def try_once(model: FinetunedModel, geometry: Geometry, name: str) -> None:
         with torch.no_grad():
             model(torch.zeros(2, 3, *geometry.size))
     except Exception as error:  # a network may fail in any way on a size it was not made for
-        text = " ".join(str(error).split())[:200]
         height, width = geometry.size
         raise InputError(
-            f"--input-size {height}x{width}: {name} cannot see such inputs: {text}"
+            f"--input-size {height}x{width}: {name} cannot see such inputs: {one_line(error)}"
         ) from error
 
 

@@ -232,9 +232,7 @@ class Finetuner:
         if self.is_main:
             folder = self.run.path / CHECKPOINTS
             folder.mkdir(exist_ok=True)
-            draft = folder / f".{BEST_FILE}.tmp"
-            save_weights(self.model, draft)
-            draft.replace(folder / BEST_FILE)
+            save_weights(self.model, folder / BEST_FILE)
         self.accelerator.wait_for_everyone()
 
     def _take_best(self) -> None:

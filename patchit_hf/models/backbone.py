@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.models.feature_maps import feature_map as feature_map
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
@@ -87,7 +87,7 @@ def _probe(
             features = feature_map(backbone, torch.zeros(2, 3, *size))
         backbone.train()
     except Exception as error:  # a network may fail in any way on a size that it was not made for
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        return one_line(error)
     if min(features.shape[-2:]) < 1:
         return "nothing is left of such an input at its last stage"
     if not bool(torch.isfinite(features).all()):

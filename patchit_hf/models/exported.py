@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from timm.models import PretrainedCfg
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
@@ -64,9 +64,9 @@ class Location:
                 path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
                 revision = path.parent.name  # the commit that the first file was of
         except (HFValidationError, HTTPError, OSError) as error:
-            text = " ".join(str(error).split())
             raise InputError(
-                f"{self.name!r}: is no folder here, and the Hub does not give its {name}: {text}"
+                f"{self.name!r}: is no folder here, and the Hub does not give its {name}: "
+                f"{one_line(error)}"
             ) from error
         return path.parent
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
@@ -145,7 +145,8 @@ class FinetunedModel(nn.Module):
             mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f"{location.name!r}: {DONE_FILE}: is damaged: {type(error).__name__} {error}"
+                f"{location.name!r}: {DONE_FILE}: is damaged: {type(error).__name__} "
+                f"{one_line(error)}"
             ) from error
         args = creation_args(config)
         args.pop("pretrained_model_args", None)
@@ -174,5 +175,4 @@ def _fill(module: nn.Module, file: Path) -> None:
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}: cannot be read: {text}") from error
+        raise InputError(f"{file}: cannot be read: {one_line(error)}") from error

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.layout import BACKBONE_FILE
 from patchit_hf.models.backbone import constructor_parameters, model_traits, pooling_args
 from patchit_hf.models.exported import creation_args, locate, read_config
@@ -203,7 +203,7 @@ def _create(
     try:
         model: nn.Module = timm.create_model(name, num_classes=num_classes, **weights, **args)
     except (RuntimeError, ValueError, TypeError, OSError, KeyError, HTTPError) as error:
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)
         raise InputError(f"--init {source!r}: cannot be loaded into {name}: {text}") from error
     return model
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
 from patchit_hf.models.backbone import BackboneSpec, build_backbone, num_features
@@ -121,7 +121,8 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
         backbone, task = record["backbone"], _task(record)
         name, args = backbone["name"], backbone["args"]
     except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: is damaged: {type(error).__name__} {error}") from error
+        text = f"{type(error).__name__} {one_line(error)}"
+        raise InputError(f"{where}: is damaged: {text}") from error
     check_architecture(name, where)
     check_args(args, where)
     model = build_model(name, task, 0, args)
@@ -141,5 +142,6 @@ def _fill(module: nn.Module, file: Path, location: Location) -> None:
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(f"{location.name!r}: {file.name} cannot be read: {text}") from error
+        raise InputError(
+            f"{location.name!r}: {file.name} cannot be read: {one_line(error)}"
+        ) from error

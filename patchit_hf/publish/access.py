@@ -1,10 +1,10 @@
-"""Ask before the training whether its push will be let in: hours later it is too late."""
+"""Ask before the work whether its push will be let in: hours later it is too late."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import HfApi, get_token, is_offline_mode
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -15,10 +15,23 @@ from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id, refuse_public
 
 logger = logging.getLogger(__name__)
 
+RepoType = Literal["model", "dataset"]
+FLAGS = {"model": "--hub-model-id", "dataset": "--push-to-hub"}  # that name the repository
+GOES_ON = {
+    "model": "the run starts, and pushes when it can",
+    "dataset": "the crops are cut, and pushed when they are finished",
+}
+LATER = {
+    "model": "leave --push-to-hub out and push the run's folder later with: "
+    "python -m patchit_hf.publish.hub FOLDER {repo_id}",
+    "dataset": "give --output instead, and run the same command with --push-to-hub later",
+}
+
 
 def check_push(
     repo_id: str,
     *,
+    repo_type: RepoType = "model",
     private: bool = False,
     api: HfApi | None = None,
     seconds: float = ANSWER_SECONDS,
@@ -26,10 +39,11 @@ def check_push(
     """Check that this token may push to a repository; nothing is created.
 
     One request where the repository exists, two where it does not. A Hub that cannot be reached now
-    is only a warning: it may be there when the training is done.
+    is only a warning: it may be there when the work is done.
 
     Args:
         repo_id: ``org/name``.
+        repo_type: ``model``, or ``dataset`` for crops.
         private: whether the repository has to be private.
         api: the client to use.
         seconds: how long to wait for an answer.
@@ -39,18 +53,17 @@ def check_push(
             there, the repository is public and should not be, or offline mode is on.
     """
     client = api or HfApi()
-    flag = f"--hub-model-id {repo_id!r}:"
+    flag = f"{FLAGS[repo_type]} {repo_id!r}:"
     try:
         check_repo_id(repo_id)
         if is_offline_mode():
             raise RefusedError(
-                "cannot be pushed to in offline mode (HF_HUB_OFFLINE); leave --push-to-hub out and "
-                "push the run's folder later with: python -m patchit_hf.publish.hub FOLDER "
-                f"{repo_id}"
+                "cannot be pushed to in offline mode (HF_HUB_OFFLINE); "
+                + LATER[repo_type].format(repo_id=repo_id)
             )
         if not (client.token or get_token()):
             raise RefusedError(f"pushing needs a token; {LOG_IN}")
-        _within(seconds, client, repo_id, private)
+        _within(seconds, client, repo_id, repo_type, private)
     except RefusedError as error:
         raise InputError(f"{flag} {error}") from error
     except Exception as error:
@@ -59,16 +72,18 @@ def check_push(
             raise
         if not failure.again:
             raise InputError(f"{flag} {failure.reason}") from error
-        logger.warning("%s %s; the run starts, and pushes when it can", flag, failure.reason)
+        logger.warning("%s %s; %s", flag, failure.reason, GOES_ON[repo_type])
 
 
-def _within(seconds: float, client: HfApi, repo_id: str, private: bool) -> None:
+def _within(
+    seconds: float, client: HfApi, repo_id: str, repo_type: RepoType, private: bool
+) -> None:
     """Ask in a thread: some of the client's requests have no time limit of their own."""
     raised: list[BaseException] = []
 
     def ask() -> None:
         try:
-            _ask(client, repo_id, private)
+            _ask(client, repo_id, repo_type, private)
         except Exception as error:
             raised.append(error)
 
@@ -81,11 +96,12 @@ def _within(seconds: float, client: HfApi, repo_id: str, private: bool) -> None:
         raise raised[0]
 
 
-def _ask(client: HfApi, repo_id: str, private: bool) -> None:
+def _ask(client: HfApi, repo_id: str, repo_type: RepoType, private: bool) -> None:
     try:
-        client.auth_check(repo_id, write=True)
+        client.auth_check(repo_id, repo_type=repo_type, write=True)
         if private:
-            refuse_public(client.model_info(repo_id), private)
+            look = client.dataset_info if repo_type == "dataset" else client.model_info
+            refuse_public(look(repo_id), private)
     except RepositoryNotFoundError:
         _may_create(client.whoami(), repo_id.split("/")[0])
 

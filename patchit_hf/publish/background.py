@@ -17,8 +17,9 @@ from huggingface_hub.utils import (
     enable_progress_bars,
 )
 
+from patchit_hf.common.errors import one_line
 from patchit_hf.publish.contents import contents_of, drop_snapshots, take_snapshot
-from patchit_hf.publish.failures import Retry, one_line
+from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import NotPushedError, Target, upload
 
 logger = logging.getLogger(__name__)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from patchit_hf.common.files import save_weights, write_json
+from patchit_hf.common.files import adding_to, save_weights, write_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CARD_FILE,
@@ -58,14 +56,11 @@ def export_run(
         **json.loads(json.dumps(record)),
         "versions": versions(),
     }
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as draft_name:
-        draft = Path(draft_name)
+    with adding_to(folder) as draft:
         save_weights(model.backbone, draft / BACKBONE_FILE)
         save_weights(model.head, draft / HEAD_FILE)
         write_json(draft / CONFIG_FILE, config)
         (draft / CARD_FILE).write_text(render_card(full, config), encoding="utf-8")
-        for name in (BACKBONE_FILE, HEAD_FILE, CONFIG_FILE, CARD_FILE):
-            os.replace(draft / name, folder / name)
     write_json(folder / DONE_FILE, full)
     return folder
 

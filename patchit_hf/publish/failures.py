@@ -20,11 +20,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import parse_ratelimit_headers
 
+from patchit_hf.common.errors import one_line
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PASSING = (408, 409, 412, 425, 429)  # and all from 500: the same request may do later
-LONGEST = 300  # characters of somebody else's message
 STATUS_IN_TEXT = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet's words
 LOG_IN = "log in with: hf auth login, or set HF_TOKEN"
 REASONS = {
@@ -150,12 +151,6 @@ def diagnose(error: BaseException) -> Failure | None:
     if isinstance(cause, OSError):
         return Failure("disk", one_line(cause))
     return None
-
-
-def one_line(text: object) -> str:
-    """Return a message in one line of bearable length."""
-    line = " ".join(str(text).split()) or type(text).__name__
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 def _by_status(response: Any, message: str) -> Failure:

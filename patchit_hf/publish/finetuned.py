@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from patchit_hf.common.files import save_weights, write_json
+from patchit_hf.common.files import adding_to, save_weights, write_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CARD_FILE,
@@ -46,15 +44,12 @@ def export_finetuned(folder: Path, finetuner: Finetuner) -> Path:
     record, config = describe_finetuning(finetuner), finetuned_config(finetuner)
     record = json.loads(json.dumps(record))
     model = finetuner.model
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as draft_name:
-        draft = Path(draft_name)
+    with adding_to(folder) as draft:
         save_weights(model.backbone, draft / BACKBONE_FILE)
         if model.head is not None:
             save_weights(model.head, draft / HEAD_FILE)
         write_json(draft / CONFIG_FILE, config)
         (draft / CARD_FILE).write_text(render_finetuned_card(record, config), encoding="utf-8")
-        for file in sorted(draft.iterdir()):
-            os.replace(file, folder / file.name)
     write_json(folder / DONE_FILE, record)
     return folder
 

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    DatasetInfo,
+    HfApi,
+    ModelInfo,
+)
 from huggingface_hub.errors import (
     HFValidationError,
     RepositoryNotFoundError,
@@ -198,7 +204,7 @@ def _look(api: HfApi, target: Target) -> ModelInfo:
     return api.model_info(target.repo_id, revision=target.revision, timeout=ANSWER_SECONDS)
 
 
-def refuse_public(head: ModelInfo, private: bool) -> None:
+def refuse_public(head: ModelInfo | DatasetInfo, private: bool) -> None:
     """Hold back what has to be private from a repository that is not.
 
     Raises:

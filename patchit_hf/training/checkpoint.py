@@ -6,7 +6,6 @@ nothing is ever unpickled. A checkpoint is written under another name and moved 
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json, save_weights, write_json
+from patchit_hf.common.files import read_json, replacing_folder, save_weights, write_json
 from patchit_hf.training.run_folder import refuse_other
 
 
@@ -45,16 +44,14 @@ def save_checkpoint(
     Returns:
         The checkpoint's folder, ``step-<step>``.
     """
-    final, draft = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    final = folder / f"step-{step:08d}"
     if final.exists():
         return final
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_weights(model, draft / "model.safetensors")
     state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}}
-    torch.save(state, draft / "optimizer.pt")
-    write_json(draft / "state.json", {"step": step, "config": config, "notes": notes})
-    os.replace(draft, final)
+    with replacing_folder(final) as draft:
+        save_weights(model, draft / "model.safetensors")
+        torch.save(state, draft / "optimizer.pt")
+        write_json(draft / "state.json", {"step": step, "config": config, "notes": notes})
     for old in sorted(folder.glob("step-*"))[:-limit]:
         shutil.rmtree(old)
     return final

@@ -15,6 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
+from patchit_hf.common.errors import one_line
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,9 +45,9 @@ def replayed(model: nn.Module, inputs: Tensor) -> Iterator[None]:
         # What is captured is run first, so that batch statistics move.
         torch.cuda.make_graphed_callables(model, (inputs.clone(),), allow_unused_input=True)
     except (RuntimeError, AssertionError) as error:  # waits for the device, or has hooks
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         logger.info(
-            "the network's kernels are launched one by one: no CUDA graph of it (%s)", reason
+            "the network's kernels are launched one by one: no CUDA graph of it (%s)",
+            one_line(error),
         )
         _new_generator(inputs.device)
     with torch.no_grad():

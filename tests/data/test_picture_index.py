@@ -60,7 +60,7 @@ def _make(folder, names):
 def test_it_is_what_datasets_makes_of_it(tmp_path, layout):
     folder = _make(tmp_path / "pictures", LAYOUTS[layout])
     theirs = datasets.load_dataset(str(folder))
-    ours = index_pictures(folder, "state", tmp_path / "cache")
+    ours = index_pictures(folder, "state")
     assert list(ours) == list(theirs)
     for name, split in theirs.items():
         if "splits" in layout and "classes" not in layout:
@@ -76,8 +76,8 @@ def test_it_is_what_datasets_makes_of_it(tmp_path, layout):
 @pytest.mark.parametrize("layout", OTHERS)
 def test_what_is_not_plain_is_left_to_datasets(tmp_path, layout):
     folder = _make(tmp_path / "pictures", OTHERS[layout])
-    assert index_pictures(folder, "state", tmp_path / "cache") is None
-    assert not (tmp_path / "cache").exists()
+    assert index_pictures(folder, "state") is None
+    assert not (tmp_path / "hf-datasets" / "patchit_hf").exists()
 
 
 @pytest.mark.parametrize("others", [[], ["notes.txt", "train/b/labels.json"]])

@@ -1,4 +1,4 @@
-"""Asking before a training whether its push will be let in, against the loopback Hub."""
+"""Asking before the work whether its push will be let in, against the loopback Hub."""
 
 import huggingface_hub.constants
 import pytest
@@ -87,3 +87,25 @@ def test_a_hub_that_does_not_answer_is_a_warning(hub: Hub, caplog):
     hub.delay("^/api/", 0.5)
     check_push(ID, seconds=0.05)
     assert "no answer in 0 s; the run starts" in caplog.text
+
+
+def test_data_sets(hub: Hub, caplog):
+    check_push("org/crops", repo_type="dataset")
+    hub.create("datasets/org/crops", {"README.md": b"-"})
+    check_push("org/crops", repo_type="dataset")
+    check_push("org/crops", private=True)  # a model of this name would be another repository
+    named = "^--push-to-hub 'org/crops': "
+    with pytest.raises(InputError, match=f"{named}it is to be private"):
+        check_push("org/crops", repo_type="dataset", private=True)
+    with pytest.raises(InputError, match=f"{named}the token has no right to do that"):
+        check_push("org/crops", repo_type="dataset", api=HfApi(token=hub.read_token))
+    assert not caplog.records
+    hub.delay("^/api/", 0.5)
+    check_push("org/crops", repo_type="dataset", seconds=0.05)
+    assert "no answer in 0 s; the crops are cut, and pushed when they are" in caplog.text
+
+
+def test_offline_mode_of_data_sets(hub: Hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"give --output instead.*--push-to-hub later$"):
+        check_push("org/crops", repo_type="dataset")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import replacing
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import open_images
 from patchit_hf.crops.cutting.shards import FOUND
@@ -111,12 +111,8 @@ def _write(file: Path, key: str, found: Detections, bad: dict[str, str]) -> None
     about = {"key": key, "bad": json.dumps(bad), "images": json.dumps(found.images)}
     table = pyarrow.table(columns).replace_schema_metadata(about)
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(file, shared=True) as draft:
         pyarrow.parquet.write_table(table, draft)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _read(file: Path, key: str) -> Detections | None:

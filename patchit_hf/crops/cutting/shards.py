@@ -20,7 +20,7 @@ import pyarrow
 import pyarrow.parquet
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json, write_json
+from patchit_hf.common.files import read_json, replacing, write_json, write_lines
 from patchit_hf.common.lock import FolderLock
 from patchit_hf.crops.cutting.cut import Cut, Job
 from patchit_hf.crops.cutting.options import CropOptions
@@ -140,11 +140,10 @@ class Shards:
             return
         name = f"part-{len(self.parts):05d}"
         table = pyarrow.Table.from_pylist(self._rows, schema=self.features.arrow_schema)
-        draft = self.work / f".{name}.tmp"
-        pyarrow.parquet.write_table(table, draft, row_group_size=ROW_GROUP)
-        os.replace(draft, self.work / f"{name}.parquet")
-        _write_lines(self.work / f"{name}.{DROPPED}", self._lines)
-        _write_lines(self.work / f"{name}.{BAD}", self._bad)
+        with replacing(self.work / f"{name}.parquet") as draft:
+            pyarrow.parquet.write_table(table, draft, row_group_size=ROW_GROUP)
+        write_lines(self.work / f"{name}.{DROPPED}", self._lines)
+        write_lines(self.work / f"{name}.{BAD}", self._bad)
         write_json(self.work / f"{name}.json", part.__dict__)
         self.parts.append(part)
         self._rows, self._lines, self._bad, self._part = [], [], [], None
@@ -167,20 +166,19 @@ class Shards:
             if numbers:
                 counts[split] = sum(self.parts[i].crops for i in numbers)
         for name in (DROPPED, BAD):
-            with (self.work / f".{name}.tmp").open("wb") as out:
+            with replacing(self.work / name) as draft, draft.open("wb") as out:
                 for i in range(len(self.parts)):
                     out.write((self.work / f"part-{i:05d}.{name}").read_bytes())
-            os.replace(self.work / f".{name}.tmp", self.work / name)
         return counts
 
     def publish(self, report: dict[str, Any], files: dict[str, bytes]) -> None:
         """Move all to the folder: the words first, then the crops at once, then the report."""
         for name, content in files.items():
-            (self.work / f".{name}.tmp").write_bytes(content)
-            os.replace(self.work / f".{name}.tmp", self.folder / name)
+            with replacing(self.folder / name) as draft:
+                draft.write_bytes(content)
         for name in (DROPPED, BAD):
-            shutil.copyfile(self.work / name, self.folder / f".{name}.tmp")
-            os.replace(self.folder / f".{name}.tmp", self.folder / name)
+            with replacing(self.folder / name) as draft:
+                shutil.copyfile(self.work / name, draft)
         if any((self.work / "data").iterdir()):
             os.rename(self.work / "data", self.folder / "data")
         write_json(self.folder / REPORT, {**self.identity, **report})
@@ -273,10 +271,3 @@ def features(plan: Plan) -> Any:
     if found.tracks:
         columns["track_id"] = text
     return datasets.Features(columns)
-
-
-def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

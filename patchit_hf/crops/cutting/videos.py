@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.detections.table import VIDEOS
 from patchit_hf.data.pictures import BadPictureError, Picture
 
@@ -278,4 +278,4 @@ def video_files(path: Path) -> list[str]:
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return one_line(getattr(error, "strerror", None) or error)

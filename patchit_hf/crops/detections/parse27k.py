@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-from patchit_hf.common.errors import InputError
 from patchit_hf.crops.detections.table import Builder, Detections, four
-from patchit_hf.data.parse27k import SPLITS
+from patchit_hf.data.parse27k import SPLITS, read_rows
 
 QUERY = """
 SELECT Pedestrian.pedestrianID, Sequence.sequenceID, Sequence.directory, Image.filename,
@@ -26,15 +24,7 @@ def read_parse27k(path: Path) -> Detections:
         InputError: if the file is no such data base.
     """
     builder = Builder("parse27k")
-    try:
-        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            rows = base.execute(QUERY).fetchall()
-        finally:
-            base.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{path}: is not PARSE-27k's data base: {error}") from error
-    for person, sequence, directory, filename, *box in rows:
+    for person, sequence, directory, filename, *box in read_rows(path, QUERY):
         image = builder.picture(
             f"sequences/{directory}/{filename}",
             source=str(directory),

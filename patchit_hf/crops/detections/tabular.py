@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
 from patchit_hf.crops.detections.table import VIDEOS, Builder, Detections, number
 
@@ -129,7 +129,7 @@ def _open(path: Path, words: list[str]) -> Any:
         convert = pyarrow.csv.ConvertOptions(column_types=text)
         return pyarrow.csv.read_csv(path, parse_options=options, convert_options=convert)
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
 
 
 def _boxes(table: Any, path: Path, given: dict[str, str], box_format: str | None) -> Boxes:

@@ -115,9 +115,36 @@ def test_bad_pictures_say_why_and_name_no_path(tmp_path):
         assert str(error.value).startswith(reason), name
         assert str(tmp_path) not in str(error.value)
         assert "\n" not in str(error.value)
-    before = Image.MAX_IMAGE_PIXELS
-    assert open_picture(tmp_path / "whole.png", 60 * 40).pixels.size == (60, 40)
-    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp"])
+def test_the_limit_of_the_process_is_neither_asked_nor_touched(tmp_path, monkeypatch, kind):
+    IMAGE.save(tmp_path / f"a.{kind}")
+    expected = opened(tmp_path / f"a.{kind}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # a 24th of it
+    seen = set()
+    for name, (read, accepts) in list(Image.OPEN.items()):
+
+        def watched(file, path, read=read):
+            seen.add(Image.MAX_IMAGE_PIXELS)  # what another thread would see now
+            return read(file, path)
+
+        monkeypatch.setitem(Image.OPEN, name, (watched, accepts))
+    picture = open_picture(tmp_path / f"a.{kind}", 60 * 40)
+    assert picture.pixels.tobytes() == expected.pixels.tobytes()
+    assert picture.notes == expected.notes
+    with pytest.raises(BadPictureError, match="60x40 pixels, more than --max-pixels 2399"):
+        open_picture(tmp_path / f"a.{kind}", 60 * 40 - 1)
+    assert seen == {100}
+
+
+@pytest.mark.parametrize("kind", ["webp", "tiff"])
+def test_what_pillow_itself_refuses_is_bad(tmp_path, monkeypatch, kind):
+    IMAGE.save(tmp_path / f"a.{kind}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadPictureError, match=r"^too large for Pillow, not decoded: Image"):
+        open_picture(tmp_path / f"a.{kind}", 60 * 40)
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 def test_any_damaged_byte_is_a_picture_or_a_bad_picture(tmp_path):
