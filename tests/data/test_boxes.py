@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from patchit_hf.crops.command import boxes as b
+from patchit_hf.crops import boxes as b
 from patchit_hf.data.pictures import TURNS
 
 NONE = np.zeros((0, 4))
