@@ -24,9 +24,9 @@ class Called(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-# (map, kernel, stride, padding). Chosen from 519 combinations by which of 49 deliberate errors in the
-# module (an index off by one, height and width confused, a bias left out, a bound moved) each one
-# finds: of those that find an error three were kept, or as many as there are.
+# (map, kernel, stride, padding). Chosen from 519 combinations by which of 49 deliberate errors in
+# the module (an index off by one, height and width confused, a bias left out, a bound moved) each
+# one finds: of those that find an error three were kept, or as many as there are.
 CASES = [
     ((1, 1), 1, 1, 0),
     ((1, 1), 1, 1, 1),
