@@ -60,6 +60,19 @@ def train_and_kill(trainer: PatchTaskTrainer, step: int, before: Any = lambda: N
     trainer.run.release()
 
 
+APART = {"slow", "gpu", "realdata"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count what the default run leaves out as end to end, so that "not e2e" leaves it out, too.
+
+    ``-m "not e2e"`` takes the place of the default's ``-m``.
+    """
+    for item in items:
+        if APART & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.e2e)
+
+
 @pytest.fixture
 def crops() -> datasets.Dataset:
     """Forty small crops of ten persons, in memory."""

@@ -26,12 +26,14 @@ pytestmark = pytest.mark.usefixtures("with_people")
 
 SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16"]
 
-# FLOORS[task] = (figure, floor, steps, options). After one step the same networks have 0.30, 0.185,
-# 0.029 and 0.053; after all, with three seeds, 0.44 to 0.52, 0.23 to 0.25, 0.08 to 0.11 and 0.31.
-# Actions take longest to be told apart.
+# FLOORS[task] = (figure, floor, steps, options), far from what one step reaches:
+#   attributes 0.30, then 0.44 to 0.52     reid 0.029, then 0.08 to 0.11
+#   action 0.13 to 0.17, then 0.36 to 0.44 pose 0.053, then 0.31      (three seeds each)
+# So small a network hardly tells what people do (0.25 after 250 steps, 0.17 after one); the same
+# task learns another column that holds one label for each crop, of eight.
 FLOORS = {
     "attributes": ("class_accuracy", 0.38, 90, ["columns=[lower_wear,long_sleeves,upper_colour]"]),
-    "action": ("map", 0.21, 250, []),
+    "action": ("map", 0.27, 90, ["column=upper_colour"]),
     "reid": ("map", 0.06, 90, []),
     "pose": ("pck", 0.20, 90, ["width=32"]),
 }

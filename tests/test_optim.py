@@ -49,4 +49,22 @@ def test_nonsense_is_refused():
         create_optimizer(nn.Linear(2, 2), "adamww", 0.1, 0.0)
     with pytest.raises(InputError, match="--optimizer-args"):
         create_optimizer(nn.Linear(2, 2), "adamw", 0.1, 0.0, banana=1)
-    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "lion", "adafactor", "muon"])
+def test_every_optimiser_that_is_recommended_follows_the_gradient(name):
+    torch.manual_seed(0)
+    model, x = nn.Linear(8, 4), torch.randn(16, 8)
+    model.bias.requires_grad_(False)
+    bias, goal = model.bias.clone(), torch.randn(16, 4)
+    optimizer = create_optimizer(model, name, 1e-2, 0.0)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = (model(x) - goal).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    assert torch.equal(model.bias, bias)

@@ -1,8 +1,11 @@
 """The command: what it makes, how it goes on, and one clear line for bad input."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import datasets
@@ -12,6 +15,8 @@ import torch
 import yaml
 
 from patchit_hf.pretrain.command import main
+
+from .conftest import write_people
 
 SMALL = [
     "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "6",
@@ -182,6 +187,40 @@ def test_module_and_exit_code(tmp_path):
     assert done.stderr == "error: --batch-size 0: must be a whole number of at least 1 " \
         "(train_batch_size)\n"  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("with_people")
+def test_the_command_killed_after_a_checkpoint_ends_as_if_it_had_not_been(tmp_path):
+    """SIGKILL at whatever moment comes after the second checkpoint, then the same words again."""
+    (tmp_path / "people").mkdir()
+    folder = write_people(tmp_path / "people", train=range(120), validation=range(120, 150))
+    words = [
+        "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "32", "--max-steps", "40", "--save-every", "3", "--eval-every",
+        "20", "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "grayscale=0.3",
+        "--no-figures", "--no-audit", "--dataset", folder, "--output-dir",
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main([*words, str(whole)]) == 0
+    command = [sys.executable, "-m", "patchit_hf.pretrain", *words, str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not (killed / "checkpoints" / "step-00000006").exists():
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "model.safetensors").exists()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert re.search(r"continuing after step \d+ of 40 from", done.stderr)
+    for name in ("model.safetensors", "head.safetensors"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    steps = [
+        [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (whole, killed)
+    ]
+    assert steps == [[20, 40]] * 2
 
 
 def test_importing_the_package_is_light(tmp_path):

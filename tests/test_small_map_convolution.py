@@ -1,7 +1,6 @@
 """Convolutions on small maps: the numbers of torch's own, forward and backward."""
 
 import copy
-import itertools
 
 import pytest
 import timm
@@ -25,23 +24,29 @@ class Called(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+# (map, kernel, stride, padding). Chosen from 519 combinations by which of 49 deliberate errors in
+# the module (an index off by one, height and width confused, a bias left out, a bound moved) each
+# one finds: of those that find an error three were kept, or as many as there are.
 CASES = [
-    (size, kernel, stride, padding)
-    for size, kernel, stride, padding in itertools.product(
-        [(1, 1), (2, 2), (1, 2), (3, 1), (4, 4)],
-        [1, 2, 3, (3, 1), 4, 7],
-        [1, 2],
-        [0, 1, (1, 0), 3],
-    )
-    if all(
-        s + 2 * p >= k
-        for s, k, p in zip(
-            size,
-            (kernel, kernel) if isinstance(kernel, int) else kernel,
-            (padding, padding) if isinstance(padding, int) else padding,
-            strict=True,
-        )
-    )
+    ((1, 1), 1, 1, 0),
+    ((1, 1), 1, 1, 1),
+    ((1, 1), 1, 1, (1, 0)),
+    ((1, 1), 3, 1, 1),
+    ((1, 1), 3, 2, 1),
+    ((1, 1), 4, 1, 3),
+    ((1, 1), 4, 2, 3),
+    ((1, 2), 3, 1, 1),
+    ((1, 2), (3, 1), 1, (1, 0)),
+    ((2, 2), 1, 2, 0),
+    ((2, 2), 3, 1, 1),
+    ((2, 2), 3, 2, 1),
+    ((2, 2), (3, 1), 2, (1, 0)),
+    ((3, 1), 3, 1, 1),
+    ((3, 1), 7, 2, 3),
+    ((3, 2), (5, 2), 1, (2, 0)),  # covered, and just too many products
+    ((4, 4), 4, 1, 0),
+    ((4, 4), 7, 1, 3),
+    ((4, 4), 7, 2, 3),
 ]
 
 
@@ -81,15 +86,21 @@ def _covered(layer, size):
     return all(bool((r != 0).all()) for r in reached)
 
 
-WIDE_CASES = [
-    (size, kernel, stride, padding)
-    for size, kernel, stride, padding in itertools.product(
-        [(4, 2), (8, 4), (6, 3), (5, 7), (9, 4)],
-        [1, 2, 3, (3, 1), 4],
-        [1, 2, (2, 1)],
-        [0, 1, (1, 0)],
-    )
-    if kernel == (3, 1) or kernel <= size[1] + 2 * (padding == 1)
+WIDE_CASES = [  # chosen like CASES
+    ((4, 2), 1, 1, 0),
+    ((4, 2), 1, 1, 1),
+    ((4, 2), 1, 1, (1, 0)),
+    ((4, 2), 2, 1, 0),
+    ((4, 2), 2, (2, 1), 1),
+    ((4, 2), (3, 1), (2, 1), (1, 0)),
+    ((8, 4), 2, 1, 1),
+    ((8, 4), 3, 1, 1),
+    ((8, 4), (3, 1), 1, 1),
+    ((8, 4), (3, 1), 1, (1, 0)),
+    ((5, 7), 2, 1, 1),
+    ((5, 7), (3, 1), (2, 1), (1, 0)),
+    ((6, 3), 3, 2, 1),
+    ((9, 4), 4, 2, 1),
 ]
 
 
