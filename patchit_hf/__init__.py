@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from patchit_hf.common.errors import InputError as InputError
     from patchit_hf.data.people import load_people as load_people
     from patchit_hf.data.source import load_crops as load_crops
+    from patchit_hf.finetune.arguments import FinetuningArguments as FinetuningArguments
+    from patchit_hf.finetune.trainer import FinetuneTrainer as FinetuneTrainer
     from patchit_hf.models.backbone import build_backbone as build_backbone
     from patchit_hf.models.exported import model_args as model_args
     from patchit_hf.models.exported import pretrained_cfg as pretrained_cfg
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "FinetuneTrainer": "patchit_hf.finetune.trainer",
+    "FinetuningArguments": "patchit_hf.finetune.arguments",
     "FinetunedModel": "patchit_hf.models.finetuned_model",
     "InputError": "patchit_hf.common.errors",
     "PatchTaskModel": "patchit_hf.models.patch_task_model",

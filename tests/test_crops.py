@@ -621,7 +621,7 @@ def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hu
     """
     assert hub.run(code).stdout.splitlines()[-1] == "0"
     record = json.loads((tmp_path / "run/patchit.json").read_text())
-    assert (record["data"]["hub"], record["results"]["steps"]) == (True, 3)
+    assert (record["data"]["hub"], record["results"]["step"]) == (True, 3)
 
 
 def test_pushes_that_cannot_work_are_refused_before(tmp_path, scenes, hub: Hub, capsys):

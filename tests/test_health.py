@@ -8,7 +8,8 @@ import torch
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.metrics.pretext import place_metrics, rank_me, spread
 from patchit_hf.patch_tasks.grid import Grid
-from patchit_hf.pretrain.health import Clock, EarlyStopping, alarm
+from patchit_hf.pretrain.health import warning
+from patchit_hf.training.monitor import Clock, EarlyStopping
 
 
 def test_rank_of_known_features():
@@ -54,7 +55,7 @@ def test_error_distance_rows_and_columns():
     ],
 )  # fmt: skip
 def test_alarms(entry, share, begins):
-    line = alarm(entry, 1 / 18, 300, share)
+    line = warning(entry, 1 / 18, 300, share)
     assert line is None if begins is None else line.startswith(begins)
 
 
@@ -96,13 +97,13 @@ def test_a_run_that_learns_nothing_is_stopped_and_said_so(tmp_path, crops, small
         tmp_path / "run", crops, small, max_steps=40, learning_rate=1e-12, eval_steps=4,
         early_stopping_patience=3,
     )  # fmt: skip
-    assert results["steps"] < 40
+    assert results["step"] < 40
     record = json.loads((tmp_path / "run" / "patchit.json").read_text())
     assert "in 3 evaluations" in record["training"]["stopped"]
-    assert record["training"]["patches"] == 16 * results["steps"]
+    assert record["training"]["patches"] == 16 * results["step"]
     assert capsys.readouterr().err.count("WARNING chance:") == 1
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["step"] == results["steps"] == trainer.monitor.done
+    assert json.loads(lines[-1])["step"] == results["step"] == trainer.monitor.done
 
 
 def test_every_evaluation_has_its_health(tmp_path, crops, small):

@@ -220,7 +220,7 @@ def test_streaming_needs_a_length_and_then_trains(tmp_path, crops, small):
         train_batch_size=8, figures=False,
     )  # fmt: skip
     trainer = PatchTaskTrainer("test_resnet", args, task, stream, stream)
-    assert trainer.train()["steps"] == 3
+    assert trainer.train()["step"] == 3
     record = json.loads((tmp_path / "run" / "patchit.json").read_text())
     assert record["data"]["train_crops"] is None
 

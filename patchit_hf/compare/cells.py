@@ -21,7 +21,7 @@ from patchit_hf.data.source import load_crops
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
-from patchit_hf.finetune.build import open_finetuner, open_start
+from patchit_hf.finetune.build import build_trainer, open_start_of
 from patchit_hf.finetune.labelled import Labelled, open_labelled
 from patchit_hf.finetune.predict import predict
 from patchit_hf.metrics.names import short_name
@@ -115,7 +115,7 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
     if crops.held_out is None and len(plan.learning_rates) > 1:
         raise InputError(f"{crops.name}: --learning-rates are chosen on validation; there is none")
     for cell in fresh:
-        task, _, geometry = open_start(cell.what(plan), crops.train, cell.seed)
+        task, _, geometry = open_start_of(cell.what(plan), crops.train, cell.seed)
         test_crops(plan, task, geometry, plan.args.fit, opened)
     return opened
 
@@ -131,7 +131,7 @@ def run_cell(plan: Plan, cell: Cell) -> dict[str, Any]:
     args = dataclasses.replace(
         plan.args, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=str(folder)
     )
-    opened = open_finetuner(cell.what(plan), args)
+    opened = build_trainer(cell.what(plan), args)
     if not isinstance(opened, Path):
         opened.train()
     return read_json(folder / DONE_FILE)

@@ -3,18 +3,61 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.downstream import create_downstream
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.finetune.labelled import Labelled
 from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.initial_weights import Initial, open_initial
 
 STATISTICS_CROPS = 2000
+DEFAULT_SIZE = (192, 96)  # of inputs, height and width in pixels
+
+
+def open_start(
+    init: str | Initial,
+    task: str | DownstreamTask,
+    train: Any,
+    backbone: str | None = None,
+    backbone_kwargs: dict[str, Any] | None = None,
+    input_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    task_kwargs: dict[str, Any] | None = None,
+) -> tuple[DownstreamTask, Initial, Geometry]:
+    """Open what a finetuning starts from, before any image is read.
+
+    Args:
+        init: the initial weights, as ``--init`` names them, or opened already.
+        task: the downstream task, or its name.
+        train: the training split, which a task given by name reads its columns from.
+        backbone: a timm model, where ``init`` does not bring one.
+        backbone_kwargs: further arguments of the timm model.
+        input_size: height and width of the inputs, in pixels; None for the default.
+        seed: seed of what is random in the weights.
+        task_kwargs: options of a task given by name.
+
+    Raises:
+        InputError: for missing columns or weights.
+    """
+    if isinstance(task, str):
+        task = create_downstream(task, train, **(task_kwargs or {}))
+    if isinstance(init, str):
+        init = open_initial(
+            init,
+            backbone,
+            task.num_classes,
+            seed=seed,
+            input_size=input_size or DEFAULT_SIZE,
+            backbone_kwargs=backbone_kwargs,
+        )
+    return task, init, Geometry.of(input_size or init.input_size or DEFAULT_SIZE)
 
 
 def crop_statistics(

@@ -14,7 +14,7 @@ from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.batches import held_out_batches
 from patchit_hf.pretrain.health import Answers
 from patchit_hf.pretrain.probe import OnlineProbe
-from patchit_hf.training import loop as engine
+from patchit_hf.training import loop
 
 
 class Evaluator:
@@ -59,7 +59,7 @@ class Evaluator:
         )
         try:
             values: dict[str, Any] = dict(
-                engine.evaluate(accelerator, self.prepared, batches, self.task.loss, answers.add)
+                loop.evaluate(accelerator, self.prepared, batches, self.task.loss, answers.add)
             )
         finally:
             hook.remove()

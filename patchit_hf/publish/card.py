@@ -51,13 +51,10 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     Returns:
         Markdown with the Hub's metadata on top.
     """
-    template = files("patchit_hf.publish").joinpath("card.md.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
     shown = pictures(record)
     asked = {name: shown.pop(name) for name in ASKED if name in shown}
-    text = environment.from_string(template).render(
+    return render(
+        "card.md.jinja",
         **record,
         timm_config=config,
         metadata=metadata(record).to_yaml(),
@@ -69,7 +66,20 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
         options={k: v for k, v in record["task"]["kwargs"].items() if v},
         duration=_duration(record["training"]["seconds"]),
     )
-    return text + "\n"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a card's template.
+
+    Args:
+        template: a file beside this one.
+        **values: everything that it names.
+    """
+    text = files("patchit_hf.publish").joinpath(template).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    return environment.from_string(text).render(**values) + "\n"
 
 
 def pictures(record: dict[str, Any]) -> dict[str, str]:

@@ -40,7 +40,6 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
         )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
-    torch.backends.cudnn.deterministic = True  # a resumed run is to be the uninterrupted one
     on_cpu = accelerator.device.type == "cpu" and accelerator.is_local_main_process
     if on_cpu and accelerator.mixed_precision == "bf16" and not has_bf16(cpu_capabilities()):
         logger.warning(

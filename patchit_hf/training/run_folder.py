@@ -91,7 +91,7 @@ class History:
     def __init__(self, file: Path, writes: bool, step: int) -> None:
         self.file, self.writes = file, writes
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        entries = [_renamed(json.loads(line)) for line in lines if line.endswith("}")]
         self.entries = [entry for entry in entries if entry["step"] <= step]
         if writes:
             text = "".join(json.dumps(entry) + "\n" for entry in self.entries)
@@ -108,6 +108,11 @@ class History:
         if self.writes:
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+def _renamed(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation with the keys of today; finetuning wrote ``loss`` before 0.2."""
+    return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
 
 
 def refuse_other(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ RECORD = {
         "stopped": None,
     },
     "audit": None, "figures": [], "probe": None,
-    "results": {"eval_accuracy": 0.5, "chance": 1 / 18, "steps": 1},
+    "results": {"eval_accuracy": 0.5, "chance": 1 / 18, "step": 1},
 }  # fmt: skip
 
 NETS = [
@@ -264,7 +264,7 @@ def test_the_card_goes_elsewhere_with_its_pictures(tmp_path, capsys):
 
 def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):
     task = create_task("pt18")
-    record = {**RECORD, "results": {"chance": 1 / 18, "steps": 1}}
+    record = {**RECORD, "results": {"chance": 1 / 18, "step": 1}}
     export_run(tmp_path, _trained("test_resnet", task), task, record)
     assert "Nothing was held out" in (tmp_path / "README.md").read_text()
 
