@@ -130,4 +130,4 @@ def test_a_collapsed_net_is_caught(tmp_path, crops, small):
     for parameter in trainer.model.backbone.parameters():
         parameter.data.zero_()
     entry = trainer.evaluate()
-    assert alarm(entry, task.chance, 40, 0.1).startswith("WARNING collapse: ")
+    assert warning(entry, task.chance, 40, 0.1).startswith("WARNING collapse: ")

@@ -113,9 +113,9 @@ class FinetuneTrainer(Trainer):
         self.task = task.fit(self.data.targets).with_input_size(self.geometry.size)
         self.reporter = FinetuneReporter(self.task.primary_metric)
         self.share = Share.of(args, self.rank, self.world)
+        self._plan(len(self.data))
         self.model = self._build()
-        groups = self.model.parameter_groups(args.weight_decay, args.layer_decay)
-        self._prepare(groups, len(self.data))
+        self._prepare(self.model.parameter_groups(args.weight_decay, args.layer_decay))
 
     def save_pretrained(self, folder: str | Path | None = None) -> Path:
         """Write the model, its record and its card.

@@ -92,6 +92,7 @@ class PatchTaskTrainer(Trainer):
                 rank=self.rank,
                 world=self.world,
             )
+        self._plan(num_crops(self.source))
         self.held_out = open_held_out(
             eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=args.max_eval_crops
         )
@@ -101,7 +102,7 @@ class PatchTaskTrainer(Trainer):
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
         self.model.to(memory_format=torch.channels_last)
-        self._prepare(self.model, num_crops(self.source))
+        self._prepare(self.model)
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )

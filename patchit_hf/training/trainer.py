@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Trainer(ABC):
     """A run: it starts or resumes, trains, evaluates, writes checkpoints, and exports its result.
 
-    A subclass sets ``model``, ``share`` and ``reporter``, calls ``_prepare``, and says what its
+    A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and says what its
     inputs, its loss and its evaluation are. While it trains, convolutions are deterministic, on the
     CPU all cores are used, and the global random states are seeded at every step; ``train`` and
     ``evaluate`` leave the process as they found it.
@@ -55,16 +55,25 @@ class Trainer(ABC):
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.monitor: Monitor | None = None
 
-    def _prepare(self, parameters: Any, size: int) -> None:
-        """Settle steps, learning rates and optimiser, and have Accelerate prepare the model.
+    def _plan(self, size: int) -> None:
+        """Settle the number of steps and their learning rates.
+
+        Args:
+            size: number of training crops, 0 for a stream.
+
+        Raises:
+            InputError: for a stream without ``--max-steps``.
+        """
+        self.max_steps = count_steps(self.args, size, self.share)
+        self.lr_at = schedule(self.args, self.max_steps, steps_per_epoch(size, self.share))
+
+    def _prepare(self, parameters: Any) -> None:
+        """Create the optimiser, and have Accelerate prepare it with the model.
 
         Args:
             parameters: what the optimiser trains: the model, or groups of parameters.
-            size: number of training crops, 0 for a stream.
         """
         args = self.args
-        self.max_steps = count_steps(args, size, self.share)
-        self.lr_at = schedule(args, self.max_steps, steps_per_epoch(size, self.share))
         optimizer = create_optimizer(
             parameters, args.optim, args.learning_rate, args.weight_decay, **args.optim_args
         )
