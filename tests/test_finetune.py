@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import timm
 import torch
@@ -19,7 +18,7 @@ from patchit_hf.finetune import main
 from patchit_hf.initial import open_initial, reinitialize_last_stage
 from patchit_hf.metric_names import NAMES
 
-from .conftest import make_crops, write_people
+from .conftest import write_people
 from .hub.server import Hub
 
 pytestmark = pytest.mark.usefixtures("with_people")
@@ -44,24 +43,6 @@ def folder(tmp_path_factory):
     """Rendered people with two splits, as parquet."""
     folder = tmp_path_factory.mktemp("people")
     return write_people(folder, train=range(480), validation=range(480, 540), test=range(540, 600))
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    """A pretrained export."""
-    from patchit_hf.pretrain import main as pretrain
-
-    folder = tmp_path_factory.mktemp("crops")
-    rows = datasets.Dataset.from_dict({"image": make_crops(40)})
-    rows.cast_column("image", datasets.Image()).to_parquet(str(folder / "train.parquet"))
-    out = tmp_path_factory.mktemp("export") / "run"
-    code = pretrain(
-        ["--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps",
-         "4", "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "--no-figures",
-         "--dataset", str(folder), "--output-dir", str(out)]
-    )  # fmt: skip
-    assert code == 0
-    return out
 
 
 def _run(*words):
@@ -89,11 +70,8 @@ def test_every_task_learns_from_the_embedded_default(task, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["attributes", "action"])
-def test_timm_and_transformers_load_the_head(task, tmp_path, folder):
-    out = tmp_path / "run"
-    extra = ["--task-kwargs", "columns=[hat,lower_wear]"] if task == "attributes" else []
-    assert _run("--task", task, *SMALL, "--dataset", folder, "--max-steps", 6, "--output-dir", out,
-                *extra) == 0  # fmt: skip
+def test_timm_and_transformers_load_the_head(task, finetuned):
+    out = finetuned(task)
     mine = FinetunedModel.from_pretrained(out)
     picture = load_people(600, num_proc=1)[599]["image"]
     network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
@@ -118,10 +96,8 @@ def test_timm_and_transformers_load_the_head(task, tmp_path, folder):
 
 
 @pytest.mark.parametrize("task", ["reid", "pose"])
-def test_a_head_of_its_own_comes_back(task, tmp_path, folder):
-    out = tmp_path / "run"
-    assert _run("--task", task, *SMALL, "--dataset", folder, "--max-steps", 4, "--output-dir", out,
-                "--eval-every", 0) == 0  # fmt: skip
+def test_a_head_of_its_own_comes_back(task, finetuned):
+    out = finetuned(task)
     model = FinetunedModel.from_pretrained(out)
     kept = {**load_file(out / "model.safetensors")}
     assert all(torch.equal(v, kept[k]) for k, v in model.backbone.state_dict().items())

@@ -196,9 +196,10 @@ def test_the_command_killed_after_a_checkpoint_ends_as_if_it_had_not_been(tmp_pa
     (tmp_path / "people").mkdir()
     folder = write_people(tmp_path / "people", train=range(120), validation=range(120, 150))
     words = [
-        "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "32", "--max-steps", "40", "--save-every", "3", "--eval-every",
-        "20", "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "grayscale=0.3",
-        "--no-figures", "--no-audit", "--dataset", folder, "--output-dir",
+        "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "32", "--max-steps", "40",
+        "--save-every", "3", "--eval-every", "20", "--task-kwargs", "rows=3", "cols=2",
+        "patch_size=8", "jitter=2", "grayscale=0.3", "--no-figures", "--no-audit", "--dataset",
+        folder, "--output-dir",
     ]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*words, str(whole)]) == 0
