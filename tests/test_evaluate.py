@@ -28,6 +28,7 @@ def _evaluate(model, folder, out, *words):
     return json.loads((out / "metrics.json").read_text())
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["attributes", "reid", "pose", "action"])
 def test_figures_and_predictions(task, finetuned, folder, tmp_path):
     found = _evaluate(finetuned(task), folder, tmp_path, "--bootstrap", 50)
@@ -53,6 +54,7 @@ def test_figures_and_predictions(task, finetuned, folder, tmp_path):
         assert sum(right) / 60 == pytest.approx(entry["value"])
 
 
+@pytest.mark.e2e
 def test_query_and_gallery(finetuned, folder, tmp_path):
     found = _evaluate(finetuned("reid"), folder, tmp_path, "--split", "query", "--gallery-split",
                       "gallery", "--bootstrap", 20)  # fmt: skip
@@ -68,6 +70,7 @@ def test_a_gallery_is_for_reid(finetuned, folder, tmp_path, capsys):
     assert "only re-identification" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_probes_of_frozen_features(finetuned, folder, tmp_path):
     found = _evaluate(finetuned("action"), folder, tmp_path, "--probe", "knn,linear", "--column",
                       "long_sleeves")  # fmt: skip
@@ -92,6 +95,7 @@ def test_a_probe_finds_what_can_be_seen(tmp_path):
     assert not any(images.found for images in bad)
 
 
+@pytest.mark.e2e
 def test_embeddings(finetuned, folder, tmp_path):
     file = tmp_path / "deep" / "e.parquet"
     assert main([str(finetuned("reid")), "--dataset", folder, "--embed", str(file)]) == 0

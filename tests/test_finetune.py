@@ -53,6 +53,7 @@ def _record(folder):
     return json.loads((Path(folder) / "patchit.json").read_text())
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", list(FLOORS))
 def test_every_task_learns_from_the_embedded_default(task, tmp_path):
     """End to end, with the command's default data; the figure is that of held-out people."""
@@ -69,6 +70,7 @@ def test_every_task_learns_from_the_embedded_default(task, tmp_path):
     assert {key.removeprefix("eval_") for key in results if key.startswith("eval_")} <= set(NAMES)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["attributes", "action"])
 def test_timm_and_transformers_load_the_head(task, finetuned):
     out = finetuned(task)
@@ -95,6 +97,7 @@ def test_timm_and_transformers_load_the_head(task, finetuned):
         assert scores[name] == pytest.approx(share, abs=1e-4)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["reid", "pose"])
 def test_a_head_of_its_own_comes_back(task, finetuned):
     out = finetuned(task)
@@ -113,6 +116,7 @@ def test_a_head_of_its_own_comes_back(task, finetuned):
     assert task in card
 
 
+@pytest.mark.e2e
 def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder):
     words = ["--task", "attributes", *SMALL, "--dataset", folder, "--max-steps", 8,
              "--save-every", 2, "--eval-every", 3, "--output-dir"]  # fmt: skip
@@ -157,6 +161,7 @@ def test_weights_from_anywhere(export, tmp_path):
     )
 
 
+@pytest.mark.e2e
 def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
     from patchit_hf.publish.hub import push_folder
 
@@ -209,6 +214,7 @@ def test_weights_of_another_network_are_refused(export, folder, tmp_path, capsys
     assert "holds no test_vit" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_a_frozen_backbone_stays(export, folder, tmp_path):
     out = tmp_path / "run"
     assert _run("--init", export, "--dataset", folder, "--input-size", "48x24", "--max-steps", 3,
@@ -218,6 +224,7 @@ def test_a_frozen_backbone_stays(export, folder, tmp_path):
     assert not torch.equal(after["fc.weight"], torch.zeros_like(after["fc.weight"]))
 
 
+@pytest.mark.e2e
 def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
     means = {}
     for flag in ("--reestimate-batch-norm", "--no-reestimate-batch-norm"):
@@ -258,6 +265,7 @@ def test_the_last_stage_is_new(export):
     assert all(k.startswith("layer4.") for k in changed)
 
 
+@pytest.mark.e2e
 def test_the_best_weights_are_kept_and_it_stops_early(folder, tmp_path):
     out = tmp_path / "run"
     assert _run("--task", "action", *SMALL, "--dataset", folder, "--max-steps", 40, "--eval-every",
