@@ -96,6 +96,7 @@ def _trainer(folder, data, policy, way):
     return PatchTaskTrainer("test_resnet", args, task, crops)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("policy", ["skip", "replace"])
 @pytest.mark.parametrize("way", ["cached", "lazy", "streamed"])
 def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, way, policy):

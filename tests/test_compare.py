@@ -39,6 +39,7 @@ def _words(folder, out):
     ]  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_a_comparison_and_the_same_again(folder, tmp_path, capsys):
     out = tmp_path / "compare"
     assert main(_words(folder, out)) == 0
@@ -168,6 +169,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(
     assert not out.exists()
 
 
+@pytest.mark.e2e
 def test_a_test_split_without_any_match_keeps_what_was_trained(folder, capsys, tmp_path):
     people = load_people(600, num_proc=1)
     _, first = np.unique(people["person_id"], return_index=True)

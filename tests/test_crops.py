@@ -291,6 +291,7 @@ def test_videos_stay_on_one_side_and_tracks_are_thinned(tmp_path):
     assert {row["track_id"] for row in rows if row["source"] == "seq3"} == {"seq3/1"}
 
 
+@pytest.mark.e2e
 def test_workers_make_the_same_data_set(tmp_path, scenes):
     images, boxes = scenes
     found = read_detections(as_text(boxes, tmp_path / "b.txt"))
@@ -303,6 +304,7 @@ def test_workers_make_the_same_data_set(tmp_path, scenes):
 # Going on.
 
 
+@pytest.mark.e2e
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     images, options = tmp_path / "images", CropOptions(shard_size=10)
     boxes = as_text(make_scenes(images, 70), tmp_path / "b.txt")
@@ -332,6 +334,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
         make_crops(found, images, out, CropOptions(shard_size=30))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("obstacle", ["README.md", "data", "report.json"])
 def test_a_run_that_stops_at_the_very_end_goes_on(tmp_path, scenes, obstacle):
     images, boxes = scenes
@@ -555,6 +558,7 @@ def test_splits_of_the_file_are_kept_and_checked(tmp_path, scenes):
 # The Hub.
 
 
+@pytest.mark.e2e
 def test_push_and_stream(tmp_path, scenes, hub: Hub, capsys, monkeypatch):
     images, boxes = scenes
     monkeypatch.chdir(tmp_path)
@@ -584,6 +588,7 @@ def test_push_and_stream(tmp_path, scenes, hub: Hub, capsys, monkeypatch):
     assert streamed == files
 
 
+@pytest.mark.e2e
 def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hub, capsys):
     images, boxes = scenes
     command = [

@@ -114,6 +114,7 @@ def sequence(tmp_path):
     return images, read_detections(tmp_path / "boxes.csv")
 
 
+@pytest.mark.e2e
 def test_workers_make_the_same_of_bad_pictures(tmp_path, sequence):
     images, found = sequence
     options = CropOptions(keep_every=4, validation=0, shard_size=3)
@@ -126,6 +127,7 @@ def test_workers_make_the_same_of_bad_pictures(tmp_path, sequence):
     assert accounted(tmp_path / "0/out", 47)["boxes"]["stand_ins"] > 3
 
 
+@pytest.mark.e2e
 def test_a_run_that_stops_anywhere_counts_no_stand_in_twice(tmp_path, sequence, monkeypatch):
     images, found = sequence
     options = CropOptions(keep_every=4, validation=0, shard_size=2)

@@ -60,6 +60,7 @@ def test_the_device_computes_and_refuses_what_a_gpu_refuses(device):
             mixed()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task(task, folder, tmp_path, device):
     words = [*SHORT, "--dataset", folder, "--no-figures", "--no-audit", "--task", task]
@@ -67,6 +68,7 @@ def test_every_task(task, folder, tmp_path, device):
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.e2e
 def test_pretraining_with_everything(folder, tmp_path, device):
     words = [*SHORT, "--dataset", folder, "--probe-column", "backpack", "--task-kwargs", *OPTIONS,
              "--gradient-accumulation-steps", "2"]  # fmt: skip
@@ -74,6 +76,7 @@ def test_pretraining_with_everything(folder, tmp_path, device):
     assert (tmp_path / "run" / "figures" / "confusion.png").exists()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["attributes", "reid", "pose", "action"])
 def test_finetuning_and_judging(task, folder, tmp_path, monkeypatch):
     words = ["--task", task, "--dataset", folder, "--backbone", "test_resnet", "--max-steps", "1",

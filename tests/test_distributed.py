@@ -14,6 +14,8 @@ from .conftest import write_people
 from .data.spoilt import spoilt_folder
 from .in_turn import run
 
+pytestmark = pytest.mark.e2e
+
 GRID = ["rows=3", "cols=2", "patch_size=8", "jitter=2", "input_scale=4"]
 COMMON = [
     "pretrain", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "5", "--optimizer", "sgd",

@@ -9,6 +9,8 @@ from patchit_hf.pretrain.command import main
 
 from .test_pretrain import SMALL
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def run(tmp_path, crop_folder, capsys):

@@ -8,36 +8,19 @@ import torch
 
 from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
+from patchit_hf.evaluate import main
 from patchit_hf.evaluate.command import main
 from patchit_hf.evaluate.scores import open_extractor, probe_column
-from patchit_hf.finetune.command import main as finetune
 from patchit_hf.training.arguments import LoopArguments
 
-from .conftest import make_crops, write_people
+from .conftest import make_crops
 
 pytestmark = pytest.mark.usefixtures("with_people")
 
-SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16",
-         "--max-steps", "4", "--eval-every", "0", "--save-every", "0"]  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("people")
-    (folder / "data").mkdir()
-    write_people(folder / "data", train=range(200), test=range(200, 260),
-                 query=range(300, 320), gallery=range(320, 380))  # fmt: skip
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory, folder):
-    made = {}
-    for task in ("attributes", "reid", "pose", "action"):
-        made[task] = tmp_path_factory.mktemp("models") / task
-        words = ["--task", task, *SMALL, "--dataset", folder, "--split", "train"]
-        assert finetune([*words, "--output-dir", str(made[task])]) == 0
-    return made
+@pytest.fixture
+def folder(labelled_people):
+    return labelled_people
 
 
 def _evaluate(model, folder, out, *words):
@@ -46,10 +29,11 @@ def _evaluate(model, folder, out, *words):
     return json.loads((out / "metrics.json").read_text())
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["attributes", "reid", "pose", "action"])
-def test_figures_and_predictions(task, models, folder, tmp_path):
-    found = _evaluate(models[task], folder, tmp_path, "--bootstrap", 50)
-    model = FinetunedModel.from_pretrained(models[task])
+def test_figures_and_predictions(task, finetuned, folder, tmp_path):
+    found = _evaluate(finetuned(task), folder, tmp_path, "--bootstrap", 50)
+    model = FinetunedModel.from_pretrained(finetuned(task))
     entry = found["figures"][model.task.primary_metric]
     assert entry["low"] <= entry["value"] <= entry["high"]
     assert found["crops"] == 60
@@ -71,23 +55,25 @@ def test_figures_and_predictions(task, models, folder, tmp_path):
         assert sum(right) / 60 == pytest.approx(entry["value"])
 
 
-def test_query_and_gallery(models, folder, tmp_path):
-    found = _evaluate(models["reid"], folder, tmp_path, "--split", "query", "--gallery-split",
+@pytest.mark.e2e
+def test_query_and_gallery(finetuned, folder, tmp_path):
+    found = _evaluate(finetuned("reid"), folder, tmp_path, "--split", "query", "--gallery-split",
                       "gallery", "--bootstrap", 20)  # fmt: skip
     assert found["crops"] == 80
     queries = found["table"][0]
     assert queries["queries"] + queries["skipped"] == 20
 
 
-def test_a_gallery_is_for_reid(models, folder, tmp_path, capsys):
-    code = main([str(models["action"]), "--dataset", folder, "--split", "query",
+def test_a_gallery_is_for_reid(finetuned, folder, tmp_path, capsys):
+    code = main([str(finetuned("action")), "--dataset", folder, "--split", "query",
                  "--gallery-split", "gallery", "--output-dir", str(tmp_path / "x")])  # fmt: skip
     assert code == 2
     assert "only re-identification" in capsys.readouterr().err
 
 
-def test_probes_of_frozen_features(models, folder, tmp_path):
-    found = _evaluate(models["action"], folder, tmp_path, "--probe", "knn,linear", "--column",
+@pytest.mark.e2e
+def test_probes_of_frozen_features(finetuned, folder, tmp_path):
+    found = _evaluate(finetuned("action"), folder, tmp_path, "--probe", "knn,linear", "--column",
                       "long_sleeves")  # fmt: skip
     values = {k: v["value"] for k, v in found["figures"].items()}
     assert set(values) == {"knn_balanced_accuracy", "linear_balanced_accuracy"}
@@ -110,15 +96,16 @@ def test_a_probe_finds_what_can_be_seen(tmp_path):
     assert not any(images.found for images in bad)
 
 
-def test_embeddings(models, folder, tmp_path):
+@pytest.mark.e2e
+def test_embeddings(finetuned, folder, tmp_path):
     file = tmp_path / "deep" / "e.parquet"
-    assert main([str(models["reid"]), "--dataset", folder, "--embed", str(file)]) == 0
+    assert main([str(finetuned("reid")), "--dataset", folder, "--embed", str(file)]) == 0
     table = datasets.Dataset.from_parquet(str(file))
     assert len(table) == 60
     assert "image" not in table.column_names
     assert (
         len(table[0]["embedding"])
-        == FinetunedModel.from_pretrained(models["reid"]).backbone.num_features
+        == FinetunedModel.from_pretrained(finetuned("reid")).backbone.num_features
     )
     assert [p.name for p in file.parent.iterdir()] == ["e.parquet"]
 
@@ -133,8 +120,8 @@ def test_embeddings(models, folder, tmp_path):
         (["--probe", "knn", "--column", "nose"], "'nose'"),
     ],
 )
-def test_bad_input_is_one_line(words, message, models, folder, tmp_path, capsys):
-    code = main([str(models["action"]), "--dataset", folder, *words])
+def test_bad_input_is_one_line(words, message, finetuned, folder, tmp_path, capsys):
+    code = main([str(finetuned("action")), "--dataset", folder, *words])
     lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
     assert code == 2
     assert len(lines) == 1

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from patchit_hf.pretrain.command import main
@@ -11,6 +12,7 @@ from patchit_hf.pretrain.command import main
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.e2e
 def test_contact_sheet(tmp_path):
     out = tmp_path / "sheet.png"
     subprocess.run(
@@ -21,6 +23,7 @@ def test_contact_sheet(tmp_path):
     assert Image.open(out).size == (308, 200)
 
 
+@pytest.mark.e2e
 def test_the_papers_setting_runs(tmp_path, crop_folder, capsys):
     code = main(
         ["--config", str(EXAMPLES / "paper.yaml"), "--dataset", crop_folder, "--max-steps", "1",

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import timm
 import torch
@@ -19,7 +18,7 @@ from patchit_hf.finetune.command import main
 from patchit_hf.metrics.names import NAMES
 from patchit_hf.models.initial_weights import open_initial, reinitialize_last_stage
 
-from .conftest import make_crops, write_people
+from .conftest import write_people
 from .hub.server import Hub
 
 pytestmark = pytest.mark.usefixtures("with_people")
@@ -46,24 +45,6 @@ def folder(tmp_path_factory):
     return write_people(folder, train=range(480), validation=range(480, 540), test=range(540, 600))
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    """A pretrained export."""
-    from patchit_hf.pretrain.command import main as pretrain
-
-    folder = tmp_path_factory.mktemp("crops")
-    rows = datasets.Dataset.from_dict({"image": make_crops(40)})
-    rows.cast_column("image", datasets.Image()).to_parquet(str(folder / "train.parquet"))
-    out = tmp_path_factory.mktemp("export") / "run"
-    code = pretrain(
-        ["--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps",
-         "4", "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "--no-figures",
-         "--dataset", str(folder), "--output-dir", str(out)]
-    )  # fmt: skip
-    assert code == 0
-    return out
-
-
 def _run(*words):
     return main([str(word) for word in words])
 
@@ -78,6 +59,7 @@ def _record(folder):
     return json.loads((Path(folder) / "patchit.json").read_text())
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", list(FLOORS))
 def test_every_task_learns_from_the_embedded_default(task, tmp_path):
     """End to end, with the command's default data; the figure is that of held-out people."""
@@ -94,12 +76,10 @@ def test_every_task_learns_from_the_embedded_default(task, tmp_path):
     assert {key.removeprefix("eval_") for key in results if key.startswith("eval_")} <= set(NAMES)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["attributes", "action"])
-def test_timm_and_transformers_load_the_head(task, tmp_path, folder):
-    out = tmp_path / "run"
-    extra = ["--task-kwargs", "columns=[hat,lower_wear]"] if task == "attributes" else []
-    assert _run("--task", task, *SMALL, "--dataset", folder, "--max-steps", 6, "--output-dir", out,
-                *extra) == 0  # fmt: skip
+def test_timm_and_transformers_load_the_head(task, finetuned):
+    out = finetuned(task)
     mine = FinetunedModel.from_pretrained(out)
     picture = load_people(600, num_proc=1)[599]["image"]
     network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
@@ -123,11 +103,10 @@ def test_timm_and_transformers_load_the_head(task, tmp_path, folder):
         assert scores[name] == pytest.approx(share, abs=1e-4)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("task", ["reid", "pose"])
-def test_a_head_of_its_own_comes_back(task, tmp_path, folder):
-    out = tmp_path / "run"
-    assert _run("--task", task, *SMALL, "--dataset", folder, "--max-steps", 4, "--output-dir", out,
-                "--eval-every", 0) == 0  # fmt: skip
+def test_a_head_of_its_own_comes_back(task, finetuned):
+    out = finetuned(task)
     model = FinetunedModel.from_pretrained(out)
     kept = {**load_file(out / "model.safetensors")}
     assert all(torch.equal(v, kept[k]) for k, v in model.backbone.state_dict().items())
@@ -143,6 +122,7 @@ def test_a_head_of_its_own_comes_back(task, tmp_path, folder):
     assert task in card
 
 
+@pytest.mark.e2e
 def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder):
     words = ["--task", "attributes", *SMALL, "--dataset", folder, "--max-steps", 8,
              "--save-every", 2, "--eval-every", 3, "--output-dir"]  # fmt: skip
@@ -189,6 +169,7 @@ def test_weights_from_anywhere(export, tmp_path):
     )
 
 
+@pytest.mark.e2e
 def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
     from patchit_hf.publish.hub import push_folder
 
@@ -241,6 +222,7 @@ def test_weights_of_another_network_are_refused(export, folder, tmp_path, capsys
     assert "holds no test_vit" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_a_frozen_backbone_stays(export, folder, tmp_path):
     out = tmp_path / "run"
     assert _run("--init", export, "--dataset", folder, "--input-size", "48x24", "--max-steps", 3,
@@ -250,6 +232,7 @@ def test_a_frozen_backbone_stays(export, folder, tmp_path):
     assert not torch.equal(after["fc.weight"], torch.zeros_like(after["fc.weight"]))
 
 
+@pytest.mark.e2e
 def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
     means = {}
     for flag in ("--reestimate-batch-norm", "--no-reestimate-batch-norm"):
@@ -290,6 +273,7 @@ def test_the_last_stage_is_new(export):
     assert all(k.startswith("layer4.") for k in changed)
 
 
+@pytest.mark.e2e
 def test_the_best_weights_are_kept_and_it_stops_early(folder, tmp_path):
     out = tmp_path / "run"
     assert _run("--task", "action", *SMALL, "--dataset", folder, "--max-steps", 40, "--eval-every",

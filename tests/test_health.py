@@ -92,6 +92,7 @@ def _train(folder, crops, small, **kwargs):
     return trainer, trainer.train()
 
 
+@pytest.mark.e2e
 def test_a_run_that_learns_nothing_is_stopped_and_said_so(tmp_path, crops, small, capsys):
     trainer, results = _train(
         tmp_path / "run", crops, small, max_steps=40, learning_rate=1e-12, eval_steps=4,

@@ -122,6 +122,7 @@ def _manifest(folder):
     return [json.loads(line) for line in (folder / "bad_images.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("task", "policy"), [("attributes", "skip"), ("pose", "replace"), ("reid", "replace")]
 )
@@ -159,6 +160,7 @@ def test_finetuning_and_evaluation_go_on_and_list_them(task, policy, folder, tmp
     assert table["person_id"] == people.select(table["row"])["person_id"][:]
 
 
+@pytest.mark.e2e
 def test_probes_and_embeddings_leave_them_out(folder, tmp_path):
     more = ["--dataset", str(folder), "--on-bad-image", "skip"]
     model = ["random", "--backbone", "test_resnet", "--input-size", "48x24"]

@@ -49,6 +49,7 @@ def other():
         process.stdout.close()
 
 
+@pytest.mark.e2e
 def test_another_process_is_named(tmp_path, other):
     process = other(HOLD, tmp_path)
     line = rf"--output-dir 'x': is being written by process {process.pid} on .*, since 20.*; wait"
@@ -81,6 +82,7 @@ def test_children_of_a_killed_process_block_nobody(tmp_path, other):
     FolderLock(tmp_path, "x").release()
 
 
+@pytest.mark.e2e
 def test_one_process_may_hold_a_folder_twice(tmp_path, other):
     first, second = FolderLock(tmp_path, "x"), FolderLock(tmp_path, "x")
     first.release()
@@ -94,6 +96,7 @@ def test_one_process_may_hold_a_folder_twice(tmp_path, other):
     subprocess.run(again, check=True)
 
 
+@pytest.mark.e2e
 def test_a_run_that_is_being_written_is_refused(tmp_path, other):
     code = HOLD.replace(
         "from patchit_hf.common.lock import FolderLock",
@@ -122,6 +125,7 @@ def test_a_run_that_another_has_made_meanwhile_is_refused(tmp_path):
         early.start()
 
 
+@pytest.mark.e2e
 def test_crops_that_are_being_cut_are_refused(tmp_path):
     images, out = tmp_path / "images", tmp_path / "out"
     boxes = as_text(make_scenes(images, 60), tmp_path / "b.txt")

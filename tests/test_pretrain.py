@@ -34,6 +34,7 @@ def _lines(text):
     return [line for line in text.splitlines() if line.startswith("error:")]
 
 
+@pytest.mark.e2e
 def test_a_run_and_the_same_again(tmp_path, crop_folder, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = [*SMALL, "--dataset", crop_folder]
@@ -55,6 +56,7 @@ def test_a_run_and_the_same_again(tmp_path, crop_folder, capsys, monkeypatch):
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.e2e
 def test_another_configuration_is_refused(tmp_path, crop_folder, capsys):
     out = tmp_path / "run"
     assert _run(capsys, *SMALL, "--dataset", crop_folder, "--output-dir", out)[0] == 0
@@ -68,6 +70,7 @@ def test_another_configuration_is_refused(tmp_path, crop_folder, capsys):
     assert sorted((p.name, p.stat().st_mtime_ns) for p in out.iterdir()) == before
 
 
+@pytest.mark.e2e
 def test_a_config_file_runs(tmp_path, crop_folder, capsys):
     config = {
         "backbone": "test_vit", "canvas": "50x25", "max-steps": 3, "batch-size": 8,
@@ -178,6 +181,7 @@ def test_a_backbone_that_cannot_see_the_patch_is_told_what_it_could(tmp_path, cr
     assert "input_scale=" in text
 
 
+@pytest.mark.e2e
 def test_module_and_exit_code(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "patchit_hf.pretrain", "--batch-size", "0"],
@@ -224,6 +228,7 @@ def test_the_command_killed_after_a_checkpoint_ends_as_if_it_had_not_been(tmp_pa
     assert steps == [[20, 40]] * 2
 
 
+@pytest.mark.e2e
 def test_importing_the_package_is_light(tmp_path):
     code = "import sys, patchit_hf; print({'torch', 'transformers', 'timm'} & set(sys.modules))"
     done = subprocess.run(

@@ -73,6 +73,7 @@ def test_a_rare_class_is_not_won_by_never_naming_it():
     assert values["knn"] == pytest.approx(0.5, abs=0.02)  # always the frequent one
 
 
+@pytest.mark.e2e
 def test_the_probe_changes_nothing_of_the_training(tmp_path, labelled, small):
     plain = _trainer(tmp_path / "plain", labelled, small)
     plain.train()

@@ -44,6 +44,7 @@ def _distance(a, b):
     return sum((a[name].double() - b[name].double()).square().sum().item() for name in names) ** 0.5
 
 
+@pytest.mark.e2e
 def test_it_learns_and_records_what_happened(tmp_path, crops, small):
     trainer = _trainer(tmp_path / "run", crops, small, max_steps=60, eval_steps=20)
     before = trainer.evaluate()
@@ -61,6 +62,7 @@ def test_it_learns_and_records_what_happened(tmp_path, crops, small):
     assert 0 < record["training"]["gradient"]["share"] <= 1
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, crops, small, backbone):
     small = {**small, "input_scale": 2, "grayscale": 0.3}
@@ -80,6 +82,7 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, crops, smal
         assert whole["eval_loss"] == pytest.approx(resumed["eval_loss"], abs=1e-6)
 
 
+@pytest.mark.e2e
 def test_training_leaves_the_given_task_as_it_was(tmp_path, crops, small):
     task = create_task("position", (50, 25), smooth=1.0, **small)
     before = dict(vars(task))
@@ -95,6 +98,7 @@ def test_training_leaves_the_given_task_as_it_was(tmp_path, crops, small):
     assert json.loads((tmp_path / "run" / "patchit.json").read_text())["data"]["mean"] == list(mean)
 
 
+@pytest.mark.e2e
 def test_dropout_is_resumed_too(tmp_path, crops, small):
     from patchit_hf.models.patch_task_model import build_model
 
@@ -151,6 +155,7 @@ PLAIN = {
 }  # fmt: skip
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_accumulation(tmp_path, crops, small, backbone):
     """Two parts are stepped as by hand; without batch statistics they are one batch, too."""
@@ -192,6 +197,7 @@ def test_other_data_in_the_same_folder_is_refused(tmp_path, crops, small):
         other.train()
 
 
+@pytest.mark.e2e
 def test_a_diverging_run_says_so(tmp_path, crops, small):
     trainer = _trainer(
         tmp_path / "run", crops, small, optim="sgd", learning_rate=1e30, max_grad_norm=0,
@@ -236,6 +242,7 @@ def test_tensorboard(tmp_path, crops, small):
     assert "eval_accuracy" in accumulator.Tags()["scalars"]
 
 
+@pytest.mark.e2e
 def test_every_trainer_has_the_precision_that_it_asks_for(tmp_path, crops, small):
     """In one Python process, and whichever was made last."""
     small = {**small, "input_scale": 4}  # on the CPU, bf16 is wrong for 1x1 maps and stride 2

@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 class Trainer(ABC):
     """A run: it starts or resumes, trains, evaluates, writes checkpoints, and exports its result.
 
-    A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and says
-    what its inputs, its loss and its evaluation are.
+    A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and
+    says what its inputs, its loss and its evaluation are.
 
     While it trains, convolutions are deterministic, all cores are used on the CPU, and the global
     random states are seeded at every step; ``train`` and ``evaluate`` leave the process as they

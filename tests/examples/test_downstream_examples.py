@@ -20,6 +20,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from patchit_hf import load_people
 
+pytestmark = pytest.mark.e2e
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAINED, HELD_OUT = 120, 60  # crops, of 24 and of 12 people
 SMALL = ("--input-size", "96x48", "--save-every", "0", "--eval-every", "0.5")

@@ -139,6 +139,7 @@ def _trainer(folder, name, crops, **kwargs):
     return PatchTaskTrainer("test_resnet", args, task, crops, crops)
 
 
+@pytest.mark.e2e
 def test_a_tiny_net_overfits_64_crops(tmp_path, name):
     crops = datasets.Dataset.from_dict({"image": make_crops(64)})
     crops = crops.cast_column("image", datasets.Image())
@@ -147,6 +148,7 @@ def test_a_tiny_net_overfits_64_crops(tmp_path, name):
     assert trainer.train()["eval_accuracy"] > 0.95
 
 
+@pytest.mark.e2e
 def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, name, crops):
     whole = _trainer(tmp_path / "whole", name, crops)
     whole.train()

@@ -52,7 +52,13 @@ def _trained(name, task, steps=1):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", [*NETS, pytest.param("vgg16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *[n if n.startswith("test_") else pytest.param(n, marks=pytest.mark.e2e) for n in NETS],
+        pytest.param("vgg16", marks=pytest.mark.slow),
+    ],
+)
 def test_reloaded_features_are_the_trained_ones(name, tmp_path):
     torch.manual_seed(0)
     task = create_task("pt18")
@@ -92,6 +98,7 @@ def test_the_head_comes_back(tmp_path):
     torch.testing.assert_close(rebuilt.eval()(inputs), model(inputs))
 
 
+@pytest.mark.e2e
 def test_transformers_reads_it(tmp_path):
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
@@ -269,6 +276,7 @@ def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):
     assert "Nothing was held out" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.e2e
 def test_the_share_of_weights_that_learn():
     """At 32 px the last stage of a stride-32 net sees 1x1 maps: of 3x3 kernels, only the middle."""
     shares = {}

@@ -49,6 +49,7 @@ def commits(hub: Hub, revision="main") -> list[str]:
 # What goes up.
 
 
+@pytest.mark.e2e
 def test_a_run_pushes_its_export_which_timm_loads(tmp_path, crops, small, hub: Hub):
     args = TrainingArguments(
         output_dir=str(tmp_path / "run"), max_steps=3, train_batch_size=8, save_steps=2,
@@ -392,6 +393,7 @@ def test_no_token(folder, hub: Hub, monkeypatch):
 # Interrupted, and the command line.
 
 
+@pytest.mark.e2e
 def test_a_killed_upload_goes_on_where_it_was(folder, hub: Hub):
     argv = [sys.executable, "-m", "patchit_hf.publish.hub", str(folder), ID]
     process = subprocess.Popen(argv, env=hub.env(), stderr=subprocess.DEVNULL)
@@ -444,6 +446,7 @@ def _args(folder, **kwargs):
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_a_killed_run_goes_on_elsewhere_from_what_it_pushed(tmp_path, crops, small, hub: Hub):
     """Bit for bit the uninterrupted run, from the Hub alone."""
     task = create_task("position", (50, 25), **small)

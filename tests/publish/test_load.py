@@ -63,6 +63,7 @@ def _change(file, change):
     file.write_text(json.dumps(content))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "architectures",
     [
@@ -81,6 +82,7 @@ def test_every_line_of_the_readmes_table(hub: Hub, tmp_path, architectures):
         assert f": {way.split('|')[1].strip()}: " in shown, way
 
 
+@pytest.mark.e2e
 def test_pretraining_goes_on_from_an_export(exported, tmp_path):
     model, folder = exported
     loaded = PatchTaskModel.from_pretrained(folder)
@@ -96,6 +98,7 @@ def test_pretraining_goes_on_from_an_export(exported, tmp_path):
     assert any(not torch.equal(before[name], p) for name, p in after)
 
 
+@pytest.mark.e2e
 def test_revisions(hub: Hub, exported, tmp_path, monkeypatch):
     model, folder = exported
     old = _train(tmp_path / "old", seed=1)

@@ -165,6 +165,7 @@ def test_bad_pictures_stop_or_are_named(tmp_path, tiny, images, capsys):
     assert json.loads((out / "report.json").read_text())["pictures"]["bad"] == 1
 
 
+@pytest.mark.e2e
 def test_a_torchvision_detector_by_name(tmp_path):
     assert SMALL in torchvision_names()
     torch.manual_seed(0)
