@@ -9,7 +9,6 @@ import torch
 from patchit_hf import FinetunedModel
 from patchit_hf.data.people import load_people
 from patchit_hf.evaluate import main
-from patchit_hf.evaluate.command import main
 from patchit_hf.evaluate.scores import open_extractor, probe_column
 from patchit_hf.training.arguments import LoopArguments
 
