@@ -21,8 +21,7 @@ from PIL import Image
 
 from patchit_hf import PatchTaskTrainer
 from patchit_hf.data.people import load_people
-
-from .hub.fixtures import hub  # noqa: F401
+from tests.hub.fixtures import hub  # noqa: F401
 
 datasets.disable_progress_bars()
 

@@ -12,8 +12,7 @@ from patchit_hf.audit import Audit, audit, report
 from patchit_hf.audit.__main__ import main
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.source import load_crops
-
-from .planted import (
+from tests.audit.planted import (
     CANVAS,
     GRID,
     TRAIN,

@@ -11,9 +11,8 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments
 from patchit_hf.common.draws import Draws
 from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
-
-from ..conftest import make_crops, train_and_kill
-from .conftest import CANVAS, OPTIONS, small_task
+from tests.conftest import make_crops, train_and_kill
+from tests.patch_tasks.conftest import CANVAS, OPTIONS, small_task
 
 
 def _random_crops(count=6):

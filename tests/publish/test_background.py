@@ -13,8 +13,7 @@ from patchit_hf.publish.background import BackgroundPush
 from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import push_folder
 from tests.hub.server import Hub
-
-from .folders import EXPORT, QUICK, checkpoint_names, make_export, save, until
+from tests.publish.folders import EXPORT, QUICK, checkpoint_names, make_export, save, until
 
 ID = "org/patchit"
 

@@ -9,8 +9,7 @@ from patchit_hf.publish.fetch import fetch_checkpoint
 from patchit_hf.publish.hub import push_folder
 from patchit_hf.training.checkpoint import load_checkpoint
 from tests.hub.server import Hub
-
-from .folders import QUICK, make_export, save
+from tests.publish.folders import QUICK, make_export, save
 
 ID = "org/patchit"
 

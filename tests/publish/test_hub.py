@@ -20,10 +20,17 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import NotPushedError, main, push_folder
+from tests.conftest import train_and_kill
 from tests.hub.server import Hub
-
-from ..conftest import train_and_kill
-from .folders import EXPORT, PICTURES, QUICK, checkpoint_names, make_export, save, until
+from tests.publish.folders import (
+    EXPORT,
+    PICTURES,
+    QUICK,
+    checkpoint_names,
+    make_export,
+    save,
+    until,
+)
 
 ID = "org/patchit"
 FILES = {"README.md", "config.json", "head.safetensors", "model.safetensors", "patchit.json"}

@@ -4,8 +4,7 @@ import pytest
 
 from tests.hub import xet
 from tests.hub.server import Hub
-
-from .folders import EXPORT, make_export, save
+from tests.publish.folders import EXPORT, make_export, save
 
 pytest.importorskip("hf_xet")
 

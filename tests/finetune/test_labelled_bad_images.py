@@ -14,8 +14,7 @@ from patchit_hf.evaluate.command import main as evaluate
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.finetune.command import main as finetune
 from patchit_hf.finetune.labelled import open_crops_of, open_labelled
-
-from .data.spoilt import bad_files
+from tests.data.spoilt import bad_files
 
 pytestmark = pytest.mark.usefixtures("with_people")
 

@@ -13,7 +13,7 @@ from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "downstream.py"
+FILE = Path(__file__).parents[2] / "benchmarks" / "downstream.py"
 spec = importlib.util.spec_from_file_location("downstream_benchmark", FILE)
 benchmark = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(benchmark)

@@ -16,8 +16,7 @@ from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.detections import read_detections
 from patchit_hf.crops.make import make_crops
 from patchit_hf.training.run_folder import RunFolder
-
-from .test_crops import as_text, make_scenes
+from tests.crops.test_crops import as_text, make_scenes
 
 HOLD = """
 import sys, time

@@ -9,7 +9,7 @@ from PIL import Image
 
 from patchit_hf.pretrain.command import main
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.e2e

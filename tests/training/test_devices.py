@@ -13,9 +13,8 @@ from patchit_hf.evaluate.command import main as evaluate
 from patchit_hf.finetune.command import main as finetune
 from patchit_hf.patch_tasks import list_tasks
 from patchit_hf.pretrain.command import main as pretrain
-
-from .conftest import write_people
-from .elsewhere import DEVICE, elsewhere
+from tests.conftest import write_people
+from tests.elsewhere import DEVICE, elsewhere
 
 pytestmark = [
     pytest.mark.usefixtures("with_people"),

@@ -6,8 +6,7 @@ from safetensors.torch import load_file
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.common.errors import InputError
-
-from .conftest import train_and_kill
+from tests.conftest import train_and_kill
 
 
 def _trainer(folder, crops, small, backbone="test_resnet", **kwargs):

@@ -13,8 +13,7 @@ from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor,
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.command import main
 from patchit_hf.crops.detector import find_people, open_detector, torchvision_names
-
-from ...test_crops import HEIGHT, WIDTH, accounted, make_scenes, painted, rows_of, tree
+from tests.crops.test_crops import HEIGHT, WIDTH, accounted, make_scenes, painted, rows_of, tree
 
 CLASSES = {0: "dog", 1: "person", 2: "tree"}
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -129,7 +128,7 @@ def test_from_pictures_to_crops_with_a_detector(tmp_path, tiny, images, capsys):
 
 def test_videos_and_every_kth_frame(tmp_path, tiny, capsys):
     pytest.importorskip("av")
-    from .test_videos import FRAMES, make_video
+    from tests.crops.cutting.test_videos import FRAMES, make_video
 
     make_video(tmp_path / "cam.mp4")
     out = tmp_path / "out"

@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from patchit_hf.pretrain.command import main
-
-from .test_pretrain import SMALL
+from tests.pretrain.test_pretrain import SMALL
 
 pytestmark = pytest.mark.e2e
 

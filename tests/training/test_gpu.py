@@ -16,8 +16,7 @@ from patchit_hf.models.patch_task_model import build_model, load_model
 from patchit_hf.pretrain.command import main as pretrain
 from patchit_hf.training.cuda_graphs import replayed
 from patchit_hf.training.orthogonal import Orthogonalizer
-
-from .conftest import make_crops, train_and_kill, write_people
+from tests.conftest import make_crops, train_and_kill, write_people
 
 pytestmark = [
     pytest.mark.gpu,

@@ -17,8 +17,7 @@ from patchit_hf.compare.table import table
 from patchit_hf.data.people import load_people
 from patchit_hf.figures.label_efficiency import label_efficiency
 from patchit_hf.finetune.arguments import FinetuningArguments
-
-from .conftest import write_people
+from tests.conftest import write_people
 
 BOTH = ["--init", "random", "--init", "a=random"]
 

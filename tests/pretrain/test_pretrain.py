@@ -15,8 +15,7 @@ import torch
 import yaml
 
 from patchit_hf.pretrain.command import main
-
-from .conftest import write_people
+from tests.conftest import write_people
 
 SMALL = [
     "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "6",

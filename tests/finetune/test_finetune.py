@@ -17,9 +17,8 @@ from patchit_hf.data.people import load_people
 from patchit_hf.finetune.command import main
 from patchit_hf.metrics.names import NAMES
 from patchit_hf.models.initial_weights import open_initial, reinitialize_last_stage
-
-from .conftest import write_people
-from .hub.server import Hub
+from tests.conftest import write_people
+from tests.hub.server import Hub
 
 pytestmark = pytest.mark.usefixtures("with_people")
 

@@ -19,8 +19,7 @@ from patchit_hf.models.features import (
 )
 from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.pretrain.probe import open_probe
-
-from .conftest import make_crops
+from tests.conftest import make_crops
 
 
 @pytest.fixture

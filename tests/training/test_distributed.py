@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .conftest import write_people
-from .data.spoilt import spoilt_folder
-from .in_turn import run
+from tests.conftest import write_people
+from tests.data.spoilt import spoilt_folder
+from tests.in_turn import run
 
 pytestmark = pytest.mark.e2e
 

@@ -14,8 +14,7 @@ from patchit_hf.crops.cutting.videos import FrameReader, VideoFolder  # noqa: E4
 from patchit_hf.crops.detections import read_detections  # noqa: E402
 from patchit_hf.crops.make import make_crops  # noqa: E402
 from patchit_hf.data.pictures import BadPictureError  # noqa: E402
-
-from ...test_crops import accounted, pixels, rows_of, tree  # noqa: E402
+from tests.crops.test_crops import accounted, pixels, rows_of, tree  # noqa: E402
 
 WIDTH, HEIGHT, FRAMES, GOP = 160, 120, 60, 10
 
@@ -272,7 +271,7 @@ def test_bad_videos_are_one_line(tmp_path, video, capsys):
 
 
 def test_pictures_have_no_every(tmp_path):
-    from ...test_crops import as_text, make_scenes
+    from tests.crops.test_crops import as_text, make_scenes
 
     boxes = as_text(make_scenes(tmp_path / "images", 3), tmp_path / "b.txt")
     with pytest.raises(InputError, match="--every 2: is for videos"):

@@ -31,7 +31,7 @@ from patchit_hf.crops.hub import push_crops
 from patchit_hf.crops.make import make_crops
 from tests.hub.server import Hub
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "coco_scenes"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "coco_scenes"
 WIDTH, HEIGHT = 320, 240
 BLUE = 128
 

@@ -11,8 +11,7 @@ from patchit_hf.data.people import load_people
 from patchit_hf.evaluate import main
 from patchit_hf.evaluate.scores import open_extractor, probe_column
 from patchit_hf.training.arguments import LoopArguments
-
-from .conftest import make_crops
+from tests.conftest import make_crops
 
 pytestmark = pytest.mark.usefixtures("with_people")
 

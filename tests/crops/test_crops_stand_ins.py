@@ -11,8 +11,7 @@ from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.shards import Shards
 from patchit_hf.crops.detections import read_detections
 from patchit_hf.crops.make import make_crops
-
-from .test_crops import accounted, painted, pixels, rows_of, run, tree
+from tests.crops.test_crops import accounted, painted, pixels, rows_of, run, tree
 
 
 def make_tracks(folder, tracks, frames, *, low=()):

@@ -8,9 +8,8 @@ import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.pretrain.command import main
-
-from .conftest import train_and_kill
-from .data.spoilt import bad_files, spoilt_crops, spoilt_folder
+from tests.conftest import train_and_kill
+from tests.data.spoilt import bad_files, spoilt_crops, spoilt_folder
 
 TASK = ["--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
 COMMON = [
