@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from patchit_hf.common.arguments import arg
-from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.arguments import LoopArguments, PatchDataArguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,26 +71,12 @@ class TrainingArguments(LoopArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainArguments:
-    """What is trained, on what, and by which task."""
+class PretrainArguments(PatchDataArguments):
+    """What is pretrained, on which crops, and by which task."""
 
     backbone: str = arg("resnet18", "--backbone", "model", "any model of timm's, without a tag")
     backbone_kwargs: dict[str, Any] = arg(
         {}, "--backbone-kwargs", "model", "its options, such as drop_path_rate=0.1"
-    )
-    dataset: str | None = arg(
-        None,
-        "--dataset",
-        "data",
-        "Hub id, folder of images, parquet or arrow, or save_to_disk folder; rendered people "
-        "if left out",
-    )
-    split: str | None = arg(None, "--split", "data", "training split; train, or the only one")
-    streaming: bool = arg(False, "--streaming", "data", "read as it comes, without preparing")
-    canvas: str = arg("200x100", "--canvas", "data", "size that crops are brought to, H x W")
-    task: str = arg("position", "--task", "task", "patch task, or a preset of one (pt18, pt8)")
-    task_kwargs: dict[str, Any] = arg(
-        {}, "--task-kwargs", "task", "its options, such as rows=6 cols=3 patch_size=32 jitter=4"
     )
     dry_run: bool = arg(
         False,

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf.common.arguments import arg
+from patchit_hf.common.arguments import Arguments, arg
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.decoding import DecodeArguments
 
@@ -166,6 +166,26 @@ class LoopArguments(DecodeArguments):
             )
         if self.push_to_hub and not self.hub_model_id:
             raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchDataArguments(Arguments):
+    """Which crops are used, and which patch task asks about them."""
+
+    dataset: str | None = arg(
+        None,
+        "--dataset",
+        "data",
+        "Hub id, folder of images, parquet or arrow, or save_to_disk folder; rendered people "
+        "if left out",
+    )
+    split: str | None = arg(None, "--split", "data", "training split; train, or the only one")
+    streaming: bool = arg(False, "--streaming", "data", "read as it comes, without preparing")
+    canvas: str = arg("200x100", "--canvas", "data", "size that crops are brought to, H x W")
+    task: str = arg("position", "--task", "task", "patch task, or a preset of one (pt18, pt8)")
+    task_kwargs: dict[str, Any] = arg(
+        {}, "--task-kwargs", "task", "its options, such as rows=6 cols=3 patch_size=32 jitter=4"
+    )
 
 
 def in_steps(value: float, max_steps: int) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.audit import Audit, audit, report
-from patchit_hf.audit.__main__ import main
+from patchit_hf.audit.command import main
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.source import load_crops
 from tests.audit.planted import (
