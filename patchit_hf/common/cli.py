@@ -43,9 +43,9 @@ def parse(
 
     Example:
         >>> from patchit_hf.evaluate.arguments import EvaluateArguments
-        >>> words = ["runs/pose", "--device-batch-size", "8"]
+        >>> words = ["runs/pose", "--bootstrap", "8"]
         >>> (args,) = parse("Evaluate.", words, EvaluateArguments, prog="evaluate")
-        >>> args.device_batch_size
+        >>> args.bootstrap
         8
     """
     parser = _Parser(
