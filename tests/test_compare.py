@@ -150,7 +150,7 @@ def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--init", "gone.safetensors"], "--init 'gone.safetensors': there is no such file"),
+        (["--init", "gone.safetensors"], "--init 'gone.safetensors': no such file"),
         (["--init", "a=random", "--test-dataset", "EMPTY"], "(test split): column 'action'"),
     ],
 )

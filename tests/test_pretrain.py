@@ -128,7 +128,7 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path, crops, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--backbone", "resnet81"], "timm has no such model; near misses: resnet18"),
+        (["--backbone", "resnet81"], "timm has no such model; similar names: resnet18"),
         (["--backbone", "vit_small_patch16_224", "--backbone-kwargs", "depth=no"], "--backbone"),
         (["--dataset", "./none"], "--dataset './none': no such folder"),
         (["--split", "dev"], "--split 'dev': data set"),
@@ -174,7 +174,7 @@ def test_a_backbone_that_cannot_see_the_patch_is_told_what_it_could(tmp_path, cr
         "--output-dir", tmp_path / "run",
     )  # fmt: skip
     assert code == 2
-    assert "cannot see inputs of 8x8 px" in text
+    assert "cannot process inputs of 8x8 px" in text
     assert "input_scale=" in text
 
 
