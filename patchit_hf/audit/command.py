@@ -13,20 +13,24 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
 DESCRIPTION = """\
-See how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
+Measure how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
 
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
 
-It takes the words of a pretraining, so that it can be asked about one before it is run; those about
-the network and its training change nothing."""
+It accepts the arguments of pretraining, so that a run can be audited before it starts. Those of
+the network and its training have no effect."""
 
 
 def audit_dataset(what: PretrainArguments, args: TrainingArguments) -> Audit:
-    """Audit the data set and task of a pretraining, without a network.
+    """Audit the data set and task of a pretraining run, without a network.
+
+    Args:
+        what: data set and task.
+        args: how crops are decoded, and the seed.
 
     Raises:
-        InputError: for bad input, or if nothing is held out.
+        InputError: for bad input, or if no crops are held out.
     """
     from patchit_hf.data.canvas import parse_canvas
     from patchit_hf.data.source import load_crops
