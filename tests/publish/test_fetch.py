@@ -41,7 +41,7 @@ def test_a_checkpoint_comes_back(pushed, tmp_path):
     torch.testing.assert_close(model.state_dict(), pushed.state_dict())
     assert optimizer.state_dict()["state"][0]["momentum_buffer"].shape == (50, 100)
     assert (fetch().parent.parent / "metrics.jsonl").read_text() == '{"step": 4}\n'
-    with pytest.raises(InputError, match="is of another run; these differ: task"):
+    with pytest.raises(InputError, match="belongs to another run; these differ: task"):
         read(fetch(), {"backbone": "resnet18", "task": "pair"})
 
 

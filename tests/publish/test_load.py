@@ -244,7 +244,7 @@ def test_published_checkpoints_are_listed_without_a_network(exported, monkeypatc
 
 def test_a_taken_name_is_refused(exported, folder):
     patchit_hf.register(exported[1])
-    with pytest.raises(InputError, match=r"'test_vit\.patchit_made_up' already stands for .*tag='mine'"):
+    with pytest.raises(InputError, match=r"'test_vit\.patchit_made_up' already .*tag='mine'"):
         patchit_hf.register(folder)
     with pytest.raises(InputError, match="a checkpoint of timm's"):
         patchit_hf.register(folder, tag="r160_in1k")
