@@ -53,7 +53,7 @@ PUSH = f"""
 """
 AGAIN = re.compile(r"trying again in [\d.]+ s$")
 LINE = re.compile(
-    rf"error: repository '{ID}': not pushed: (?P<reason>.*)\. The export lies safe in '[^']*'; "
+    rf"error: repository '{ID}': not pushed: (?P<reason>.*)\. The export is safe in '[^']*'; "
     r"push it later with: (?P<command>.*)"
 )
 STATIONS = {  # of a push, in its order: method and route
@@ -239,7 +239,7 @@ HEAD = """\
 talked to the loopback Hub of `tests/hub`. Before each, the Hub had an earlier export and somebody
 else's file, and the disk a newer export. The last line that the user saw of each failure was
 
-> error: repository 'org/name': not pushed: **REASON**. The export lies safe in 'RUN'; push it later
+> error: repository 'org/name': not pushed: **REASON**. The export is safe in 'RUN'; push it later
 > with: python -m patchit_hf.publish.hub RUN org/name
 
 and the table has its REASON; before it, the client may have warned that it tries again. "Tries"

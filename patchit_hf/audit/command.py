@@ -13,7 +13,7 @@ from patchit_hf.common.console import guarded
 from patchit_hf.common.errors import InputError
 
 DESCRIPTION = """\
-See how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
+Measure how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
 
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
@@ -28,7 +28,7 @@ def audit_dataset(args: AuditArguments) -> Audit:
         args: which crops, and which task.
 
     Raises:
-        InputError: for bad input, or if nothing is held out.
+        InputError: for bad input, or if no crops are held out.
     """
     from patchit_hf.data.canvas import parse_canvas
     from patchit_hf.data.source import load_crops

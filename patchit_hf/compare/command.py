@@ -1,4 +1,4 @@
-"""Initial weights side by side on your labels: ``python -m patchit_hf.compare``."""
+"""Compare initial weights on your labels: ``python -m patchit_hf.compare``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Finetune from several initial weights with the same budget, order and augmentati
   python -m patchit_hf.compare --task attributes --dataset ... --backbone resnet18 \\
       --init random --init timm --init runs/mine --fractions 0.05 0.2 1 --seeds 3
 
-Each contender chooses its learning rate on validation out of the same grid. The test split is
-touched once by each chosen run. A comparison that was interrupted is continued by the same
-command; finished runs are not repeated."""
+Each contender's learning rate is chosen on validation, from the same grid. Each chosen run uses the
+test split once. The same command continues an interrupted comparison; finished runs are not
+repeated."""
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Compare as the words say.
+    """Compare as the arguments say.
 
     Returns:
         The exit code.
@@ -41,7 +41,7 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.figures.label_efficiency import label_efficiency
 
     plan = make_plan(what, args)
-    test = plan.test()[1]  # now, so that a wrong name is said before hours of training
+    test = plan.test()[1]  # now, so that a wrong name is reported before hours of training
     result = compare(plan)
     head = {
         "task": what.task,
@@ -61,10 +61,10 @@ def run(argv: list[str] | None = None) -> int:
 
 
 def make_plan(what: CompareArguments, args: FinetuningArguments) -> Any:
-    """Check what is asked for and return the plan.
+    """Check the arguments and return the plan.
 
     Raises:
-        InputError: for contenders or numbers that cannot be.
+        InputError: for contenders or numbers that are not possible.
     """
     from patchit_hf.compare.cells import Plan
     from patchit_hf.evaluate.scores import open_judged
@@ -85,10 +85,13 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Any:
         if not rate > 0:
             raise InputError(f"--learning-rates {rate}: must be above 0")
     if args.push_to_hub:
-        raise InputError("--push-to-hub: push the run that won: python -m patchit_hf.publish.hub")
+        raise InputError(
+            "--push-to-hub: not possible in a comparison; push its best run: "
+            "python -m patchit_hf.publish.hub"
+        )
     reference = what.reference
     if reference is not None and reference not in contenders:
-        raise InputError(f"--reference {reference!r}: none of {', '.join(contenders)}")
+        raise InputError(f"--reference {reference!r}: must be one of {', '.join(contenders)}")
     if reference is None:
         reference = next((n for n, s in contenders.items() if s.startswith("timm")), None)
     data = Path(what.dataset).name if what.dataset else "people"
@@ -121,7 +124,11 @@ def named(inits: list[str]) -> dict[str, str]:
     """Return sources by name: ``NAME=SOURCE``, or the source's own name.
 
     Raises:
-        InputError: if two have one name.
+        InputError: if two have the same name.
+
+    Example:
+        >>> named(["random", "mine=runs/position"])
+        {'random': 'random', 'mine': 'runs/position'}
     """
     found: dict[str, str] = {}
     for text in inits:
@@ -131,7 +138,7 @@ def named(inits: list[str]) -> dict[str, str]:
             path = Path(text)
             name = path.stem if text.endswith(".safetensors") else path.name or text
         if name in found:
-            raise InputError(f"--init {text!r}: two are called {name!r}; give NAME=SOURCE")
+            raise InputError(f"--init {text!r}: two are named {name!r}; write NAME=SOURCE")
         found[name] = source
     return found
 

@@ -1,4 +1,4 @@
-"""Judge a model on a labelled split: ``python -m patchit_hf.evaluate FOLDER``."""
+"""Evaluate a model on a labelled split: ``python -m patchit_hf.evaluate FOLDER``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from patchit_hf.data.bad import BadImages
 
 DESCRIPTION = """\
-Judge a finetuned model on a labelled split, or frozen features by a probe.
+Evaluate a finetuned model on a labelled split, or frozen features with a probe.
 
   python -m patchit_hf.evaluate runs/attributes-people --dataset ... --split test
   python -m patchit_hf.evaluate runs/reid-peta --dataset OTHER        re-id across data sets
@@ -25,7 +25,7 @@ Judge a finetuned model on a labelled split, or frozen features by a probe.
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Judge as the words say.
+    """Evaluate as the arguments say.
 
     Returns:
         The exit code.
@@ -57,7 +57,7 @@ def _score(what: EvaluateArguments) -> int:
     chosen_on = model.record["data"]
     if what.split is None and (what.dataset or "people") == chosen_on.get("name"):
         if chosen_on.get("validated_on") and chosen_on["validated_on"] in name:
-            say("note: the weights were chosen on these crops; a test split is the fairer judge")
+            say("note: the weights were chosen on these crops; a test split is a fairer measure")
     folder = _output(what)
     image = find_image_column(split, what.image_column, name)
     judged = split.select(scores.columns["row"])
@@ -115,12 +115,17 @@ def _embed(what: EvaluateArguments) -> int:
     image = find_image_column(split, what.image_column, name)
     rows = data.split_rows.tolist()
     write_table(file, {"row": rows, "embedding": features.tolist()}, split.select(rows), image)
-    say(f"{file}: {len(features)} embeddings of {features.shape[1]} numbers")
+    say(f"{file}: {len(features)} embeddings with {features.shape[1]} dimensions")
     return 0
 
 
 def lines(figures: dict[str, dict[str, float]]) -> list[str]:
-    """Return a line a figure, with its interval."""
+    """Return one line per metric, with its interval.
+
+    Example:
+        >>> lines({"rank1": {"value": 0.5, "low": 0.4, "high": 0.6}})
+        ['rank-1   50.0 %  (40.0 to 60.0)']
+    """
     width = max((len(short_name(key)) for key in figures), default=0)
     found = []
     for key, entry in figures.items():
@@ -151,7 +156,7 @@ def _write(
     from patchit_hf.data.bad import MANIFEST, settle
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier evaluation
+    (folder / MANIFEST).unlink(missing_ok=True)  # left by an earlier evaluation
     about = {"bad_images": settle(folder, *bad), "command": command(), "versions": versions()}
     full = {"model": what.model, **record, **about}
     write_json(folder / "metrics.json", full)

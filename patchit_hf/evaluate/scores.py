@@ -1,4 +1,4 @@
-"""Judge a finetuned model, or frozen features, on a split."""
+"""Score a finetuned model on a split, or probe frozen features."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from patchit_hf.training.accelerator import device
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model did on a split.
+    """The scores of a model on a split.
 
     Attributes:
-        figures: named figures, each with ``value`` and, if there was a bootstrap, ``low`` and
-            ``high`` of its 95 % interval.
+        figures: metrics by name, each with ``value`` and, after a bootstrap, ``low`` and ``high``
+            of its 95 % interval.
         table: one row per attribute, class, joint or the like.
-        columns: predictions, one row a crop.
-        crops: how many crops counted.
-        bad: the bad images that were left out, of each split.
+        columns: predictions, one row per crop.
+        crops: number of crops that counted.
+        bad: the bad images that were left out, one entry per split.
     """
 
     figures: dict[str, dict[str, float]]
@@ -51,7 +51,7 @@ class Scores:
     bad: list[BadImages]
 
     def as_json(self) -> dict[str, Any]:
-        """Return figures and table as JSON values."""
+        """Return metrics and table as JSON values."""
         return {"crops": self.crops, "figures": self.figures, "table": self.table}
 
 
@@ -64,14 +64,14 @@ def score(
     gallery: Any = None,
     samples: int = 1000,
 ) -> Scores:
-    """Measure a finetuned model on a split.
+    """Score a finetuned model on a split.
 
     Args:
-        model: as ``FinetunedModel.from_pretrained`` returns it.
+        model: a model from ``FinetunedModel.from_pretrained``.
         split: a ``datasets.Dataset`` with the task's columns.
         args: how crops are decoded.
-        name: what errors call the data.
-        gallery: for re-identification, the split that ``split`` is searched in; itself by default.
+        name: name of the data in error messages.
+        gallery: for re-identification, the split to search in; ``split`` itself by default.
         samples: bootstrap samples, 0 for no intervals.
 
     Raises:
@@ -104,7 +104,7 @@ def score(
         kept = task.scored(targets)
         predictions, targets = predictions[kept], targets[kept]
     if len(targets) == 0:
-        raise InputError(f"{name}: not one of its rows has a label for this task")
+        raise InputError(f"{name}: none of its rows has a label for this task")
     report = task.measure(predictions, targets)
     figures = {key: {"value": value} for key, value in report.summary.items()}
     if samples:
@@ -117,13 +117,13 @@ def score(
 
 @dataclass(frozen=True)
 class Extractor:
-    """A frozen backbone and how crops get to it.
+    """A frozen backbone and the preprocessing of its crops.
 
     Attributes:
         backbone: the network, without its classifier.
-        geometry: from crops to inputs.
-        mean: per channel, of crops in [0, 1], where the backbone is.
-        std: per channel, there too.
+        geometry: maps crops to inputs.
+        mean: mean per channel, of crops in [0, 1], on the backbone's device.
+        std: standard deviation per channel, on the same device.
     """
 
     backbone: nn.Module
@@ -132,7 +132,7 @@ class Extractor:
     std: Tensor
 
     def inputs(self, crops: Tensor) -> Tensor:
-        """Return the network's input, where it is, of crops uint8 ``[B, 3, H, W]``."""
+        """Return the network's inputs for crops uint8 ``[B, 3, H, W]``, on its device."""
         x = centre(crops.to(self.mean.device), self.geometry)[0]
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
 
@@ -142,7 +142,7 @@ class Extractor:
         return pooled_features(self.backbone, batches)
 
     def reestimate(self, data: Labelled) -> None:
-        """Set batch statistics to those of whole crops."""
+        """Set the batch-norm statistics to those of whole crops."""
         rows = sampled(len(data), STATISTICS_CROPS)
         parts = (c for c, _ in data.select(rows).batches(64) if len(c) > 1)
         reestimate_batch_norm(self.backbone, (self.inputs(crops) for crops in parts))
@@ -151,7 +151,7 @@ class Extractor:
 def open_extractor(
     source: str, backbone: str | None, input_size: tuple[int, int] | None
 ) -> Extractor:
-    """Build a frozen backbone from whatever ``--init`` of finetuning takes, on Accelerate's device.
+    """Build a frozen backbone from any source that ``--init`` accepts, on Accelerate's device.
 
     Raises:
         InputError: if there are no such weights.
@@ -174,22 +174,22 @@ def probe_column(
     *,
     reestimate: bool = True,
 ) -> tuple[dict[str, float], list[BadImages]]:
-    """Fit kNN or a linear classifier on frozen features; balanced accuracy on the test split.
+    """Fit kNN or a linear classifier on frozen features; return the balanced test accuracy.
 
     Args:
-        extractor: the frozen backbone; its batch statistics are changed.
-        train: the split that the classifiers learn from.
-        test: the split that they are judged on.
+        extractor: the frozen backbone; its batch-norm statistics are changed.
+        train: the split to train the classifiers on.
+        test: the split to test them on.
         column: the label column of both.
         kinds: ``knn``, ``linear``.
         args: how crops are decoded.
-        reestimate: estimate batch statistics on the training crops first.
+        reestimate: re-estimate batch-norm statistics on the training crops first.
 
     Returns:
         The balanced accuracy of each kind, and the bad images that were left out of each split.
 
     Raises:
-        InputError: for a column that is missing or no label.
+        InputError: if the column is missing or holds no labels.
     """
     label = read_column(train, column)
     found, bad = [], []
@@ -200,7 +200,7 @@ def probe_column(
         targets = targets[data.split_rows]
         kept = (targets >= 0).nonzero()[:, 0]
         if len(kept) == 0:
-            raise InputError(f"column {column!r}: has no label")
+            raise InputError(f"column {column!r}: no row has a label")
         labelled = data.select(kept)
         if number == 0 and reestimate and has_batch_norm(extractor.backbone):
             extractor.reestimate(labelled)
@@ -213,12 +213,12 @@ def probe_column(
 
 
 def write_table(path: Path, columns: dict[str, list[Any]], split: Any, image: str) -> None:
-    """Write columns beside the split's own (without its pictures) as parquet, whole or not at all.
+    """Write columns together with the split's own (except its images) as parquet, atomically.
 
     Args:
         path: the file.
-        columns: what to write, a list a column.
-        split: the data set whose rows they are.
+        columns: the columns to write, one list each.
+        split: the data set whose rows they belong to.
         image: its image column.
     """
     kept = [name for name in split.column_names if name != image and name not in columns]
@@ -232,8 +232,12 @@ def write_table(path: Path, columns: dict[str, list[Any]], split: Any, image: st
 def open_judged(
     dataset: str | None, split: str | None, image_column: str | None
 ) -> tuple[Any, str]:
-    """Open a split and say what errors call it."""
+    """Open a split, and return it with its name for error messages.
+
+    Raises:
+        InputError: if no split is named and nothing is held out.
+    """
     found, words = open_split(dataset, split, image_column)
     if found is None:
-        raise InputError(f"{dataset or 'people'}: nothing is held out; name a --split")
+        raise InputError(f"{dataset or 'people'}: no crops are held out; name a --split")
     return found, f"{dataset or 'people'} ({words})"

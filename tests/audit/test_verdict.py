@@ -66,7 +66,7 @@ def test_a_network_that_learnt_the_frame_is_caught(tmp_path, caplog):
     assert found["baselines"]["border_pixels"] == pytest.approx(accuracy, abs=0.08)
     (line,) = _warnings(caplog)
     assert line.startswith("WARNING shortcut: border_pixels alone is right in ")
-    assert line.endswith("--canvas 125x62, which leaves the crop's edge out, closes it")
+    assert line.endswith("--canvas 125x62, which leaves out the crop's edge, closes it")
 
 
 @pytest.mark.e2e
@@ -126,7 +126,7 @@ def test_a_marked_cell_is_named():
     found = _audit(stamped(textures()), 0.95)
     assert found.classes == (0,)
     assert found.finding == "alone tells class 0 (x 1-17, y 2-18 of the canvas) from the others"
-    assert found.remedy == "--canvas 125x62, which leaves the crop's edge out, closes it"
+    assert found.remedy == "--canvas 125x62, which leaves out the crop's edge, closes it"
 
 
 @pytest.mark.realdata

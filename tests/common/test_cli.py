@@ -43,7 +43,7 @@ def test_config_file_by_flag_or_field_name_and_the_command_line_wins(tmp_path):
         ("backbon: resnet18", "unknown key 'backbon'; did you mean backbone?"),
         ("batch-size: many", "batch-size: 'many' must be of type int"),
         ("streaming: 3", "streaming: 3 must be of type bool"),
-        ("- a\n- b", "must hold KEY: VALUE lines"),
+        ("- a\n- b", "must contain KEY: VALUE lines"),
         ("a: [", "--config"),
     ],
 )
@@ -61,7 +61,7 @@ def test_bad_config(tmp_path, text, message):
         (["--batch-size", "x"], "--batch-size: 'x': must be a whole number"),
         (["--learning-rate", "fast"], "--learning-rate: 'fast': must be a number"),
         (["--unknown"], "--unknown"),
-        (["--task-kwargs", "rows"], "--task-kwargs 'rows': give KEY=VALUE"),
+        (["--task-kwargs", "rows"], "--task-kwargs 'rows': expected KEY=VALUE"),
         (["--config", "none.yaml"], "--config 'none.yaml': no such file"),
         (["--mixed-precision", "fp4"], "must be one of no, bf16, fp16"),
     ],

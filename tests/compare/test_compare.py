@@ -93,7 +93,7 @@ def test_names():
         "random": "random", "timm:a1_in1k": "timm:a1_in1k", "peta": "x/runs/peta",
         "in": "w.safetensors", "w": "w.safetensors",
     }  # fmt: skip
-    with pytest.raises(InputError, match="two are called 'peta'"):
+    with pytest.raises(InputError, match="two are named 'peta'"):
         named(["a/peta", "b/peta"])
 
 
@@ -110,7 +110,7 @@ def test_the_table_and_the_figure_of_one_fraction():
     assert "50 %" in lines[3]
     assert label_efficiency(result) is None
     assert table({**result, "at_the_edge": ["mine"]}).splitlines()[4:] == [
-        "", "At an end of --learning-rates, and perhaps better beyond it: mine."
+        "", "Best at an end of --learning-rates, so perhaps better beyond it: mine."
     ]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--init", "gone.safetensors"], "--init 'gone.safetensors': there is no such file"),
+        (["--init", "gone.safetensors"], "--init 'gone.safetensors': no such file"),
         (["--init", "a=random", "--test-dataset", "EMPTY"], "(test split): column 'action'"),
     ],
 )

@@ -129,4 +129,4 @@ def test_bad_input_is_one_line(words, message, finetuned, folder, tmp_path, caps
 def test_a_pretrained_export_is_no_finetuned_model(tmp_path, capsys):
     (tmp_path / "patchit.json").write_text('{"format_version": 1}')
     assert main([str(tmp_path)]) == 2
-    assert "is no finetuned model" in capsys.readouterr().err
+    assert "not a finetuned model" in capsys.readouterr().err

@@ -190,7 +190,7 @@ def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
         (["--init", "randm", "--backbone", "test_resnet"], "did you mean random"),
         (["--init", "random"], "needs --backbone"),
         (["--init", "missing.safetensors", "--backbone", "test_resnet"], "no such file"),
-        (["--init", "random", "--backbone", "resnet1"], "near misses"),
+        (["--init", "random", "--backbone", "resnet1"], "similar names"),
         ([*SMALL, "--task", "cooking"], "known: action, attributes, pose, reid"),
         ([*SMALL, "--task-kwargs", "columns=[nose]"], "'nose'"),
         ([*SMALL, "--fraction", "2"], "--fraction 2"),
@@ -218,7 +218,7 @@ def test_weights_of_another_network_are_refused(export, folder, tmp_path, capsys
     code = _run("--init", export / "model.safetensors", "--backbone", "test_vit", "--dataset",
                 folder, "--output-dir", tmp_path / "run")  # fmt: skip
     assert code == 2
-    assert "holds no test_vit" in capsys.readouterr().err
+    assert "these are not weights of test_vit" in capsys.readouterr().err
 
 
 @pytest.mark.e2e

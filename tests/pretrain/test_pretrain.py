@@ -130,7 +130,7 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path, crops, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--backbone", "resnet81"], "timm has no such model; near misses: resnet18"),
+        (["--backbone", "resnet81"], "timm has no such model; similar names: resnet18"),
         (["--backbone", "vit_small_patch16_224", "--backbone-kwargs", "depth=no"], "--backbone"),
         (["--dataset", "./none"], "--dataset './none': no such folder"),
         (["--split", "dev"], "--split 'dev': data set"),
@@ -144,8 +144,8 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path, crops, capsys):
         (["--task", "positon"], "--task 'positon': unknown task"),
         (["--canvas", "wide"], "--canvas 'wide': give HEIGHTxWIDTH"),
         (["--optimizer", "adamm"], "--optimizer 'adamm': timm has no such optimiser"),
-        (["--report-to", "trackio"], "--report-to 'trackio': is not installed"),
-        (["--resume", "none"], "--resume 'none': is no checkpoint"),
+        (["--report-to", "trackio"], "--report-to 'trackio': not installed"),
+        (["--resume", "none"], "--resume 'none': not a checkpoint"),
         (["--streaming", "--max-steps", "-1"], "give --max-steps"),
         (["--schedule-kwargs", "gamma=1"], "--schedule-kwargs"),
     ],
@@ -166,7 +166,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path, crop_folder, capsys):
     (tmp_path / "thesis" / "chapter1.tex").write_text("...")
     code, text = _run(capsys, *SMALL, "--dataset", crop_folder, "--output-dir", tmp_path / "thesis")
     assert code == 2
-    assert "holds files but no run of ours" in text
+    assert "has files, but not of a run" in text
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
 
 
@@ -176,7 +176,7 @@ def test_a_backbone_that_cannot_see_the_patch_is_told_what_it_could(tmp_path, cr
         "--output-dir", tmp_path / "run",
     )  # fmt: skip
     assert code == 2
-    assert "cannot see inputs of 8x8 px" in text
+    assert "cannot process inputs of 8x8 px" in text
     assert "input_scale=" in text
 
 

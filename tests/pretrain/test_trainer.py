@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_task_is_refused(tmp_path, crops, small):
     _trainer(tmp_path / "a", crops, small).train()
     chosen = str(tmp_path / "a" / "checkpoints" / "step-00000010")
     other = _trainer(tmp_path / "b", crops, {**small, "rows": 2}, resume_from_checkpoint=chosen)
-    with pytest.raises(InputError, match="is of another run; these differ: task_kwargs"):
+    with pytest.raises(InputError, match="belongs to another run; these differ: task_kwargs"):
         other.train()
     assert not (tmp_path / "b").exists()
 

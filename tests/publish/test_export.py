@@ -188,19 +188,19 @@ def test_what_the_card_says_of_the_data(tmp_path):
     assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["org/crops"])
     card = _card(tmp_path, name="people", rendered=True, license="whatever")
     assert card.data.license == "apache-2.0"
-    assert "rendered by a program" in card.text
-    assert "# test_resnet, pretrained on rendered people by the position task" in card.text
+    assert "people in the training crops are rendered" in card.text
+    assert "# test_resnet, pretrained on rendered people with the position task" in card.text
 
 
 def test_the_card_names_crops_without_the_way_to_them(tmp_path):
     text = _card(tmp_path, name="/home/somebody/My Crops").text
-    assert "pretrained on `My Crops` by" in text
+    assert "pretrained on `My Crops` with" in text
     assert "/home/somebody" not in text
     assert "| licence of the crops | the data set states none |" in text
     data = {"name": "org/crops", "hub": True, "license": "cc-by-4.0", "homepage": "https://a.org"}
     text = _card(tmp_path, **data, citation="@misc{crops}\n").text
-    assert "pretrained on `org/crops` by" in text
-    assert "| licence of the crops | cc-by-4.0 |\n| home of the crops | https://a.org |" in text
+    assert "pretrained on `org/crops` with" in text
+    assert "| licence of the crops | cc-by-4.0 |\n| homepage of the crops | https://a.org |" in text
     assert "```bibtex\n@misc{crops}\n```" in text
 
 
@@ -246,7 +246,7 @@ def test_the_card_shows_what_was_measured_and_single_people_only_if_rendered(tmp
     }  # fmt: skip
     text = _card(tmp_path, measured).text
     for words in (
-        "nothing but the mean colour | 11.1 %", "**Shortcut:** the mean colour alone is right in",
+        "mean colour alone | 11.1 %", "**Shortcut:** the mean colour alone is right in",
         "1.23 cells", "rank of 41", "column `hat`", "linear 72.0 %", "(figures/confusion.png)",
     ):  # fmt: skip
         assert words in text
