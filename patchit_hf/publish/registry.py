@@ -11,7 +11,6 @@ Importing this module registers the published checkpoints, without a network.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -27,8 +26,6 @@ from patchit_hf.models.exported import Location, creation_args, locate, read_con
 
 __all__ = ["PUBLISHED", "enter", "register"]  # timm's ``register_model`` adds to it
 
-logger = logging.getLogger(__name__)
-
 PUBLISHED: dict[str, dict[str, Any]] = {}
 """The published checkpoints: contents of ``config.json`` by ``org/name`` on the Hub. None yet."""
 
@@ -41,33 +38,32 @@ _entrypoints: dict[str, Callable[..., nn.Module]] = {}  # these replace timm's
 default_cfgs: dict[str, Any] = {}  # timm's ``register_model`` looks for them here
 
 
-def register(source: str | Path, tag: str | None = None, *, timm_name: bool | None = None) -> str:
+def register(source: str | Path, tag: str | None = None, *, timm_name: bool = False) -> str:
     """Give an export a name in timm, for this process.
 
-    There are two kinds of names, and by default an export gets both:
+    By default the name is ``patchit_resnet18.people``, added by timm's public ``register_model``.
+    Without a tag, ``patchit_resnet18`` is the first registered export of this architecture.
+    ``timm.list_models("patchit_*", pretrained=True)`` lists all of them.
 
-    - ``patchit_resnet18.people``, by timm's public ``register_model``. Without a tag,
-      ``patchit_resnet18`` is the first registered export of this architecture.
-      ``timm.list_models("patchit_*", pretrained=True)`` lists all of them.
-    - ``resnet18.patchit_people``, beside timm's own checkpoints of the architecture. This needs
-      private parts of timm; versions of timm with other private parts cannot offer this name.
+    The second choice is ``resnet18.patchit_people``, beside timm's own checkpoints of the
+    architecture. It needs private parts of timm, and some versions may not have them.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
         tag: the part after the architecture's name. By default the name of the data, with
-            ``patchit_`` before it if the architecture's name is timm's.
-        timm_name: True for the second kind only, False for the first only.
+            ``patchit_`` before it if ``timm_name`` is true.
+        timm_name: whether the name is to stand beside timm's own.
 
     Returns:
-        The name, of the second kind if there is one. ``timm.create_model`` accepts it with
-        ``pretrained=True``, and ``timm.list_models(pretrained=True)`` lists it.
+        The name. ``timm.create_model`` accepts it with ``pretrained=True``, and
+        ``timm.list_models(pretrained=True)`` lists it.
 
     Raises:
         InputError: if there is no export, if the name is already used for something else, or if
             ``timm_name=True`` and this version of timm has other private parts.
 
     Example:
-        >>> patchit_hf.register("runs/people", timm_name=False)  # doctest: +SKIP
+        >>> patchit_hf.register("runs/people")  # doctest: +SKIP
         'patchit_resnet18.people'
         >>> timm.create_model("patchit_resnet18", pretrained=True)  # doctest: +SKIP
     """
@@ -79,7 +75,7 @@ def enter(
     config: dict[str, Any],
     location: Location,
     tag: str | None = None,
-    timm_name: bool | None = None,
+    timm_name: bool = False,
 ) -> str:
     """Write a checkpoint into timm's registry; see ``register``.
 
@@ -98,23 +94,18 @@ def enter(
         )
     own = f"{PREFIX}{architecture}.{tag or given.removeprefix(PREFIX) or given}"
     theirs = f"{architecture}.{given}"
-    registry: Any = None
-    if timm_name is not False:
-        try:
-            registry = _private_registry()
-        except (ImportError, AttributeError) as error:
-            reason = f"timm {timm.__version__} accepts no checkpoints beside its own: {error}"
-            if timm_name:
-                advice = f"register(..., timm_name=False) gives the name {own}"
-                raise InputError(f"{location.name!r}: {reason}; {advice}") from error
-            logger.warning("%s; the export is named %s", reason, own)
-        else:
-            _check_free(theirs, theirs in registry._model_pretrained_cfgs, location)
-    if timm_name is not True:
+    if not timm_name:
         _check_free(own, own in _cfgs, location)
         _enter_own(own, architecture, cfg, config, location)
-    if registry is None:
         return own
+    try:
+        registry = _private_registry()
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{location.name!r}: timm {timm.__version__} accepts no checkpoints beside its own: "
+            f"{error}; register(..., timm_name=False) gives the name {own}"
+        ) from error
+    _check_free(theirs, theirs in registry._model_pretrained_cfgs, location)
     _enter_theirs(registry, theirs, cfg, config, location)
     return theirs
 

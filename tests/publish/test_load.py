@@ -161,7 +161,7 @@ def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
     model, folder = exported
     before, entrypoint = timm.list_models(pretrained=True), timm.models.model_entrypoint("test_vit")
     other = _train(tmp_path / "other", seed=1)
-    register = functools.partial(patchit_hf.register, timm_name=False)
+    register = patchit_hf.register
     names = [register(folder), register(tmp_path / "other", tag="other"), register(folder)]
     assert names == ["patchit_test_vit.made_up", "patchit_test_vit.other", names[0]]
     assert not [w for w in recwarn if "Overwriting" in str(w.message)]
@@ -200,25 +200,14 @@ def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
 def test_an_export_of_the_hub_has_a_name_of_its_own(hub: Hub, exported):
     model, folder = exported
     push_folder(folder, "org/x")
-    name = patchit_hf.register("org/x", tag="hub", timm_name=False)
+    name = patchit_hf.register("org/x", tag="hub")
     inputs = torch.randn(2, 3, 32, 32)
     loaded = timm.create_model(name, pretrained=True).eval()
     torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
 
 
-def test_by_default_an_export_has_both_names(exported):
-    model, folder = exported
-    assert patchit_hf.register(folder, tag="both") == "test_vit.both"
-    inputs = torch.randn(2, 3, 32, 32)
-    for name in ("test_vit.both", "patchit_test_vit.both"):
-        loaded = timm.create_model(name, pretrained=True).eval()
-        torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
-
-
 @pytest.mark.parametrize("part", ["_model_has_pretrained", "_model_with_tags"])
-def test_without_timms_private_registry_there_is_the_public_way(
-    exported, monkeypatch, caplog, part
-):
+def test_without_timms_private_registry_there_is_the_public_way(exported, monkeypatch, part):
     class Rest:
         _model_entrypoints, _model_pretrained_cfgs = {}, {}
         _model_has_pretrained, _model_with_tags = set(), {}
@@ -230,7 +219,6 @@ def test_without_timms_private_registry_there_is_the_public_way(
     ):
         patchit_hf.register(exported[1], tag="late", timm_name=True)
     assert patchit_hf.register(exported[1], tag="late") == "patchit_test_vit.late"
-    assert part in caplog.text
     inputs = torch.randn(2, 3, 32, 32)
     loaded = timm.create_model("patchit_test_vit.late", pretrained=True).eval()
     torch.testing.assert_close(loaded(inputs), exported[0].backbone(inputs))
@@ -246,13 +234,13 @@ def test_published_checkpoints_are_listed_without_a_network(exported, monkeypatc
 
 
 def test_a_taken_name_is_refused(exported, folder):
-    patchit_hf.register(exported[1])
+    patchit_hf.register(exported[1], timm_name=True)
     with pytest.raises(InputError, match=r"'test_vit\.patchit_made_up' already .*tag='mine'"):
-        patchit_hf.register(folder)
+        patchit_hf.register(folder, timm_name=True)
     with pytest.raises(InputError, match="a checkpoint of timm's"):
-        patchit_hf.register(folder, tag="r160_in1k")
+        patchit_hf.register(folder, timm_name=True, tag="r160_in1k")
     with pytest.raises(InputError, match=r"tag 'a\.b\*' .*are allowed"):
-        patchit_hf.register(folder, tag="a.b*")
+        patchit_hf.register(folder, timm_name=True, tag="a.b*")
 
 
 def test_the_whole_configuration_leaves_nothing_of_timms(exported):
