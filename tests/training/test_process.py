@@ -1,5 +1,6 @@
 """A training leaves the Python process as it found it."""
 
+import os
 import random
 
 import numpy as np
@@ -48,11 +49,16 @@ def test_training_leaves_the_process_alone(tmp_path, crops, small, launched):
 
 def test_settings_are_put_back_after_an_error(launched):
     before = state()
-    with pytest.raises(KeyboardInterrupt), process_settings(Accelerator()):
-        assert torch.backends.cudnn.deterministic
-        assert torch.get_num_threads() != 3
-        torch.manual_seed(5)
-        random.seed(5)
-        np.random.seed(5)
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with process_settings(Accelerator()):
+            assert torch.backends.cudnn.deterministic
+            assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+            torch.manual_seed(5)
+            random.seed(5)
+            np.random.seed(5)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert state() == before
