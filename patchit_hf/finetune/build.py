@@ -1,4 +1,4 @@
-"""From the arguments of a finetuning to its trainer."""
+"""Build a trainer from the arguments of finetuning."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetuner | Path:
-    """Build everything that a finetuning needs.
+    """Build everything that finetuning needs.
 
     Returns:
-        The finetuner, or the folder of a run that is finished.
+        The finetuner, or the folder of a run that is already finished.
 
     Raises:
         InputError: for bad input, before anything is written.
@@ -60,7 +60,9 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
         raise InputError(f"{crops.name}: nothing to train on")
     train = subset(opened[0], task, what.fraction, what.shots, what.subset_seed)
     if len(train) < 2:
-        raise InputError(f"{crops.name}: {len(train)} labelled crops to train on; 2 are needed")
+        raise InputError(
+            f"{crops.name}: {len(train)} labelled crops to train on; at least 2 are needed"
+        )
     info = {
         "name": crops.name,
         "split": crops.split,
@@ -74,12 +76,12 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
 def open_start(
     what: FinetuneArguments, train: Any, seed: int
 ) -> tuple[DownstreamTask, Initial, Geometry]:
-    """Open what a finetuning starts from, before any picture is read.
+    """Open task, initial weights and geometry, before any image is read.
 
     Args:
         what: task, initial weights and input size.
         train: the training split.
-        seed: of whatever is random in the weights.
+        seed: seed of everything random in the weights.
 
     Raises:
         InputError: for missing columns or weights.
@@ -102,10 +104,14 @@ def open_start(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read ``192x96`` as height 192 and width 96.
+    """Parse ``192x96`` as height 192 and width 96.
 
     Raises:
         InputError: if the text is not two whole numbers of at least 8.
+
+    Example:
+        >>> parse_size("192x96")
+        (192, 96)
     """
     from patchit_hf.data.canvas import parse_canvas
 

@@ -29,7 +29,7 @@ class LoopArguments(DecodeArguments):
     Example:
         >>> LoopArguments(learning_rate=-1.0)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        patchit_hf.common.errors.InputError: --learning-rate -1.0: must be a finite number above 0...
+        patchit_hf.common.errors.InputError: --learning-rate -1.0: must be a finite number above...
     """
 
     output_dir: str | None = arg(
