@@ -70,7 +70,7 @@ STATIONS = {  # the requests of a push, in order: method and route
 
 @dataclass(frozen=True)
 class Case:
-    """A fault: its name and place, whether it is permanent, its effect on the Hub, client settings."""
+    """A fault: name, place, whether it is permanent, its effect on the Hub, client settings."""
 
     fault: str
     where: str
