@@ -1,4 +1,4 @@
-"""From the arguments of a finetuning to its trainer."""
+"""Build a trainer from the arguments of finetuning."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> FinetuneTrainer | Path:
-    """Build everything that a finetuning needs.
+    """Build everything that finetuning needs.
 
     Returns:
-        The trainer, or the folder of a run that is finished.
+        The trainer, or the folder of a run that is already finished.
 
     Raises:
         InputError: for bad input, before anything is written.
@@ -53,7 +53,9 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     )
     train = subset(labelled, task, what.fraction, what.shots, what.subset_seed)
     if len(train) < 2:
-        raise InputError(f"{crops.name}: {len(train)} labelled crops to train on; 2 are needed")
+        raise InputError(
+            f"{crops.name}: {len(train)} labelled crops to train on; at least 2 are needed"
+        )
     info = {
         "name": crops.name,
         "split": crops.split,
@@ -92,10 +94,14 @@ def open_start_of(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read ``192x96`` as height 192 and width 96.
+    """Parse ``192x96`` as height 192 and width 96.
 
     Raises:
         InputError: if the text is not two whole numbers of at least 8.
+
+    Example:
+        >>> parse_size("192x96")
+        (192, 96)
     """
     from patchit_hf.data.canvas import parse_canvas
 

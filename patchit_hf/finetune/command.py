@@ -22,11 +22,11 @@ Finetune a timm backbone on labelled person crops.
   python -m patchit_hf.finetune --task attributes --init FOLDER_OR_HUB_ID --dataset ...
   python -m patchit_hf.finetune --task reid --init random --backbone resnet18
 
-A run that was interrupted is continued by the same command."""
+The same command continues an interrupted run."""
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Finetune as the words say.
+    """Finetune as the arguments say.
 
     Returns:
         The exit code.

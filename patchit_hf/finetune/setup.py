@@ -1,4 +1,4 @@
-"""What is settled before a finetuning's first step."""
+"""Steps before the first step of finetuning: statistics, augmentation, a trial run, freezing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def open_start(
 def crop_statistics(
     data: Labelled, geometry: Geometry
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return per-channel mean and deviation in [0, 1] of what the inputs show."""
+    """Return per-channel mean and standard deviation, in [0, 1], of the inputs."""
     total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
     for crops, _ in data.select(sampled(len(data), STATISTICS_CROPS)).batches(100):
         x = centre(crops, geometry)[0].double()
@@ -76,12 +76,17 @@ def crop_statistics(
 
 
 def sampled(size: int, count: int) -> Tensor:
-    """Return at most ``count`` of ``size`` places, evenly spread and the same every time."""
+    """Return at most ``count`` of ``size`` indices, evenly spread and always the same.
+
+    Example:
+        >>> sampled(9, 3).tolist()
+        [0, 4, 8]
+    """
     return torch.linspace(0, size - 1, min(size, count)).round().long()
 
 
 def augmentation_of(task: DownstreamTask, args: FinetuningArguments) -> Augmentation:
-    """Return how the task's crops vary, with what ``--augment`` says otherwise.
+    """Return the task's augmentation, changed as ``--augment`` says.
 
     Raises:
         InputError: for an unknown option, or a value out of range.
@@ -89,12 +94,12 @@ def augmentation_of(task: DownstreamTask, args: FinetuningArguments) -> Augmenta
     names = [f.name for f in dataclasses.fields(Augmentation)]
     for key in args.augment:
         if key not in names:
-            raise InputError(f"--augment: there is no option {key!r} (options: {', '.join(names)})")
+            raise InputError(f"--augment: unknown option {key!r} (options: {', '.join(names)})")
     return dataclasses.replace(task.augmentation, **args.augment)
 
 
 def try_once(model: FinetunedModel, geometry: Geometry, name: str) -> None:
-    """Run the model once, so that what it cannot see is said before anything is written.
+    """Run the model once, so that an unsuitable input size is reported before anything is written.
 
     Raises:
         InputError: if it fails.
@@ -103,15 +108,15 @@ def try_once(model: FinetunedModel, geometry: Geometry, name: str) -> None:
     try:
         with torch.no_grad():
             model(torch.zeros(2, 3, *geometry.size))
-    except Exception as error:  # a network may fail in any way on a size it was not made for
+    except Exception as error:  # a network may fail in any way on an unsuitable size
         height, width = geometry.size
         raise InputError(
-            f"--input-size {height}x{width}: {name} cannot see such inputs: {one_line(error)}"
+            f"--input-size {height}x{width}: {name} cannot process such inputs: {one_line(error)}"
         ) from error
 
 
 def freeze_unused(model: FinetunedModel, geometry: Geometry) -> None:
-    """Switch off gradients of parameters that the output does not depend on."""
+    """Freeze the parameters that do not affect the output."""
     model.eval()
     output = model(torch.zeros(2, 3, *geometry.size))
     parts = output.values() if isinstance(output, dict) else [output]

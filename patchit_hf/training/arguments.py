@@ -202,15 +202,22 @@ class PatchDataArguments(Arguments):
         None,
         "--dataset",
         "data",
-        "Hub id, folder of images, parquet or arrow, or save_to_disk folder; rendered people "
-        "if left out",
+        "Hub id, folder of images, parquet or arrow files, or save_to_disk folder; rendered people "
+        "by default",
     )
-    split: str | None = arg(None, "--split", "data", "training split; train, or the only one")
-    streaming: bool = arg(False, "--streaming", "data", "read as it comes, without preparing")
-    canvas: str = arg("200x100", "--canvas", "data", "size that crops are brought to, H x W")
-    task: str = arg("position", "--task", "task", "patch task, or a preset of one (pt18, pt8)")
+    split: str | None = arg(
+        None, "--split", "data", "training split; by default train, or the only one"
+    )
+    streaming: bool = arg(
+        False, "--streaming", "data", "stream the data instead of preparing it first"
+    )
+    canvas: str = arg("200x100", "--canvas", "data", "height x width that crops are resized to")
+    task: str = arg("position", "--task", "task", "patch task, or a preset (pt18, pt8)")
     task_kwargs: dict[str, Any] = arg(
-        {}, "--task-kwargs", "task", "its options, such as rows=6 cols=3 patch_size=32 jitter=4"
+        {},
+        "--task-kwargs",
+        "task",
+        "options of the task, such as rows=6 cols=3 patch_size=32 jitter=4",
     )
 
 

@@ -104,7 +104,7 @@ def test_labels_that_are_none_are_left_out(tmp_path, labelled, small):
     ("column", "message"),
     [
         ("dork", r"--probe-column 'dork': the training crops have no such column \(columns: image"),
-        ("number", "holds float; labels are whole numbers"),
+        ("number", "has values of type float; labels must be integers"),
         ("one", "the training crops have fewer than two classes"),
     ],
 )
@@ -117,7 +117,7 @@ def test_columns_that_cannot_be_probed(labelled, small, column, message):
 def test_identities_without_a_common_class_are_refused(crops, small):
     args = TrainingArguments(probe_column="person_id")
     task = create_task("position", (50, 25), **small)
-    with pytest.raises(InputError, match="whose classes are on both sides"):
+    with pytest.raises(InputError, match="with the same classes in both"):
         open_probe(crops.select(range(20)), crops.select(range(20, 40)), args, task)
     with pytest.raises(InputError, match="needs held-out crops"):
         open_probe(crops, None, args, task)

@@ -273,7 +273,7 @@ def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):
     task = create_task("pt18")
     record = {**RECORD, "results": {"chance": 1 / 18, "step": 1}}
     export_run(tmp_path, _trained("test_resnet", task), task, record)
-    assert "Nothing was held out" in (tmp_path / "README.md").read_text()
+    assert "No crops were held out" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.e2e
