@@ -1,4 +1,4 @@
-"""One evaluation: the held-out questions, the health of the features, and the probe."""
+"""An evaluation: accuracy on held-out crops, the health of the features, and the probe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Evaluator:
         probe: a probe on labels; None for none.
 
     Attributes:
-        confusion: counts ``[classes, classes]`` of the last evaluation, true by answered; None
+        confusion: counts ``[classes, classes]`` of the last evaluation, true by predicted; None
             before the first.
     """
 

@@ -13,18 +13,18 @@ from patchit_hf.metrics.pretext import place_metrics, rank_me, spread
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.training.monitor import Reporter
 
-FEATURES = 2048  # pictures whose features the rank is computed from
+FEATURES = 2048  # inputs whose features the rank is computed from
 COLLAPSED_RANK = 1.5
 COLLAPSED_SPREAD = 1e-3
 PATIENT_SHARE = 0.2  # of the run, before which being at chance is no alarm
 
 
 class Answers:
-    """What the network answered in an evaluation, and the features it answered from.
+    """The predictions of an evaluation, and the features that they were made from.
 
     Args:
-        task: the task.
-        device: where to count.
+        task: the patch task.
+        device: where predictions are counted.
     """
 
     def __init__(self, task: PatchTask, device: torch.device) -> None:
@@ -36,7 +36,7 @@ class Answers:
         self.kept = 0
 
     def add(self, output: Any, targets: Tensor) -> None:
-        """Count the answers of a batch."""
+        """Count the predictions of a batch."""
         truth, answers = self.task.truth(targets), self.task.answers(output)
         count = self.task.num_classes
         pairs = (truth * count + answers).bincount(minlength=count * count)
@@ -49,14 +49,15 @@ class Answers:
             self.kept += len(self.features[-1])
 
     def result(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Return the health figures; the counts are those of all processes.
+        """Return the health metrics; predictions are those of all processes.
 
         Returns:
-            ``error_distance``: mean distance between the answered and the true place, in sides of
-            the smallest cell, right answers included; ``row_accuracy`` and ``column_accuracy``:
-            share of right answers by the true cell's row and column (these three only where classes
-            are places); ``feature_rank``, see ``rank_me``; ``feature_spread``: deviation of the
-            features over pictures, relative to their size. Features are the main process's.
+            ``error_distance``: mean distance between the predicted and the true cell, in sides of
+            the smallest cell, correct predictions included; ``row_accuracy`` and
+            ``column_accuracy``: accuracy by the true cell's row and column (these three only where
+            classes are cells); ``feature_rank``, see ``rank_me``; ``feature_spread``: standard
+            deviation of the features over inputs, relative to their size. Features are those of
+            the main process.
         """
         self.confusion = accelerator.reduce(self.confusion, reduction="sum")
         values: dict[str, Any] = {}
