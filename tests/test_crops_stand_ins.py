@@ -156,14 +156,14 @@ def test_it_is_said(tmp_path, sequence, capsys):
     code, text = run(capsys, *command, "--keep-every", 4, "--output", tmp_path / "out")
     assert code == 0, text
     _, instead = naive(TRACKS, 4, BAD)
-    said = f"bad pictures: 5, see {tmp_path}/out/bad_pictures.jsonl; {len(instead)} of "
+    said = f"bad images: 5, see {tmp_path}/out/bad_pictures.jsonl; {len(instead)} of "
     assert said in text
     card = (tmp_path / "out/README.md").read_text()
-    assert f"{len(instead)} of the crops stand in for boxes of those" in card
+    assert f"{len(instead)} of the crops replace boxes of these images" in card
     code, text = run(capsys, *command, "--output", tmp_path / "every")
     assert code == 0, text
-    assert "; 0 of 11 boxes replaced: none that --keep-every or --every left out could" in text
-    assert "stand in for" not in (tmp_path / "every/README.md").read_text()
+    assert "; 0 of 11 boxes replaced: none of those that --keep-every" in text
+    assert "replace boxes" not in (tmp_path / "every/README.md").read_text()
 
 
 def test_frames_of_a_video_that_every_left_out(tmp_path):

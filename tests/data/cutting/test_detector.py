@@ -112,7 +112,7 @@ def test_from_pictures_to_crops_with_a_detector(tmp_path, tiny, images, capsys):
     assert (report["detections"], report["format"]) == ("tiny-detr", "detector")
     assert all(row["label"] == "person" and row["score"] >= 0.3 for row in rows_of(out))
     card = (out / "README.md").read_text()
-    assert "found by the detector `tiny-detr`, whose weights have terms of their own" in card
+    assert "found by the detector `tiny-detr`, whose weights have their own licence" in card
     assert str(tmp_path) not in card + (out / "dropped.jsonl").read_text()
     before = tree(out)
     shutil.move(tiny / "model.safetensors", tiny / "gone")  # what is finished asks nobody again
@@ -148,7 +148,7 @@ def test_bad_pictures_stop_or_are_named(tmp_path, tiny, images, capsys):
     out = tmp_path / "out"
     code, text = _run(capsys, *_command(tiny, images, out))
     assert code == 2
-    assert "error: picture cam0/frame_2.png: the file is empty (--on-bad-image skip goes" in text
+    assert "error: image cam0/frame_2.png: the file is empty (--on-bad-image skip leaves" in text
     assert not out.exists()
     code, text = _run(capsys, *_command(tiny, images, out, "--on-bad-image", "skip"))
     assert code == 0, text
@@ -191,16 +191,19 @@ def test_a_torchvision_detector_by_name(tmp_path):
 def test_words_that_cannot_work(tmp_path, tiny, images, capsys):
     out = tmp_path / "out"
     cases = [
-        (["--detector", "nobody/knows"], "--detector 'nobody/knows': neither one of torchvision's"),
+        (
+            ["--detector", "nobody/knows"],
+            "--detector 'nobody/knows': is neither a torchvision detector",
+        ),
         (["--detector", f"{SMALL}:BEST"], f"--detector '{SMALL}:BEST'"),
         (["--detector", f"{SMALL}:gone.pth"], "gone.pth"),
         (["--detector", f"{SMALL}:none", "--detector-label", "man"], "name no classes"),
         (["--detector", tiny, "--detector-label", "cat"], "has no class 'cat' (classes: dog, per"),
         (["--detector", tiny, "--exif", "stored"], "--exif stored"),
-        (["--detector", tiny, "--detector-score", "1"], "found nobody in the pictures"),
+        (["--detector", tiny, "--detector-score", "1"], "found nobody in"),
         (["--detector", tiny, "--detector-score", "2"], "--detector-score 2.0: must be from 0"),
         (["--detector", tiny, "--detector-batch", "0"], "--detector-batch 0: must be at least 1"),
-        (["--detector", tiny, "--detections", "b.txt"], "and not both"),
+        (["--detector", tiny, "--detections", "b.txt"], "not both"),
     ]
     for words, line in cases:
         code, text = _run(capsys, *words, "--images", images, "--output", out, "--workers", 0)
@@ -212,7 +215,7 @@ def test_words_that_cannot_work(tmp_path, tiny, images, capsys):
 
 def test_weights_that_are_no_weights_are_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="holds no weights that can be read without running code"):
+    with pytest.raises(InputError, match="cannot be read without running code"):
         open_detector(f"{SMALL}:{tmp_path / 'w.pth'}")
     save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"--detector .*Missing key"):

@@ -209,7 +209,7 @@ def test_a_run_on_a_video_goes_on_where_it_stopped(tmp_path, video):
     boxes = as_csv(boxes_of([0, 10, 20, 30, 40, 61]), tmp_path / "b.csv")
     found, options = read_detections(boxes), CropOptions(shard_size=2)
     with pytest.raises(
-        InputError, match=r"b.csv, row 11: picture cam.mp4#61: frame 61: the video has 60 frames"
+        InputError, match=r"b.csv, row 11: image cam.mp4#61: frame 61: the video has 60 frames"
     ):
         make_crops(found, video.parent, tmp_path / "a/out", options)
     make_crops(found, video.parent, tmp_path / "a/out", options, on_bad_image="skip")
@@ -234,7 +234,7 @@ def test_a_cut_off_video_is_said_to_be(tmp_path, video):
         ):
             reader.picture(59)
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])  # its index is at the end
-    with pytest.raises(BadPictureError, match="no video that can be read: Invalid data found"):
+    with pytest.raises(BadPictureError, match="not a readable video: Invalid data found"):
         FrameReader(tmp_path / "cut.mp4")
 
 
@@ -262,10 +262,10 @@ def test_bad_videos_are_one_line(tmp_path, video, capsys):
         assert main([str(word) for word in command]) == 2
         lines = capsys.readouterr().err.splitlines()
         (line,) = [line for line in lines if line.startswith("error:")]
-        assert "b.csv, row 1: picture cam.mp4#0: no video that can be read: Invalid data" in line
+        assert "b.csv, row 1: image cam.mp4#0: not a readable video: Invalid data" in line
         assert str(tmp_path) not in line
         assert not (out / "data").exists()
-    with pytest.raises(InputError, match="is no video; must be a folder or a video"):
+    with pytest.raises(InputError, match="is not a video; must be a folder or a video"):
         make_crops(read_detections(boxes), boxes, tmp_path / "out")
     with pytest.raises(InputError, match="--first-frame 2"):
         CropOptions(first_frame=2)
