@@ -40,7 +40,7 @@ def bad_files():
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "image file is truncated"),
         "truncated.png": (png[: len(png) // 2], "truncated"),
         "empty.jpg": (b"", "the file is empty"),
-        "text.jpg": (b"no picture at all", "no picture, or of an unknown kind"),
+        "text.jpg": (b"no picture at all", "not an image, or of an unknown format"),
         "dot.png": (saved(Image.new("RGB", (1, 1))), "1x1 pixels: smaller than 8 a side"),
         "bomb.png": (bomb(), "pixels, more than 100,000,000: not decoded"),
         "large.png": (bomb(10_001, 10_000), "10001x10000 pixels, more than 100,000,000"),

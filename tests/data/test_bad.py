@@ -134,7 +134,7 @@ def test_a_good_crop_stands_for_a_bad_one(tmp_path, way, workers):
     source = _opened(tmp_path, way, workers, "replace")
     assert len(source) == 40 + len(BAD)
     crops, good = _all(source), _good()
-    _check_named(source, "row ")
+    _check_named(source, "replaced by row ")
     rows = [row for row in range(len(crops)) if row not in ROWS.values()]
     assert torch.equal(crops[rows], good)
     assert all((crops[row] == good).flatten(1).all(1).any() for row in ROWS.values())

@@ -214,7 +214,7 @@ def test_an_interrupted_command_leaves_nothing(folder, tmp_path, capsys, monkeyp
     with monkeypatch.context() as context:
         context.setattr(datasets.Dataset, "to_parquet", interrupted)
         assert main([str(folder), str(out)]) == 130
-    assert "the same command starts again" in capsys.readouterr().err
+    assert "repeat the command to start over" in capsys.readouterr().err
     assert list(out.parent.iterdir()) == []
     assert main([str(folder), str(out)]) == 0
 
@@ -256,10 +256,13 @@ def _change(folder, statement):
     [
         ("UPDATE AttributeSet SET GenderID = 7", "pedestrian 1: Gender has code 7; must be 1 to 3"),
         ("UPDATE AttributeSet SET GenderID = NULL", "Gender has code None"),
-        ("DELETE FROM Pedestrian", "has no pedestrian in it"),
+        ("DELETE FROM Pedestrian", "holds no pedestrian"),
         ("INSERT INTO Sequence VALUES (9, 'x')", None),
-        ("UPDATE Pedestrian SET box_max_y = 0", r"pedestrian 1: box .*: must have its second"),
-        ("ALTER TABLE AttributeSet DROP COLUMN PostureID", "is not PARSE-27k's data base: no such"),
+        ("UPDATE Pedestrian SET box_max_y = 0", r"pedestrian 1: box .*: its second corner must be"),
+        (
+            "ALTER TABLE AttributeSet DROP COLUMN PostureID",
+            "is not the PARSE-27k database: no such",
+        ),
     ],
 )
 def test_what_has_no_meaning_is_named(folder, statement, line):
@@ -273,10 +276,10 @@ def test_what_has_no_meaning_is_named(folder, statement, line):
 
 def test_a_bad_picture_is_named(folder, tmp_path):
     (folder / "sequences/ids1/a.png").write_bytes(b"")
-    line = r"pedestrian 1: picture sequences/ids1/a.png: the file is empty"
+    line = r"pedestrian 1: image sequences/ids1/a.png: the file is empty"
     with pytest.raises(InputError, match=line):
         load_parse27k(folder)
-    with pytest.raises(InputError, match=r"no PARSE-27k: it has no annotations\.sqlite3"):
+    with pytest.raises(InputError, match=r"is not PARSE-27k: it has no annotations\.sqlite3"):
         load_parse27k(tmp_path)
 
 

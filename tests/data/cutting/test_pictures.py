@@ -105,10 +105,10 @@ def test_bad_pictures_say_why_and_name_no_path(tmp_path):
         "half.jpg": "damaged: image file is truncated",
         "head.jpg": "",
         "half.png": "damaged",
-        "text.jpg": "no picture, or of an unknown kind",
+        "text.jpg": "not an image, or of an unknown format",
         "bomb.png": "30000x30000 pixels, more than --max-pixels 10000000: not decoded",
         "dot.png": "1x1 pixels: smaller than 8 a side",
-        "float.tiff": "pixels of mode F: their range is not known",
+        "float.tiff": "pixels of mode F, whose range is unknown",
     }.items():
         with pytest.raises(BadPictureError) as error:
             opened(tmp_path / name)

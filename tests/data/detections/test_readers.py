@@ -279,7 +279,7 @@ BAD = [
     ("b.csv", "image,score\na.jpg,1\n", r"no four columns hold a box.*columns: image, score"),
     ("b.csv", "image,x,y,w,h\na.jpg,1,2,oops,4\n", "column 'w': must hold numbers"),
     ("b.csv", "1,2,3,4,5,6\n1,2,3\n", "row 2: 3 values; must be frame, track"),
-    ("b.db", "SQLite format 3\0 no more", "is not PARSE-27k's data base"),
+    ("b.db", "SQLite format 3\0 no more", "is not the PARSE-27k database"),
 ]
 
 
