@@ -1,4 +1,4 @@
-"""The command on generated scenes: what it makes, how it goes on, and one line for bad input."""
+"""The crops command on generated scenes: its results, continuing, and one-line errors."""
 
 import hashlib
 import io
@@ -37,14 +37,14 @@ BLUE = 128
 
 
 def painted(width=WIDTH, height=HEIGHT):
-    """A scene whose red is x and green is y; blue is the same everywhere, and padding's is not."""
+    """Return a scene with red x, green y and a constant blue that padding would not have."""
     y, x = np.mgrid[0:height, 0:width]
     channels = [x * 255 / (width - 1), y * 255 / (height - 1), np.full_like(x, BLUE)]
     return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
 
 
 def make_scenes(folder, count, per_scene=3, seed=0):
-    """Scenes in two folders, and boxes that may leave them a little."""
+    """Make scenes in two folders, and boxes that may leave them a little."""
     rng = np.random.default_rng(seed)
     boxes = {}
     for i in range(count):
@@ -104,7 +104,7 @@ def run(capsys, *argv):
 
 
 def rows_of(folder):
-    """All rows in order, without decoding the crops."""
+    """Return all rows in order, without decoding the crops."""
     files = sorted(Path(folder, "data").glob("*.parquet"))
     return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
 
@@ -122,7 +122,7 @@ def tree(folder):
 
 
 def accounted(folder, boxes):
-    """Check that every box is kept or dropped, once, and return the report."""
+    """Check that every box is kept or dropped exactly once, and return the report."""
     report = json.loads(Path(folder, "report.json").read_text())
     dropped = [json.loads(line) for line in Path(folder, "dropped.jsonl").read_text().splitlines()]
     kept = rows_of(folder)
@@ -135,7 +135,7 @@ def accounted(folder, boxes):
     return report
 
 
-# What it makes.
+# Results.
 
 
 def test_a_data_set_that_loads_at_once(tmp_path, scenes, capsys):
@@ -195,7 +195,7 @@ def test_three_formats_give_the_same_crops(tmp_path, scenes):
 
 
 def check_inside(crop, window, width=WIDTH, height=HEIGHT):
-    """Check that a crop of a painted scene shows its window, and nothing that is not the scene."""
+    """Check that a crop of a scene shows its window and nothing but the scene."""
     assert (np.abs(crop[..., 2] - BLUE) <= 1).all()
     rows, cols = crop.shape[:2]
     x = window[0] + (np.arange(cols) + 0.5) * (window[2] - window[0]) / cols - 0.5
@@ -300,7 +300,7 @@ def test_workers_make_the_same_data_set(tmp_path, scenes):
     assert tree(tmp_path / "0/out") == tree(tmp_path / "2/out")
 
 
-# Going on.
+# Continuing.
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
@@ -357,7 +357,7 @@ def test_a_run_that_stops_at_the_very_end_goes_on(tmp_path, scenes, obstacle):
 
 
 def spoil(images):
-    """Make four of twelve pictures bad."""
+    """Make four of twelve images bad."""
     (images / "cam0/frame_2.png").write_bytes(b"")
     whole = (images / "cam1/frame_3.png").read_bytes()
     (images / "cam1/frame_3.png").write_bytes(whole[: len(whole) // 2])
@@ -640,7 +640,7 @@ def test_pushes_that_cannot_work_are_refused_before(tmp_path, scenes, hub: Hub, 
     assert not (tmp_path / "out").exists()
 
 
-# Real pictures.
+# Real images.
 
 
 @pytest.mark.realdata

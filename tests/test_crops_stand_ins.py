@@ -1,4 +1,4 @@
-"""Boxes of bad pictures give way to later ones of their tracks: ``--on-bad-image replace``."""
+"""Boxes of bad images are replaced by later ones of their tracks: ``--on-bad-image replace``."""
 
 import json
 
@@ -16,7 +16,7 @@ from .test_crops import accounted, painted, pixels, rows_of, run, tree
 
 
 def make_tracks(folder, tracks, frames, *, low=()):
-    """Frames of one sequence, and who stands in which of them; some boxes are too low to keep.
+    """Make the frames and boxes of one sequence; some boxes are too low to keep.
 
     Returns:
         ``(track, frame)`` of each row of the table.
@@ -37,7 +37,7 @@ def make_tracks(folder, tracks, frames, *, low=()):
 
 
 def naive(tracks, every, bad, low=()):
-    """Who is kept, and who stands in for whom."""
+    """Return which boxes are kept, and which boxes replace which."""
     kept, instead = set(), {}
     for track, seen in tracks.items():
         frames = sorted(seen)
@@ -167,7 +167,7 @@ def test_it_is_said(tmp_path, sequence, capsys):
 
 
 def test_frames_of_a_video_that_every_left_out(tmp_path):
-    """A damaged frame is replaced by the next of the video in which the person is seen."""
+    """A damaged frame is replaced by the next one of the video that shows the person."""
     av = pytest.importorskip("av")
     (tmp_path / "videos").mkdir()
     video = tmp_path / "videos/cam.avi"

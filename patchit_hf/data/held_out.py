@@ -109,7 +109,7 @@ def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
         raw.filter(partial(_on_side, held_out=side), input_columns=columns)
         for side in (False, True)
     ]
-    words = "about 10 % of the stream, by " + (column or "the picture's hash")
+    words = "about 10 % of the stream, by " + (column or "the image's hash")
     return sides[0], sides[1], words
 
 

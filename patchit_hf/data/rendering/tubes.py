@@ -1,7 +1,8 @@
 """Draw shaded tubes, the solids that rendered people are made of, with a depth buffer.
 
 A tube has a straight axis and an elliptic cross section that varies along it. It is drawn in
-parallel projection. In the view frame, x points right, y down and z towards the camera, in canvas pixels.
+parallel projection. In the view frame, x points right, y down and z towards the camera, in canvas
+pixels.
 """
 
 from __future__ import annotations

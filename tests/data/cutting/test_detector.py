@@ -1,4 +1,4 @@
-"""Boxes by detectors: tiny ones with random weights, opened as a user opens real ones."""
+"""Boxes of tiny detectors with random weights, opened as a user opens real ones."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A folder with a DETR of a few thousand weights."""
+    """Make a folder with a DETR of a few thousand weights."""
     torch.manual_seed(0)
     backbone = ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1], layer_type="basic",
@@ -35,7 +35,7 @@ def tiny(tmp_path_factory):
         decoder_ffn_dim=16, id2label=CLASSES, label2id={v: k for k, v in CLASSES.items()},
     )  # fmt: skip
     model = DetrForObjectDetection(config)
-    with torch.no_grad():  # boxes as tall as a person, most of them persons
+    with torch.no_grad():  # boxes as tall as a person, most of them people
         model.bbox_predictor.layers[-1].bias.copy_(torch.tensor([0.0, 0.0, -1.3, 0.7]))
         model.class_labels_classifier.bias.copy_(torch.tensor([-2.0, 3.0, -2.0, -1.0]))
     folder = tmp_path_factory.mktemp("models") / "tiny-detr"
@@ -64,7 +64,7 @@ def images(tmp_path):
 
 
 def test_a_transformers_detector_finds_what_it_finds(tiny):
-    """Against the model itself, asked for each picture alone."""
+    """Compare with the model itself, run on each image alone."""
     detector = open_detector(str(tiny))
     assert (detector.name, detector.persons) == ("tiny-detr", (1,))
     frames = [(f"{i}.png", painted(200 + 20 * i, 120)) for i in range(5)]
@@ -90,7 +90,7 @@ def test_a_transformers_detector_finds_what_it_finds(tiny):
 
 
 def test_batches_find_the_same(tiny):
-    """Pictures of one size; others are padded to the largest of a batch, which a net may see."""
+    """Images of one size; others are padded within a batch, which may change the result."""
     detector = open_detector(str(tiny))
     rng = np.random.default_rng(0)
     frames = [(f"{i}.png", painted().rotate(int(rng.integers(0, 360)))) for i in range(5)]
@@ -115,14 +115,14 @@ def test_from_pictures_to_crops_with_a_detector(tmp_path, tiny, images, capsys):
     assert "found by the detector `tiny-detr`, whose weights have their own licence" in card
     assert str(tmp_path) not in card + (out / "dropped.jsonl").read_text()
     before = tree(out)
-    shutil.move(tiny / "model.safetensors", tiny / "gone")  # what is finished asks nobody again
+    shutil.move(tiny / "model.safetensors", tiny / "gone")  # a finished data set needs no detector
     try:
         assert _run(capsys, *command)[0] == 0
         assert tree(out) == before
         code, text = _run(capsys, *_command(tiny, images, out, "--detector-score", "0.4"))
     finally:
         shutil.move(tiny / "gone", tiny / "model.safetensors")
-    assert code == 2  # another score is another question
+    assert code == 2  # with another score, it has to detect again
     assert "--detector" in text
     assert tree(out) == before
 

@@ -1,4 +1,4 @@
-"""Pictures as people have them: unusual ones are read, bad ones say why."""
+"""Unusual images are read; bad ones say why they are not."""
 
 import struct
 import zlib
@@ -74,7 +74,7 @@ def test_exif_turns_pixels_and_mask(tmp_path):
 
 
 def bomb(width, height):
-    """A PNG that says it is huge; nothing of it can be decoded."""
+    """Return a PNG whose header states a huge size; it cannot be decoded."""
 
     def chunk(kind, data):
         return (
@@ -126,7 +126,7 @@ def test_the_limit_of_the_process_is_neither_asked_nor_touched(tmp_path, monkeyp
     for name, (read, accepts) in list(Image.OPEN.items()):
 
         def watched(file, path, read=read):
-            seen.add(Image.MAX_IMAGE_PIXELS)  # what another thread would see now
+            seen.add(Image.MAX_IMAGE_PIXELS)  # what another thread would see
             return read(file, path)
 
         monkeypatch.setitem(Image.OPEN, name, (watched, accepts))

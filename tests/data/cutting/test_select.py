@@ -1,4 +1,4 @@
-"""What is kept, and why the rest is not."""
+"""Which boxes are kept, and why the others are not."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_reasons_of_several_boxes():
     assert decided([GOOD, GOOD]) == ["", "duplicate"]
     assert decided([GOOD, GOOD], person=[True, False]) == ["", "class"]
     assert decided([GOOD, GOOD[::-1]], score=[0.4, np.nan], min_score=0.5) == ["score", "no area"]
-    # half of the second is behind the first; a box that is no person's covers nobody
+    # half of the second is behind the first; a box of another class covers nobody
     other = [125.0, 50.0, 175.0, 150.0]
     assert decided([GOOD, other], max_overlap=0.4) == ["covered", "covered"]
     assert decided([GOOD, other], max_overlap=0.5) == ["", ""]

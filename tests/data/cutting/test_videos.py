@@ -1,4 +1,4 @@
-"""Frames of real small videos: the right ones, each decoded once, and one line where that fails."""
+"""Frames of small real videos: the right ones, each decoded once, and one-line errors."""
 
 import struct
 
@@ -21,7 +21,7 @@ WIDTH, HEIGHT, FRAMES, GOP = 160, 120, 60, 10
 
 
 def grey_of(number):
-    """What a frame is painted with, left of its middle; right of it is white."""
+    """Return the colour of a frame's left half; the right half is white."""
     return 20 + 3 * number
 
 
@@ -32,7 +32,7 @@ def frame_of(number):
 
 
 def make_video(path, frames=FRAMES, codec="libx264", **options):
-    """A video whose frames say which they are; with B-frames, and a keyframe every ten."""
+    """Make a video whose frames encode their number, with B-frames and keyframes every ten."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -49,7 +49,7 @@ def make_video(path, frames=FRAMES, codec="libx264", **options):
 
 
 def number_of(picture):
-    """Which frame a picture is."""
+    """Return the number of the frame that an image shows."""
     return round((float(np.asarray(picture.pixels)[:, : WIDTH // 2 - 8].mean()) - 20) / 3)
 
 
@@ -85,7 +85,7 @@ def test_what_is_far_is_jumped_to(video):
     with FrameReader(video) as reader:
         assert number_of(reader.picture(57)) == 57
         assert reader.decoded <= GOP
-        assert number_of(reader.picture(2)) == 2  # and back, for whoever wants to look again
+        assert number_of(reader.picture(2)) == 2  # going back works, too
 
 
 def test_frames_have_names(tmp_path, video):
@@ -108,7 +108,7 @@ def test_frames_have_names(tmp_path, video):
 
 
 def test_a_turned_video_is_shown_upright(tmp_path, video):
-    """The matrix in a phone's file says how it is shown; so is it cut."""
+    """Frames are rotated by the matrix in a phone's file before they are cut."""
     content = video.read_bytes()
     at = content.index(b"tkhd") + 4 + 40  # version 0: the matrix is the 41st byte on
     turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
@@ -126,7 +126,7 @@ def test_a_turned_video_is_shown_upright(tmp_path, video):
 
 
 def boxes_of(frames):
-    """Two boxes a frame, xyxy: one on the painted side, one on the white."""
+    """Return two boxes xyxy per frame: one on the coloured half, one on the white."""
     return {n: [(4.0, 10.0, 40.0, 100.0), (100.0, 10.0, 140.0, 110.0)] for n in frames}
 
 

@@ -1,4 +1,4 @@
-"""Each format, written as its makers write it, and read to the same boxes."""
+"""Each format, written as its authors define it, gives the same boxes."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.crops.detections import from_supervision, read_detections
 
 SIZE = (320, 240)
-BOXES = {  # picture: boxes
+BOXES = {  # image: boxes
     "a/frame_2.jpg": [(10.0, 20.0, 60.0, 140.0), (100.5, 30.25, 150.5, 180.25)],
     "a/frame_10.jpg": [(40.0, 50.0, 90.0, 170.0)],
 }
@@ -107,7 +107,7 @@ def test_the_same_boxes_from_each_format(tmp_path, write, name, kind):
     ]  # fmt: skip
     everything = np.arange(len(found))
     boxes = found.boxes_in(everything, SIZE)
-    if write is coco:  # written the other way round; a picture's boxes keep the file's order
+    if write is coco:  # written in reverse; the boxes of an image keep the file's order
         boxes = boxes[[1, 0, 2]]
     np.testing.assert_allclose(boxes, IN_ORDER, atol=0.01)
 
