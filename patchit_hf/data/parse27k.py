@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,11 +28,9 @@ from patchit_hf.common.console import guarded, say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing_folder
 from patchit_hf.data.canvas import RESAMPLE
+from patchit_hf.data.parse27k_database import SPLITS, read_rows
 from patchit_hf.data.pictures import BadPictureError, open_picture
 
-# The split of each sequence.
-SPLITS = {1: "train", 4: "train", 5: "train", 2: "validation", 7: "validation", 8: "validation",
-          3: "test", 6: "test"}  # fmt: skip
 NA = "n/a"
 _YES = (NA, "yes", "no")
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -69,22 +66,6 @@ FROM Pedestrian p JOIN AttributeSet a USING (attributeSetID)
      JOIN Image i USING (imageID) JOIN Sequence s USING (sequenceID)
 ORDER BY s.sequenceID, i.filename, p.pedestrianID
 """
-
-
-def read_rows(path: Path, query: str) -> list[Any]:
-    """Return the rows of a query on the PARSE-27k database, which is opened read-only.
-
-    Raises:
-        InputError: if the file is not the PARSE-27k database.
-    """
-    try:
-        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            return base.execute(query).fetchall()
-        finally:
-            base.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{path}: is not the PARSE-27k database: {error}") from error
 
 
 def load_parse27k(

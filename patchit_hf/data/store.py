@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import weakref
@@ -35,7 +34,7 @@ from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
 
-__all__ = ["CropStore", "LazyCrops", "crops_in_memory", "open_crops"]
+__all__ = ["CropStore", "LazyCrops", "open_crops"]
 
 logger = logging.getLogger(__name__)
 
@@ -190,29 +189,6 @@ def open_crops(
     known = json.loads(note.read_text(encoding="utf-8"))
     array = np.memmap(pixels, np.uint8, "r", shape=shape)
     return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
-
-
-def crops_in_memory(
-    dataset: Any,
-    column: str,
-    canvas: tuple[int, int],
-    fit: str,
-    *,
-    workers: int,
-    name: str,
-    bad: BadImages,
-) -> tuple[Tensor, NDArray[np.int64] | None]:
-    """Decode the crops of a map-style data set into memory; see ``open_crops``.
-
-    Returns:
-        The crops, uint8 ``[M, 3, H, W]``, and the row of each ``[M]``; None for all rows in order.
-    """
-    store = open_crops(
-        dataset, column, canvas, fit, cache_gb=math.inf, on_disk=False, workers=workers,
-        main=False, name=name, bad=bad,
-    )  # fmt: skip
-    crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
-    return crops, store.index
 
 
 def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path | None:

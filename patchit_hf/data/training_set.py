@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from patchit_hf.data.bad import BadImages
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.lazy import LazyCrops
-from patchit_hf.data.store import CropStore, crops_in_memory, open_crops
+from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
 
 Source = CropStore | LazyCrops | StreamedCrops
@@ -156,16 +157,20 @@ def in_memory(
         InputError: if an image is bad and the policy is ``raise``.
     """
     bad = BadImages(decode.on_bad_held_out, name, part="held_out")
-    crops, index = crops_in_memory(
+    store = open_crops(
         dataset.select(rows),
         find_image_column(dataset, decode.image_column, name),
         canvas,
         decode.fit,
+        cache_gb=math.inf,
+        on_disk=False,
         workers=decode.dataloader_num_workers,
+        main=False,
         name=name,
         bad=bad,
     )
-    kept = torch.arange(len(crops)) if index is None else torch.from_numpy(index)
+    crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
+    kept = torch.arange(len(store)) if store.index is None else torch.from_numpy(store.index)
     return crops, kept, bad
 
 

@@ -84,7 +84,7 @@ def open_labelled(
         InputError: for missing columns, labels of another kind, damaged images, or no label.
     """
     if len(dataset) == 0:
-        raise InputError(f"{name}: it is empty")
+        raise InputError(f"{name}: is empty")
     column = find_image_column(dataset, args.image_column, name)
     prepared = task.prepare(dataset, canvas)
     try:
@@ -155,7 +155,7 @@ def open_crops_of(
         InputError: for damaged images, or an empty split.
     """
     if len(dataset) == 0:
-        raise InputError(f"{name}: it is empty")
+        raise InputError(f"{name}: is empty")
     column = find_image_column(dataset, args.image_column, name)
     store = _open(dataset, column, canvas, args, name, part)
     rows = torch.arange(len(store))

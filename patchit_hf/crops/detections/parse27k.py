@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchit_hf.crops.detections.table import Builder, Detections, four
-from patchit_hf.data.parse27k import SPLITS, read_rows
+from patchit_hf.data.parse27k_database import SPLITS, read_rows
 
 QUERY = """
 SELECT Pedestrian.pedestrianID, Sequence.sequenceID, Sequence.directory, Image.filename,
