@@ -136,7 +136,7 @@ def test_which_learning_rates_are_at_an_end_of_the_grid():
         ([*BOTH, "--seeds", "0"], "--seeds 0"),
         ([*BOTH, "--fractions", "2"], "--fractions 2.0"),
         ([*BOTH, "--subset-seed", "-1", "--fractions", "0.5"], "--subset-seed -1"),
-        ([*BOTH, "--subset-seed", "1"], "--subset-seed 1: draws a part"),
+        ([*BOTH, "--subset-seed", "1"], "--subset-seed 1: needs --fraction or --shots"),
         ([*BOTH, "--reference", "b"], "--reference 'b'"),
         ([*BOTH, "--learning-rates", "0"], "--learning-rates"),
         ([*BOTH, "--test-split", "nose"], "--split 'nose'"),
