@@ -74,7 +74,3 @@ def run(argv: list[str] | None = None) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
     return guarded(run, argv, "repeat the command to start over")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

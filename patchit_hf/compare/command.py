@@ -146,7 +146,3 @@ def named(inits: list[str]) -> dict[str, str]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
     return guarded(run, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +119,3 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input gives one line on stderr and exit code 2."""
     return guarded(run, argv, "repeat the command to continue")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +164,3 @@ def _write(
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
     return guarded(run, argv, "repeat the command to start over")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

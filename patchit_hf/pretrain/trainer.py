@@ -21,17 +21,16 @@ from patchit_hf.pretrain.batches import share_out, training_parts
 from patchit_hf.pretrain.evaluator import Evaluator
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
-from patchit_hf.pretrain.hub import RunHub, adopt_history, named_checkpoint
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
+from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
-from patchit_hf.training.trainer import Trainer
 
 
-class PatchTaskTrainer(Trainer):
+class PatchTaskTrainer(HubTrainer):
     """Pretrain a timm backbone by a patch task.
 
     Args:
@@ -78,7 +77,8 @@ class PatchTaskTrainer(Trainer):
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **(data_info or {})}
         self.model = build_model(model, task, args.seed) if isinstance(model, str) else model
-        super().__init__(args, run or _open_run(self.model, task, args, info), info)
+        run = run or _open_run(self.model, task, args, info)
+        super().__init__(args, run, info, include_people=args.hub_include_people)
         self.share = share_out(args, task, self.model, self.rank, self.world)
         name = str(info["name"])
         with self.accelerator.local_main_process_first():
@@ -106,23 +106,7 @@ class PatchTaskTrainer(Trainer):
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
-        self.hub = RunHub(args, self.run.path, self.is_main)
         self.watch: GradientShare | None = None
-
-    def train(self) -> dict[str, Any]:
-        """Train to the end, from the newest checkpoint if there is one; export, and push if asked.
-
-        Returns:
-            The results, as in ``patchit.json``.
-
-        Raises:
-            FloatingPointError: if the loss stops being finite; checkpoints stay.
-        """
-        results = super().train()
-        self.hub.finish()
-        if self.args.push_to_hub:
-            self.push_to_hub()
-        return results
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -142,21 +126,6 @@ class PatchTaskTrainer(Trainer):
             export_run(target, self.model, self.task, self.record())
         self.accelerator.wait_for_everyone()
         return target
-
-    def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
-        """Upload the run's export to the Hub in one commit.
-
-        Args:
-            repo_id: ``org/name``; ``args.hub_model_id`` by default.
-            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
-
-        Returns:
-            The commit's URL, on the main process.
-
-        Raises:
-            InputError: if there is no repository named, nothing exported, or the Hub refuses.
-        """
-        return self.hub.push(repo_id, **kwargs)
 
     def record(self) -> dict[str, Any]:
         """Return what ``patchit.json`` says beside backbone, task and versions."""
@@ -210,7 +179,7 @@ class PatchTaskTrainer(Trainer):
         adopt_history(checkpoint, self.run.path)
 
     def _begin(self, start: int) -> None:
-        self.hub.start()
+        super()._begin(start)
         self.watch = GradientShare(self.model.backbone) if start == 0 else None
 
     def _before_step(self, step: int) -> None:
@@ -222,9 +191,6 @@ class PatchTaskTrainer(Trainer):
             self.notes["gradient"] = self.watch.result()
             line = gradient_line(self.notes["gradient"], self.task.input_size)
             self._running().progress.say(line)
-
-    def _after_save(self, done: int) -> None:
-        self.hub.submit(done)
 
     def _end(self) -> None:
         if self.is_main:
@@ -238,9 +204,6 @@ class PatchTaskTrainer(Trainer):
                 confusion=self.evaluator.confusion,
                 trackers=self.accelerator.trackers,
             )
-
-    def _abort(self) -> None:
-        self.hub.finish(0)
 
 
 def _open_run(
