@@ -14,6 +14,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import LabelColumn, find_column, read_column, swapped
+from patchit_hf.downstream.results import ActionResult
 from patchit_hf.metrics.classification import classification
 
 COLUMNS = ("action", "label")
@@ -101,6 +102,12 @@ class Task(DownstreamTask):
         """Return top-1 accuracy, balanced accuracy and mean AP."""
         metrics, table = classification(predictions, targets, self.column.classes)
         return Report({k: v for k, v in metrics.items() if v is not None}, table)
+
+    def result(self, prediction: Tensor) -> ActionResult:
+        """Return the class and the probabilities ``[K]`` by name."""
+        label = self.column.classes[int(prediction.argmax())]
+        probabilities = zip(self.column.classes, prediction.tolist(), strict=True)
+        return ActionResult(label, dict(probabilities))
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the predicted class and the probability of every class."""

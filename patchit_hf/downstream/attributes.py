@@ -28,6 +28,7 @@ from patchit_hf.downstream.columns import (
     swapped,
 )
 from patchit_hf.downstream.heads import hidden_head
+from patchit_hf.downstream.results import AttributesResult
 from patchit_hf.metrics.attributes import binary_attributes, class_attributes
 
 NA = "n/a"
@@ -257,6 +258,17 @@ class Task(DownstreamTask):
         metrics = {"class_accuracy": found.get("accuracy"), "mber": found.get("mber")}
         metrics["class_map"] = ranked.get("map")
         return {k: v for k, v in metrics.items() if v is not None}, rows
+
+    def result(self, prediction: Tensor) -> AttributesResult:
+        """Return the answers and the probabilities ``[outputs]`` by name."""
+        labels: dict[str, bool | str] = {}
+        parts = prediction.split(self.outputs)
+        for i, (column, part) in enumerate(zip(self.label_columns, parts, strict=True)):
+            classes = [*column.classes, NA]
+            yes = i in self.binary
+            labels[column.name] = bool(part >= 0.5) if yes else classes[int(part.argmax())]
+        named = zip(self.label_names, prediction.tolist(), strict=True)
+        return AttributesResult(labels, dict(named))
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the probability of every output, by name."""

@@ -15,8 +15,11 @@ from functools import partial
 from typing import Any, Self
 
 import datasets
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
@@ -26,7 +29,8 @@ from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
-from patchit_hf.downstream.windows import WINDOW, cut_person
+from patchit_hf.downstream.results import Keypoint, PoseResult
+from patchit_hf.downstream.windows import WINDOW, Window, cut_person, cut_window, window_around
 from patchit_hf.metrics.keypoints import (
     head_length,
     oks,
@@ -66,6 +70,7 @@ class Task(DownstreamTask):
         (torch.Size([1, 2, 16, 8]), torch.Size([1, 2, 3]))
     """
 
+    cuts_windows = True
     augmentation = Augmentation(zoom=0.25, shift=0.05, rotate=30.0)
 
     def __init__(
@@ -239,10 +244,28 @@ class Task(DownstreamTask):
     def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
         """Return x, y in pixels of the image that the person was cut from."""
         windows = torch.tensor(column_values(dataset, WINDOW))
+        return self.placed(predictions, geometry, windows)
+
+    def cut(
+        self, image: Image.Image, box: Window | None, canvas: tuple[int, int], fit: str
+    ) -> tuple[NDArray[np.uint8], Window]:
+        """Cut the window around a box, or the whole image as it is, as ``prepare`` does."""
+        window = (0.0, 0.0, float(image.width), float(image.height))
+        if box is not None:
+            window = window_around(box, canvas, self.margin)
+        return np.asarray(cut_window(image, window, canvas), np.uint8), window
+
+    def placed(self, predictions: Tensor, geometry: Geometry, windows: Tensor) -> Tensor:
+        """Return x, y in pixels of the images."""
         view = central_view(geometry, len(predictions))
         shares = view.to_canvas(predictions[..., :2]) / torch.tensor(geometry.canvas[::-1])
         low, high = windows[:, None, :2], windows[:, None, 2:]
         return torch.cat([low + shares * (high - low), predictions[..., 2:]], -1)
+
+    def result(self, prediction: Tensor) -> PoseResult:
+        """Return the joints ``[J, 3]`` by name."""
+        points = zip(self.joints, prediction.tolist(), strict=True)
+        return PoseResult({joint: Keypoint(*point) for joint, point in points})
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the joints: x, y and a score each."""

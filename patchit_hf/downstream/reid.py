@@ -25,6 +25,7 @@ from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import CAMERA_COLUMNS, column_values, find_column, require
 from patchit_hf.downstream.heads import BNNeck
+from patchit_hf.downstream.results import ReidResult
 from patchit_hf.metrics.retrieval import Embeddings, Retrieval, retrieve
 
 ID_COLUMNS = ("person_id", "pid", "identity")
@@ -212,6 +213,10 @@ class Task(DownstreamTask):
             for r in (QUERY, GALLERY)
         )
         return retrieve(query, gallery)
+
+    def result(self, prediction: Tensor) -> ReidResult:
+        """Return the embedding ``[C]``."""
+        return ReidResult(prediction.numpy())
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the embeddings."""

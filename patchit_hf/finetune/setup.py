@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.finetune.labelled import Labelled
+from patchit_hf.models.embed import STATISTICS_CROPS as STATISTICS_CROPS
+from patchit_hf.models.embed import sampled as sampled
 from patchit_hf.models.finetuned_model import FinetunedModel
-
-STATISTICS_CROPS = 2000
 
 
 def crop_statistics(
@@ -30,11 +29,6 @@ def crop_statistics(
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(1e-4).sqrt()
     return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
-
-
-def sampled(size: int, count: int) -> Tensor:
-    """Return at most ``count`` of ``size`` places, evenly spread and the same every time."""
-    return torch.linspace(0, size - 1, min(size, count)).round().long()
 
 
 def augmentation_of(task: DownstreamTask, args: FinetuningArguments) -> Augmentation:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.models.backbone import BATCH_NORMS, BackboneSpec, feature_map, has_batch_norm
-from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
+
+if TYPE_CHECKING:
+    from patchit_hf.models.patch_task_model import PatchTaskModel
 
 DIVISOR = 32  # what timm's strides divide
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -13,9 +15,13 @@ from torch import Tensor, nn
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
+from patchit_hf.data.images import ImageInputs, Images
+from patchit_hf.downstream.augment import Geometry
 from patchit_hf.models.backbone import BackboneSpec, build_backbone, num_features
+from patchit_hf.models.embed import Extractor, embed
 from patchit_hf.models.exported import Location, check_architecture, check_args, locate
 from patchit_hf.models.feature_maps import feature_map as feature_map
+from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.small_maps import small_map_convolutions
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import PatchTask
@@ -29,7 +35,14 @@ class PatchTaskModel(nn.Module):
         head: takes unpooled features ``[B, C, H, W]``.
         spec: how the backbone was built.
         task: the task that the head answers.
+
+    Attributes:
+        fit: how images get to the canvas; see ``patchit_hf.data.canvas.to_canvas``.
+        record: its ``patchit.json``, where the model was read back.
     """
+
+    fit: str = "squash"
+    record: dict[str, Any]
 
     def __init__(
         self,
@@ -53,6 +66,62 @@ class PatchTaskModel(nn.Module):
             revision: branch, tag or commit on the Hub.
         """
         return load_model(source, revision)
+
+    def embed(
+        self,
+        images: ImageInputs,
+        batch_size: int = 64,
+        *,
+        image_column: str | None = None,
+        reestimate_batch_norm: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return features of whole images, as users of the exported backbone get them.
+
+        Batch normalisation has learnt its statistics on patches, and whole crops have others.
+        ``reestimate_batch_norm`` sets them, on a copy, to those of (at most 2000 of) the given
+        images, which should then be many and of the kind that is embedded later: what one image's
+        features are depends on the others. ``python -m patchit_hf.evaluate FOLDER --embed`` does
+        so by default.
+
+        Args:
+            images: one image or many: PIL images, paths, bytes of files, arrays ``[H, W, 3]``,
+                tensors ``[3, H, W]``, a column of images, or a ``datasets.Dataset``.
+            batch_size: images at a time.
+            image_column: the image column of a data set that has several.
+            reestimate_batch_norm: whether batch statistics are those of the given images.
+
+        Returns:
+            float32 ``[N, C]``; ``[C]`` for a single image.
+
+        Raises:
+            InputError: for an image that cannot be used, by its index.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> model = build_model("test_resnet", create_task("position"), seed=0)
+            >>> model.embed([torch.zeros(3, 200, 100), torch.ones(3, 100, 50)]).shape
+            (2, 96)
+        """
+        found = Images(images, image_column)
+        return embed(self.extractor(), found, batch_size, reestimate=reestimate_batch_norm)
+
+    def extractor(self) -> Extractor:
+        """Return the frozen backbone with the way of whole crops to it.
+
+        Raises:
+            InputError: if the model has no task, and thus no canvas.
+        """
+        task = self.task
+        if task is None:
+            raise InputError("this model has no task, which says what size its images have")
+        step = divisor(self.backbone)
+        size = task.input_size if self.spec.fixed_size else crop_size(task, step)
+        device = next(self.backbone.parameters()).device
+        mean, std = (
+            torch.tensor(v, device=device) for v in (task.transform.mean, task.transform.std)
+        )
+        geometry = Geometry(task.canvas, task.covered, size)
+        return Extractor(self.backbone, geometry, mean, std, self.fit)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
@@ -128,6 +197,7 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     model = build_model(name, task, 0, args)
     _fill(model.backbone, folder / BACKBONE_FILE, location)
     _fill(model.head, folder / HEAD_FILE, location)
+    model.fit, model.record = str(record.get("config", {}).get("fit", "squash")), record
     return model.eval()
 
 
