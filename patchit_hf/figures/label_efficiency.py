@@ -23,7 +23,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     Lines differ in marks and dashes and carry their names; bars are the deviation over seeds.
 
     Args:
-        result: what ``patchit_hf.compare.cells.compare`` returned.
+        result: what ``patchit_hf.compare.cells.run_plan`` returned.
 
     Returns:
         The figure; None where there is one number of labels alone.
