@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def make_crops(
-    detections: Detections,
+    detections: Detections | str | Path,
     images: str | Path,
     output: str | Path,
     options: CropOptions | None = None,
     *,
     workers: int = 0,
     on_bad_image: str = "raise",
-    name: str = "boxes in memory",
+    name: str | None = None,
     license: str = "unknown",
     title: str | None = None,
     pictures_from: str = "",
@@ -33,14 +33,15 @@ def make_crops(
     Called again after it was stopped, it goes on; called again after that, it does nothing.
 
     Args:
-        detections: the boxes; see ``patchit_hf.crops.detections``.
+        detections: the boxes: what ``read_detections`` or ``from_supervision`` returned, or a file
+            or a folder for ``read_detections``.
         images: folder of the pictures or videos, or a video.
         output: folder of the data set: new, empty, or of the same data set.
         options: how a box becomes a crop.
         workers: number of processes; 0 for this one alone.
         on_bad_image: ``raise``; ``skip``; or ``replace`` the boxes of a bad picture by the next of
             their tracks that ``keep_every`` or ``every`` left out, where there are any.
-        name: of the boxes, for the card.
+        name: of the boxes, for the card; a file's own name by default.
         license: of the crops, as the Hub spells it.
         title: of the card.
         pictures_from: where the pictures come from, for the card.
@@ -50,15 +51,29 @@ def make_crops(
 
     Raises:
         InputError: for bad input; what was finished before it stays for the next call.
+
+    Example:
+        >>> from PIL import Image
+        >>> Path("photos").mkdir()
+        >>> Image.new("RGB", (200, 300)).save("photos/a.png")
+        >>> _ = Path("boxes.txt").write_text("a.png 20 20 120 220")  # filename minx miny maxx maxy
+        >>> report = make_crops("boxes.txt", "photos", "crops", CropOptions(canvas="100x50"))
+        >>> report["boxes"]["kept"]
+        1
     """
     from patchit_hf.common.files import read_json
     from patchit_hf.crops.cutting.plan import make_plan, open_images
     from patchit_hf.crops.cutting.run import cut_all
     from patchit_hf.crops.cutting.shards import REPORT, Shards
     from patchit_hf.crops.cutting.suspect import check_boxes
+    from patchit_hf.crops.detections import Detections, read_detections
 
     if on_bad_image not in ON_BAD:
         raise InputError(f"on_bad_image {on_bad_image!r}: must be one of {', '.join(ON_BAD)}")
+    if not isinstance(detections, Detections):
+        name = name or Path(detections).name
+        detections = read_detections(detections)
+    name = name or "boxes in memory"
     options = options or CropOptions()
     folder = Path(output).expanduser()
     plan = make_plan(detections, open_images(images, options, detections.kind), options)

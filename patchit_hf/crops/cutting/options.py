@@ -21,6 +21,10 @@ class CropOptions:
 
     Raises:
         InputError: for a value that is out of range, named by its flag.
+
+    Example:
+        >>> CropOptions(canvas="256x128", min_height=80).size
+        (256, 128)
     """
 
     canvas: str = arg("200x100", "--canvas", "crops", "size of a crop in pixels, H x W")

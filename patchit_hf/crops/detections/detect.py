@@ -40,6 +40,12 @@ def read_detections(
 
     Raises:
         InputError: if nothing is there, it is in no known format, or it is damaged.
+
+    Example:
+        >>> _ = Path("boxes.txt").write_text("a.png 20 20 120 220")
+        >>> boxes = read_detections("boxes.txt")
+        >>> boxes.kind, boxes.images
+        ('text', ['a.png'])
     """
     path = Path(path).expanduser()
     if not path.exists():

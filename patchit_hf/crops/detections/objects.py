@@ -23,6 +23,13 @@ def from_supervision(found: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> De
 
     Raises:
         InputError: if something has no ``xyxy`` of that shape.
+
+    Example:
+        >>> from types import SimpleNamespace  # for ``supervision.Detections``
+        >>> seen = SimpleNamespace(xyxy=[[20, 20, 120, 220]], confidence=[0.9], class_id=[0])
+        >>> boxes = from_supervision({"a.png": seen})  # for make_crops(boxes, "photos", "crops")
+        >>> boxes.images, boxes.boxes.tolist()
+        (['a.png'], [[20.0, 20.0, 120.0, 220.0]])
     """
     builder = Builder("supervision")
     pairs = found.items() if isinstance(found, Mapping) else found
