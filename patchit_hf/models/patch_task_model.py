@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
-from patchit_hf.data.images import ImageInputs, Images
+from patchit_hf.data.images import ImageInput, ImageInputs, Images
 from patchit_hf.downstream.augment import Geometry
+from patchit_hf.models.answers import PatchAnswers
 from patchit_hf.models.backbone import BackboneSpec, build_backbone, num_features
 from patchit_hf.models.embed import Extractor, embed
 from patchit_hf.models.exported import Location, check_architecture, check_args, locate
@@ -25,6 +27,8 @@ from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.small_maps import small_map_convolutions
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import PatchTask
+
+ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
 
 
 class PatchTaskModel(nn.Module):
@@ -66,6 +70,55 @@ class PatchTaskModel(nn.Module):
             revision: branch, tag or commit on the Hub.
         """
         return load_model(source, revision)
+
+    def ask(self, image: ImageInput, rounds: int = 1) -> PatchAnswers:
+        """Ask the task's questions about one image, as an evaluation does.
+
+        Args:
+            image: one image of any kind that ``embed`` takes.
+            rounds: how often it is cut into patches, each time with other offsets.
+
+        Returns:
+            Crop, patches, right answers and those of the network.
+
+        Raises:
+            InputError: for an image that cannot be used, a model without a task, or no round.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> model = build_model("test_resnet", create_task("position"), seed=0)
+            >>> answers = model.ask(torch.zeros(3, 200, 100), rounds=2)
+            >>> answers.patches.shape, answers.answered.shape
+            (torch.Size([18, 32, 32, 3]), torch.Size([2, 18]))
+        """
+        task, images = self._given_task(), Images(image)
+        if not images.single:
+            raise InputError(f"image: {len(images)} images; ask about one at a time")
+        if rounds < 1:
+            raise InputError(f"rounds {rounds!r}: must be a whole number of at least 1")
+        (crop,) = next(images.batches(task.canvas, self.fit, 1))
+        device, training = next(self.parameters()).device, self.training
+        first: Tensor | None = None
+        truth, answered = [], []
+        self.eval()
+        with torch.inference_mode():
+            for numbers in torch.arange(rounds).split(ROUNDS_AT_ONCE):
+                crops = crop.to(device).expand(len(numbers), -1, -1, -1)
+                batch = task.sample_all(crops, Draws(EVAL_SEED, numbers, device))
+                answered.append(task.answers(self(batch.inputs)).view(len(numbers), -1).cpu())
+                truth.append(task.truth(batch.targets).view(len(numbers), -1).cpu())
+                if first is None:
+                    first = task.transform.colours(task.examples(batch)[: truth[0].shape[1], 0])
+        self.train(training)
+        return PatchAnswers(
+            crop,
+            cast(Tensor, first),
+            torch.cat(truth),
+            torch.cat(answered),
+            None if task.boxes is None else task.boxes.cpu(),
+            task.num_classes,
+            task.chance,
+        )
 
     def embed(
         self,
@@ -111,9 +164,7 @@ class PatchTaskModel(nn.Module):
         Raises:
             InputError: if the model has no task, and thus no canvas.
         """
-        task = self.task
-        if task is None:
-            raise InputError("this model has no task, which says what size its images have")
+        task = self._given_task()
         step = divisor(self.backbone)
         size = task.input_size if self.spec.fixed_size else crop_size(task, step)
         device = next(self.backbone.parameters()).device
@@ -122,6 +173,11 @@ class PatchTaskModel(nn.Module):
         )
         geometry = Geometry(task.canvas, task.covered, size)
         return Extractor(self.backbone, geometry, mean, std, self.fit)
+
+    def _given_task(self) -> PatchTask:
+        if self.task is None:
+            raise InputError("this model has no task, which says what size its images have")
+        return self.task
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
