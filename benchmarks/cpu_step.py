@@ -1,8 +1,8 @@
-"""What steps on the CPU gain by `small_map_convolution.py` and `orthogonal.py`.
+"""Speed-up of CPU training steps from `models/small_maps.py` and `training/orthogonal.py`.
 
-In turns in one process, so that the ratios mean something: forward and backward pass with torch's
-convolutions and with ours, on patches (pretraining) and on whole crops (finetuning), and a step of
-Muon with timm's orthogonalisation and with ours.
+The variants run in turns in one process, so that their ratios are reliable: forward and backward
+pass with torch's convolutions and with ours, on patches (pretraining) and on whole crops
+(finetuning), and a step of Muon with timm's orthogonalisation and with ours.
 
     python benchmarks/cpu_step.py --output benchmarks/results/cpu-step.json
 """
@@ -28,21 +28,21 @@ from patchit_hf.training.optim import create_optimizer
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes."""
+    """Return the time that a function takes, in seconds."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def passes(model: Any, x: torch.Tensor, ours: bool) -> None:
-    """Run forward and backward."""
+    """Run a forward and a backward pass."""
     with SmallMapConvolutions() if ours else contextlib.nullcontext():
         output = model(x)
     output.square().mean().backward()
 
 
 def compared(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
-    """Return the median seconds of each way, and the ratio of the second to the first."""
+    """Return the median seconds of each variant, and the ratio of the second to the first."""
     for work in ways.values():
         work()
     taken = [{name: seconds(work) for name, work in ways.items()} for _ in range(rounds)]
@@ -55,7 +55,7 @@ def compared(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, An
 
 
 def both_ways(model: Any, size: tuple[int, ...], rounds: int) -> dict[str, Any]:
-    """Measure forward and backward pass on inputs ``[B, 3, H, W]``."""
+    """Measure the forward and backward pass on inputs ``[B, 3, H, W]`` with both convolutions."""
     x = torch.randn(size).to(memory_format=torch.channels_last)
     return compared(
         {
@@ -79,7 +79,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--backbones", nargs="+", default=["resnet10t", "resnet18"])
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,13 +1,13 @@
-"""What pretraining is worth for attributes, re-identification, pose and action on real pictures.
+"""What pretraining gains for attributes, re-identification, pose and action on real images.
 
     python benchmarks/downstream.py --list
     python benchmarks/downstream.py --run peta-resnet10t lspet
 
-runs the commands of the named comparisons one after the other; what is finished is not run again,
-and one that was stopped goes on. They pretrain on the training split of a data set in ``DATA``,
-without its labels, and finetune from there, from random weights and, for ``mobilenetv2_100``, from
-ImageNet's. Results go into ``benchmarks/results/compare-*.json``, and all of them into the table
-``downstream.md`` beside them.
+runs the commands of the named comparisons one after the other. Finished runs are not repeated, and
+interrupted ones are continued. The comparisons pretrain on the training split of a data set in
+``DATA``, without its labels. They finetune from these weights, from random weights and, for
+``mobilenetv2_100``, from ImageNet weights. Results go into ``benchmarks/results/compare-*.json``,
+and a table of all of them into ``downstream.md`` in the same folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DATA = "../shared/data"
 IMAGENET = "../shared/weights/mobilenetv2_100.imagenet.safetensors"
 RESULTS = Path("benchmarks/results")
 SMALL, LARGE = "128x64", "200x100"  # canvas of standing people
-SQUARE = "128x128"  # of people in any pose
+SQUARE = "128x128"  # canvas of people in any pose
 RATES = "5e-4 1e-3 2e-3 4e-3"
 BUDGET = "--eval-every 0 --save-every 0"
 
@@ -63,7 +63,7 @@ PARTS = f"--fractions 0.099 0.198 --select-at 0.198 --seeds 3 --learning-rates {
 ALL = f"--fractions 1 --select-at 0.198 --learning-rates {RATES}"
 ONCE = "--fractions 0.198 --seeds 3 --learning-rates 1e-3"
 
-# COMPARISONS[name] = folder of its cells, options; a cell of two comparisons is run once. Where a
+# COMPARISONS[name] = folder of its cells, options; a cell of two comparisons runs once. Where a
 # full run is long, rates are chosen with a part of the labels. With all of theirs, `viper`, `lspet`
 # and `har` would take a CPU core two to three hours each; they have a half or a quarter.
 COMPARISONS = {
@@ -121,7 +121,7 @@ COMPARISONS = {
 
 
 def pretraining(run: str) -> list[str]:
-    """Return the words of a run's command, after the name of the module."""
+    """Return the arguments of a pretraining command, after the name of the module."""
     backbone, data, canvas, options, steps = PRETRAINING[run]
     return shlex.split(
         f"--backbone {backbone} --dataset {DATA}/{data} --canvas {canvas} --task-kwargs {options} "
@@ -131,19 +131,19 @@ def pretraining(run: str) -> list[str]:
 
 
 def comparison(name: str) -> list[str]:
-    """Return the words of a comparison's command, after the name of the module."""
+    """Return the arguments of a comparison, after the name of the module."""
     folder, options = COMPARISONS[name]
     return shlex.split(f"{options} {BUDGET} --output-dir runs/compare-{folder}")
 
 
 def needed(name: str) -> list[str]:
-    """Return the pretraining that a comparison starts from."""
+    """Return the pretraining run that a comparison starts from."""
     sources = [word.rpartition("=")[2] for word in comparison(name)]
     return [run for run in PRETRAINING if f"runs/{run}" in sources]
 
 
 def run(name: str) -> None:
-    """Run a comparison and what it needs, and keep its results."""
+    """Run a comparison and the pretraining that it needs, and store its results."""
     for first in needed(name):
         if not Path("runs", first, "patchit.json").exists():
             _python("patchit_hf.pretrain", pretraining(first))
@@ -157,7 +157,7 @@ def run(name: str) -> None:
 
 
 def at_home(folder: str) -> None:
-    """Judge what was finetuned for search in another data set on PETA's own test split, too."""
+    """Also evaluate on PETA's own test split what was finetuned for search in another data set."""
     result = json.loads(Path(folder, "compare.json").read_text())
     found: dict[str, dict[str, Any]] = {}
     for row in result["rows"]:
@@ -173,7 +173,7 @@ def at_home(folder: str) -> None:
 
 
 def table() -> str:
-    """Return all results there are, as Markdown."""
+    """Return all available results, as Markdown."""
     lines = [
         "| comparison | backbone | figure | labels | init | on the test split | "
         "against random (95 %) | share of the gap | seeds | learning rate | computed on |",

@@ -1,9 +1,9 @@
-"""What a pretraining step costs on a CUDA GPU, and whether it is the same step every time.
+"""The cost of a pretraining step on a CUDA GPU, and whether it is reproducible.
 
-For each backbone, runs of the trainer on made-up crops: as it is, again, with each kernel launched
-(``--no-cuda-graphs``), with Muon's kernels launched, too, without deterministic convolutions
-(twice), with AdamW, with a larger batch, and in bfloat16. Milliseconds a step, and the largest
-difference between the weights of two runs.
+For each backbone the trainer runs on made-up crops: with the defaults, again with the defaults,
+with every kernel launched (``--no-cuda-graphs``), also with Muon's kernels launched, without
+deterministic convolutions (twice), with AdamW, with a larger batch, and in bfloat16. The output has
+milliseconds per step, and the largest difference between the weights of two runs.
 
     python benchmarks/gpu_step.py --output benchmarks/results/gpu-step.json
 """
@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def made_up(folder: Path, count: int = 512) -> datasets.Dataset:
-    """Return crops of 200x100 noise, on disk."""
+    """Return a data set of 200x100 noise crops, on disk."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (count, 200, 100, 3), dtype=np.uint8)
     crops = datasets.Dataset.from_dict({"image": [Image.fromarray(n) for n in noise]})
@@ -62,7 +62,7 @@ def run(
     deterministic: bool = True,
     **options: Any,
 ) -> tuple[float, dict[str, Tensor]]:
-    """Return the milliseconds a step, and the weights at the end."""
+    """Return the milliseconds per step, and the final weights."""
     AcceleratorState._reset_state(True)
     kwargs = {"max_steps": STEPS, "save_steps": 0, "figures": False, "audit": False,
               "logging_steps": 1000, "output_dir": str(folder), **options}  # fmt: skip
@@ -91,7 +91,7 @@ def run(
 
 
 def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Return the largest difference of a weight."""
+    """Return the largest difference between two weights."""
     return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
 
 

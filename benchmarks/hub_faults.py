@@ -1,13 +1,13 @@
-"""What happens when a push meets trouble: each fault, what the user saw, and what was left where.
+"""What happens when a push fails: for each fault, what the user sees and what is left where.
 
 The real client and the package's own push talk to the loopback Hub of ``tests/hub``, which is told
-to fail. On the Hub lie an earlier export and somebody else's file; on the disk, a newer export.
-After each fault that stays, the Hub is healed and the very command that the user was told is run.
-The package's waits between its attempts are shortened; the client's own are not.
+to fail. The Hub has an earlier export and a file of someone else; a newer export is on disk. After
+each permanent fault the Hub is repaired, and the command that the message named is run. The waits
+between the package's attempts are shortened; those of the client are not.
 
     OMP_NUM_THREADS=1 python benchmarks/hub_faults.py --output benchmarks/results/hub-faults.json
 
-The table is written beside the JSON, with the ending ``.md``; exit code 1: something was lost.
+A table is written beside the JSON, with the ending ``.md``. Exit code 1 means that data was lost.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.publish.folders import EXPORT, make_export  # noqa: E402
 
 ID, PACKAGES = "org/name", ("patchit_hf", "huggingface_hub")
 OTHERS = {"LICENSE": b"somebody else's"}
-RETRY = (3, 0.05, 10)  # attempts, first wait, and seconds after which none begins
+RETRY = (3, 0.05, 10)  # attempts, first wait, and seconds after which no attempt starts
 PUSH = f"""
     import logging, sys
     from patchit_hf.common.errors import InputError
@@ -53,10 +53,10 @@ PUSH = f"""
 """
 AGAIN = re.compile(r"trying again in [\d.]+ s$")
 LINE = re.compile(
-    rf"error: repository '{ID}': not pushed: (?P<reason>.*)\. The export lies safe in '[^']*'; "
+    rf"error: repository '{ID}': not pushed: (?P<reason>.*)\. The export is safe in '[^']*'; "
     r"push it later with: (?P<command>.*)"
 )
-STATIONS = {  # of a push, in its order: method and route
+STATIONS = {  # the requests of a push, in order: method and route
     "asking for the repository": ("GET", rf"^/api/models/{ID}(/revision/[^/]+)?(\?|$)"),
     "checking the card": ("POST", "/validate-yaml"),
     "preupload": ("POST", "/preupload/"),
@@ -70,7 +70,7 @@ STATIONS = {  # of a push, in its order: method and route
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, where, whether it lasts, what it does to the Hub, and the client's own settings."""
+    """A fault: name, place, whether it is permanent, its effect on the Hub, client settings."""
 
     fault: str
     where: str
@@ -146,7 +146,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 class Scene:
-    """A Hub with an earlier export, and a newer one on the disk."""
+    """A Hub with an earlier export, and a newer one on disk."""
 
     def __init__(self, folder: Path) -> None:
         self.hub = Hub(folder / "client").start()
@@ -159,7 +159,7 @@ class Scene:
     @property
     def there(self) -> str:
         """What the Hub has, in words."""
-        files, commits = self.hub.files(ID), len(self.hub.repo(ID).log()) - 2  # made, and filled
+        files, commits = self.hub.files(ID), len(self.hub.repo(ID).log()) - 2  # created and filled
         state = "the new export" if files == self.new else "NEITHER"
         state = "the earlier export" if files == self.old else state
         return f"{state}, {commits} new commit{'s' * (commits != 1)}"
@@ -177,7 +177,7 @@ class Scene:
 
 
 def play(case: Case, folder: Path) -> dict[str, Any]:
-    """Let a push meet a fault; then heal the Hub and run the command that the user was told."""
+    """Let a push meet a fault; then repair the Hub and run the command that the message named."""
     scene = Scene(folder)
     case.disturb(hub := scene.hub)
     options: Any = {"env": case.env, "token": case.token(hub) if case.token else None}
@@ -203,7 +203,7 @@ def play(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def lost(row: dict[str, Any]) -> str:
-    """Return what is wrong with a row; nothing, if all is well."""
+    """Return what is wrong with a row; empty if nothing was lost."""
     if row["disk"] != "all files":
         return "files on the disk changed"
     if row["pushed"]:
@@ -216,7 +216,7 @@ def lost(row: dict[str, Any]) -> str:
 
 
 def interrupt(name: str, number: int, folder: Path) -> dict[str, Any]:
-    """End a push by a signal in the middle of its upload, and run the same command again."""
+    """Interrupt a push by a signal during its upload, and run the same command again."""
     scene = Scene(folder)
     argv = [sys.executable, "-m", "patchit_hf.publish.hub", str(scene.run), ID]
     process = subprocess.Popen(argv, env=scene.hub.env(), stderr=subprocess.PIPE, text=True)
@@ -239,7 +239,7 @@ HEAD = """\
 talked to the loopback Hub of `tests/hub`. Before each, the Hub had an earlier export and somebody
 else's file, and the disk a newer export. The last line that the user saw of each failure was
 
-> error: repository 'org/name': not pushed: **REASON**. The export lies safe in 'RUN'; push it later
+> error: repository 'org/name': not pushed: **REASON**. The export is safe in 'RUN'; push it later
 > with: python -m patchit_hf.publish.hub RUN org/name
 
 and the table has its REASON; before it, the client may have warned that it tries again. "Tries"
@@ -265,12 +265,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Play all cases and write what was seen."""
+    """Play all cases and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", default="", help="faults whose name or place has this in it")
     args = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where nobody could interrupt us
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also if SIGINT is ignored here
     jobs: list[tuple[str, Callable[[Path], dict[str, Any]]]] = [
         (f"{case.fault}, {case.where}, {case.lasts}", partial(play, case)) for case in cases()
     ]

@@ -1,10 +1,10 @@
-"""How much it matters which 1,600 labels a network is finetuned on: other draws of them.
+"""How much the choice of 1,600 labels matters for finetuning: results with other choices.
 
     python benchmarks/label_draws.py --draws 1 2 3
 
-finetunes random weights and those of ``runs/peta-resnet10t-large`` on each draw (PETA, 192x96, ten
-epochs, one seed), at the rates that ``downstream.py`` has chosen for them with the first draw, and
-judges them on the test split. What is finished is not run again. Results go into
+finetunes random weights and those of ``runs/peta-resnet10t-large`` on each draw of labels (PETA,
+192x96, ten epochs, one seed), with the learning rates that ``downstream.py`` chose on the first
+draw, and evaluates them on the test split. Finished runs are not repeated. Results go into
 ``benchmarks/results/label-draws.json``.
 """
 
@@ -24,7 +24,7 @@ STARTS = {
 
 
 def commands(start: str, draw: int) -> tuple[list[str], list[str]]:
-    """Return the words that finetune and judge, after ``python -m``."""
+    """Return the arguments of finetuning and of evaluation, after ``python -m``."""
     folder = f"runs/label-draws/{start}-{draw}"
     finetune = (
         f"patchit_hf.finetune --task attributes --dataset {DATA}/peta --backbone resnet10t "
@@ -39,7 +39,7 @@ def commands(start: str, draw: int) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    """Run what is missing and keep the figures of all."""
+    """Run what is missing and store the metrics of all runs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--draws", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=["random", "1024k"])

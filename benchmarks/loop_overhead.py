@@ -1,8 +1,8 @@
-"""What the trainer costs beside a bare loop on ready-made inputs: patches a second, as a ratio.
+"""Speed of the trainer relative to a bare loop on ready-made inputs, as a ratio of patches/s.
 
-The bare loop has model, loss, backward and optimiser and nothing else: no crops, no cutting, no
-normalisation, no clipping, no records. Both run in turns in one process; the ratio of each pair is
-what counts, not the absolute rate.
+The bare loop has model, loss, backward pass and optimiser, and nothing else: no crops, no cutting,
+no normalisation, no clipping, no records. Both run in turns in one process. Only the ratio of each
+pair counts, not the absolute speed.
 
     python benchmarks/loop_overhead.py --output benchmarks/results/loop_overhead.json
 """
@@ -27,7 +27,7 @@ from patchit_hf.training.optim import create_optimizer
 
 
 def bare(backbone: str, args: TrainingArguments, device: torch.device) -> float:
-    """Return the patches a second of the bare loop."""
+    """Return the patches per second of the bare loop."""
     model = build_model(backbone, create_task("position"), 0).to(
         device, memory_format=torch.channels_last
     )
@@ -55,7 +55,7 @@ def main() -> None:
     words = parser.parse_args()
     people, task = load_people(512), create_task("position")
     rounds = []
-    for _ in range(words.rounds + 1):  # the first warms up
+    for _ in range(words.rounds + 1):  # the first round is warm-up
         with tempfile.TemporaryDirectory() as folder:
             args = TrainingArguments(output_dir=f"{folder}/run", max_steps=words.steps)
             trainer = PatchTaskTrainer(words.backbone, args, task, people)

@@ -1,8 +1,8 @@
-"""A made-up million of tiny crops: parquet shards, tar shards, or a folder of pictures.
+"""A made-up million of tiny crops: parquet shards, tar shards, or a folder of images.
 
-Their bytes repeat those of a few hundred different JPEGs, so that a million is made in seconds;
-every row has a name of its own. In the folder of pictures, files are hard links of a few, and take
-no room.
+The bytes of a few hundred different JPEGs are repeated, so that a million crops are made in
+seconds. Each row has its own name. In the folder of images, files are hard links to a few, and take
+no space.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def pictures() -> list[bytes]:
 
 
 def picture_of(row: int) -> int:
-    """Return which of the different pictures a row shows."""
+    """Return the index of the JPEG that a row shows."""
     return row * 2654435761 % 2**32 % DIFFERENT
 
 
 def name_of(row: int) -> str:
-    """Return the name of a row's file."""
+    """Return the file name of a row."""
     return f"{row:07d}.jpg"
 
 
 def make_parquet(folder: Path, rows: int) -> None:
-    """Write parquet shards with images and persons, neither compressed nor as a dictionary."""
+    """Write parquet shards with images and person ids, uncompressed, without dictionaries."""
     different = pictures()
     folder.mkdir(parents=True)
     features = datasets.Features({"image": datasets.Image(), "person_id": datasets.Value("int64")})
@@ -71,7 +71,7 @@ def make_parquet(folder: Path, rows: int) -> None:
 
 
 def make_tars(folder: Path, rows: int) -> None:
-    """Write WebDataset shards: tar files with one JPEG a sample."""
+    """Write WebDataset shards: tar files with one JPEG per sample."""
     different = pictures()
     folder.mkdir(parents=True)
     for shard in range(SHARDS):
@@ -84,9 +84,9 @@ def make_tars(folder: Path, rows: int) -> None:
 
 
 def make_pictures(folder: Path, rows: int) -> None:
-    """Write a folder of pictures below ``FOLDERS`` others, as hard links of the different ones.
+    """Write a folder of images in ``FOLDERS`` subfolders, as hard links to the different JPEGs.
 
-    Some files that are no pictures lie among them, as they do in people's folders.
+    Some files that are not images are among them, as in users' folders.
     """
     different = pictures()
     store = folder.with_name(f"{folder.name}-store")

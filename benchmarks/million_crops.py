@@ -1,16 +1,16 @@
-"""A million crops: how soon training starts, how large it grows, how fast crops are read.
+"""A million crops: how soon training starts, how much memory it takes, how fast crops are read.
 
-The crops are made up and tiny (see made_up_crops.py). Measured are, in processes of their own,
+The crops are made up and tiny (see made_up_crops.py). Each measurement has its own process:
 
-- the code of `python -m patchit_hf.pretrain`, from the start of its process to its first optimiser
-  step and on: the first start, which indexes, and the second; its memory while it trains;
-- reading: crops a second of this package's readers and of the same bytes with nothing done to them,
-  in turns, as a ratio;
+- training by the code of `python -m patchit_hf.pretrain`, from the start of the process past its
+  first optimiser step: the first start, which builds the index, the second start, and the memory;
+- reading: crops per second of this package's readers and of plain reads of the same bytes, in
+  turns, as a ratio;
 - streaming: the same, and that two processes with two workers each see every crop once.
 
     python benchmarks/million_crops.py --work runs/million --output benchmarks/results
 
-It takes about 2 GB at a time and takes them away again.
+It needs about 2 GB at a time, and deletes them afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BARE = {
 
 
 def child(work: Path, *words: object) -> list[Any]:
-    """Run a measurement in a process of its own, and return the lines of JSON that it printed."""
+    """Run a measurement in its own process, and return the JSON lines that it printed."""
     env = {**os.environ, "HF_DATASETS_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, MEASURE, *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
@@ -46,7 +46,7 @@ def child(work: Path, *words: object) -> list[Any]:
 
 
 def start(work: Path, data: Path, steps: int, *more: str) -> dict[str, Any]:
-    """Start a training and return when its first step was done, and its memory on the way."""
+    """Start a training; return the time of its first step, and its memory over time."""
     run = work / "run"
     shutil.rmtree(run, ignore_errors=True)
     lines = child(
@@ -64,7 +64,7 @@ def start(work: Path, data: Path, steps: int, *more: str) -> dict[str, Any]:
 
 
 def rates(kind: str, rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """Return each reader's median rate, and its ratio to bare reading within each round."""
+    """Return each reader's median rate, and its ratio to plain reading within each round."""
     bare = BARE[kind]
     return {
         name: {
@@ -77,7 +77,7 @@ def rates(kind: str, rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def measure(work: Path, kind: str, rows: int, steps: int) -> dict[str, Any]:
-    """Make one kind of data, measure, and take it away."""
+    """Make one kind of data, measure, and delete it."""
     data = work / kind
     if not data.exists():
         MAKE[kind](data, rows)
@@ -103,7 +103,7 @@ def measure(work: Path, kind: str, rows: int, steps: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the figures in words."""
+    """Return the results as text."""
     lines = [
         f"# {result['rows']:,} crops",
         "",
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", nargs="+", choices=sorted(MAKE), default=list(MAKE))
-    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     words = parser.parse_args()
     words.work.mkdir(parents=True, exist_ok=True)
     words.output.mkdir(parents=True, exist_ok=True)
@@ -160,11 +160,11 @@ def main() -> None:
     result: dict[str, Any] = {"rows": words.rows, "data": {}}
     if file.exists():
         result = json.loads(file.read_text(encoding="utf-8"))
-    commit = subprocess.run(  # before the results are written, which belong to the tree
+    commit = subprocess.run(  # before the results change the checkout
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    for kind in words.data:  # others that the file has stay
+    for kind in words.data:  # other entries of the file stay
         about = {
             "command": f"python benchmarks/million_crops.py --work {words.work} --rows "
             f"{words.rows} --steps {words.steps} --data {kind} --output {words.output}",

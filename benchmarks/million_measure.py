@@ -1,4 +1,4 @@
-"""What million_crops.py measures, each in a process of its own: train, read, stream or seen."""
+"""The measurements of million_crops.py, each in its own process: train, read, stream or seen."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ROUNDS = 5
 
 
 def memory(process: int | str = "self") -> dict[str, int]:
-    """Return what a process holds, in 10**6 bytes."""
+    """Return the memory of a process, in 10**6 bytes."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     words = {line.split(":")[0]: line.split() for line in lines}
     return {mark: int(words[mark][1]) * 1024 // 10**6 for mark in MARKS}
 
 
 def workers() -> list[dict[str, int]]:
-    """Return what the processes started by this one hold."""
+    """Return the memory of the processes that this one started."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="utf-8").split()
     return [memory(child) for child in children]
 
 
 def train(words: argparse.Namespace) -> None:
-    """Pretrain by the command's own code, and print a line of JSON at some of its steps."""
+    """Pretrain by the command's own code, and print a JSON line at some of its steps."""
     from patchit_hf.pretrain.command import run
     from patchit_hf.pretrain.trainer import PatchTaskTrainer
 
@@ -57,7 +57,7 @@ def train(words: argparse.Namespace) -> None:
 
 
 def rate(crops: Iterator[Any], count: int) -> float:
-    """Return how many of ``count`` crops are read a second."""
+    """Return the crops read per second, for ``count`` crops."""
     began = time.perf_counter()
     read = sum(1 for _ in islice(crops, count))
     if read != count:
@@ -66,7 +66,7 @@ def rate(crops: Iterator[Any], count: int) -> float:
 
 
 def read(words: argparse.Namespace) -> None:
-    """Read in turns by the package and by bare system calls, and print the rates."""
+    """Read in turns with the package and with plain system calls, and print the rates."""
     import datasets
     import torch
 
@@ -119,11 +119,11 @@ def read(words: argparse.Namespace) -> None:
         {name: rate(way(number * sample), count) for name, (way, count) in ways.items()}
         for number in range(ROUNDS + 1)
     ]
-    print(json.dumps(rounds[1:]))  # the first one warms up
+    print(json.dumps(rounds[1:]))  # the first round is warm-up
 
 
 def stream(words: argparse.Namespace) -> None:
-    """Stream as one worker of one process would, and print rates; or count what all of them see."""
+    """Stream as one worker of one process and print rates, or count what all of them see."""
     import datasets
 
     from patchit_hf.data.source import load_crops
@@ -161,7 +161,7 @@ def stream(words: argparse.Namespace) -> None:
 
 
 def seen(words: argparse.Namespace) -> None:
-    """Count which crops two processes with two workers each see in an epoch, and print it."""
+    """Count and print which crops two processes with two workers each see in an epoch."""
     import datasets
     import numpy as np
     from torch.utils.data import DataLoader, IterableDataset
@@ -193,7 +193,7 @@ def seen(words: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure what the words say."""
+    """Run the measurement that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("train", "read", "stream", "seen"))
     parser.add_argument("--data", required=True)

@@ -1,14 +1,14 @@
-"""The family of patch tasks on real crops, each with the same number of pixels through the trunk.
+"""All patch tasks on real crops, each with the same number of input pixels for the backbone.
 
-Every task pretrains a network from each seed; each frozen backbone is then probed on attributes of
-whole crops, with the batch statistics that it was exported with and with statistics estimated on
-whole crops. The first row is the network before any training.
+Every task pretrains a network with each seed. Each frozen backbone is then probed on attributes of
+whole crops, once with the batch statistics that it was exported with and once with statistics
+re-estimated on whole crops. The first row is the network before training.
 
     python benchmarks/patch_tasks.py --dataset path/to/peta --work runs/patch-tasks
 
 needs crops with splits ``train``, ``validation`` and ``test`` and the named binary columns.
-Rows that the output has are not made again, and several commands may add theirs to one output, such
-as one for each of ``--seeds 0``, ``--seeds 1`` and ``--seeds 2``. Pretrained networks are kept in
+Rows that the output already has are not repeated. Several commands can add rows to one output, for
+example one each for ``--seeds 0``, ``--seeds 1`` and ``--seeds 2``. Pretrained networks are kept in
 ``--work``.
 """
 
@@ -46,18 +46,18 @@ COLUMNS = (
 )
 TASKS = ("position", "people", "shuffle", "scale", "pair", "jigsaw", "context")
 NONE = "none (random weights)"
-CROPS = 3000  # training crops that the probes learn from
+CROPS = 3000  # training crops of the probes
 
 
 def batch_size(task: Any, batch: int) -> int:
-    """Inputs a step that have as many pixels as ``batch`` patches, in whole samples."""
+    """Return the inputs per step, in whole samples, with as many pixels as ``batch`` patches."""
     height, width = task.input_size
     samples = round(batch * PATCH / (height * width) / task.inputs_per_sample)
     return max(1, samples) * int(task.inputs_per_sample)
 
 
 def pretrain(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Run the command, unless its run is finished; return its record."""
+    """Run the command unless its run is finished; return its record."""
     folder = Path(args.work) / f"{name}-{seed}"
     task = create_task(name)
     command = [
@@ -86,7 +86,7 @@ def load(split: str, count: int | None, args: argparse.Namespace) -> tuple[torch
 
 
 def probes(backbone: Any, task: Any, train: Any, test: Any, *, estimate: bool) -> dict[str, float]:
-    """Balanced accuracy of kNN and of a linear probe, averaged over the columns."""
+    """Return the balanced accuracy of kNN and of a linear probe, averaged over the columns."""
     spec = BackboneSpec("", {}, fixed_size=False)
 
     def inputs(crops: torch.Tensor) -> Any:
@@ -102,7 +102,7 @@ def probes(backbone: Any, task: Any, train: Any, test: Any, *, estimate: bool) -
 
 
 def backbone_of(name: str | None, seed: int, args: argparse.Namespace) -> tuple[Any, Any]:
-    """Return a backbone and the task that says how it sees crops; None for random weights."""
+    """Return a backbone and the task that defines its view of crops; None for random weights."""
     if name is None:
         torch.manual_seed(seed)
         seen_as = next(iter(read(args)["normalisation"]))
@@ -113,7 +113,7 @@ def backbone_of(name: str | None, seed: int, args: argparse.Namespace) -> tuple[
 
 
 def task_of(name: str, args: argparse.Namespace) -> Any:
-    """Return a task with the crops' mean and deviation; every run found the same ones."""
+    """Return a task with the crops' mean and deviation, which are the same in every run."""
     known = read(args)["normalisation"][name]
     return create_task(name).with_statistics(known["mean"], known["std"])
 
@@ -139,20 +139,20 @@ def row(name: str | None, seed: int, args: argparse.Namespace, data: Any) -> dic
 
 
 def shortcuts(name: str, args: argparse.Namespace) -> dict[str, float]:
-    """Held-out accuracy of each shortcut classifier."""
+    """Return the held-out accuracy of each shortcut classifier."""
     train, held_out = load("train", 2000, args)[0], load("validation", None, args)[0]
     return dict(audit(task_of(name, args), train, held_out).baselines)
 
 
 def read(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the output has."""
+    """Return the current contents of the output."""
     file = Path(f"{args.output}.json")
     empty: dict[str, Any] = {"columns": COLUMNS, "normalisation": {}, "shortcuts": {}, "rows": []}
     return json.loads(file.read_text()) if file.exists() else empty
 
 
 def write(args: argparse.Namespace, **more: Any) -> None:
-    """Add rows, shortcuts or normalisation to the output, and make the table anew."""
+    """Add rows, shortcuts or normalisation to the output, and rewrite the table."""
     with (Path(args.work) / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         found = read(args)
@@ -167,7 +167,7 @@ def write(args: argparse.Namespace, **more: Any) -> None:
 
 
 def spread(values: list[float]) -> str:
-    """Return mean and deviation in per cent."""
+    """Return mean and standard deviation in per cent."""
     deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{deviation}"
 
@@ -196,7 +196,7 @@ def table(rows: list[dict[str, Any]], baselines: dict[str, dict[str, float]]) ->
 
 
 def main() -> None:
-    """Pretrain, probe, and add to the table after every row."""
+    """Pretrain, probe, and extend the table after every row."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--work", required=True)

@@ -1,13 +1,13 @@
-"""Which of timm's architectures can be pretrained, exported and loaded again with equal outputs.
+"""Which timm architectures can be pretrained, exported and loaded again with equal outputs.
 
-Of every architecture module of timm, the smallest model takes two optimiser steps of the position
-task through the trainer, is exported, and is loaded again by timm and by transformers. Its unpooled
-and pooled features have to be those of the network that was trained. A model runs in a process of
-its own, with bounded memory and time; nothing is downloaded.
+From every architecture module of timm, the smallest model takes two optimiser steps of the position
+task in the trainer, is exported, and is loaded again by timm and by transformers. Its unpooled and
+pooled features must equal those of the trained network. Each model runs in its own process, with
+limited memory and time; nothing is downloaded.
 
     OMP_NUM_THREADS=1 python benchmarks/timm_sweep.py --output benchmarks/results/timm-sweep.json
 
-The table for reading is written beside the JSON, with the ending ``.md``.
+A table is written beside the JSON, with the ending ``.md``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from patchit_hf import InputError, PatchTaskTrainer, TrainingArguments, create_t
 from patchit_hf.common.provenance import versions
 from patchit_hf.models.backbone import feature_map
 
-STEPS = 2  # the head starts at zero, so that the backbone's gradient does at the first
+STEPS = 2  # the head starts at zero, so the backbone's gradient is zero in the first step
 BATCH = 4
-CLOSE = 1e-5  # of the largest value; what another order of additions makes
-GREY = 1e-3  # the same where three channels become one
-LARGE = 30_000_000  # parameters from which Muon takes longer than all the rest; plain SGD then
+CLOSE = 1e-5  # relative to the largest value; the effect of another order of additions
+GREY = 1e-3  # the same, when three channels become one
+LARGE = 30_000_000  # with more parameters Muon takes longer than the rest; plain SGD instead
 GIGABYTE = 1 << 30
 
 
@@ -62,7 +62,7 @@ def smallest(module: str) -> tuple[str, int]:
 
 
 def pretrain(name: str, count: int, folder: Path) -> PatchTaskTrainer:
-    """Take the steps at 32 px, or at the smallest size that works, and export."""
+    """Run the steps at 32 px, or at the smallest size that works, and export."""
     people = load_people(16)
     light: dict[str, Any] = (
         {"optim": "momentum", "optim_args": {"momentum": 0.0}} if count > LARGE else {}
@@ -87,7 +87,7 @@ def pretrain(name: str, count: int, folder: Path) -> PatchTaskTrainer:
 
 
 def checksum(model: nn.Module) -> list[float]:
-    """Return a number of every parameter that changes with it."""
+    """Return one number per parameter that changes with the parameter."""
     with torch.no_grad():
         return [float(p.double().square().sum()) for p in model.parameters()]
 
@@ -95,8 +95,8 @@ def checksum(model: nn.Module) -> list[float]:
 def check(trainer: PatchTaskTrainer, folder: Path) -> dict[str, Any]:
     """Load the export in each way and compare it with the trained network.
 
-    What the trained network answers is kept and the network itself is not, so that the memory holds
-    one network at a time.
+    Only the trained network's outputs are kept, not the network itself, so that one network at a
+    time is in memory.
     """
     trained = trainer.model.backbone.eval().to(memory_format=torch.contiguous_format)
     source = f"local-dir:{folder}"
@@ -132,7 +132,7 @@ def features(model: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
 
 
 def wrapped(folder: Path, inputs: Tensor) -> tuple[Tensor, ...]:
-    """Return the same by transformers."""
+    """Return the same from transformers."""
     if AutoConfig.from_pretrained(folder).model_type != "timm_wrapper":
         raise RuntimeError("transformers takes the folder for something else")
     AutoImageProcessor.from_pretrained(folder)
@@ -151,10 +151,11 @@ def classifier(source: str, wanted: tuple[Tensor, ...], inputs: Tensor) -> str:
 
 
 def one_channel(source: str, wanted: tuple[Tensor, ...], grey: Tensor) -> str:
-    """Load for grey pictures and compare with the same pictures in three channels.
+    """Load for grey images and compare with the same images in three channels.
 
-    timm adds the three channels' weights up, which is the same for a plain convolution. It is not
-    where the weights are standardised, and timm has no such rule for other first layers.
+    timm sums the weights of the three channels, which gives the same result for a plain
+    convolution. It does not if the weights are standardised, and timm has no such rule for other
+    first layers.
     """
     model = timm.create_model(source, pretrained=True, in_chans=1).eval()
     names = model.pretrained_cfg.get("first_conv") or ()
@@ -173,7 +174,7 @@ def compare(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...], close: float 
     """Return ``equal``, or how far the values differ.
 
     Raises:
-        RuntimeError: if they differ by more than rounding does.
+        RuntimeError: if they differ by more than rounding.
     """
     worst = distance(wanted, found)
     if not worst <= close:
@@ -182,7 +183,7 @@ def compare(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...], close: float 
 
 
 def distance(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> float:
-    """Return the largest difference as a share of the largest value."""
+    """Return the largest difference, relative to the largest value."""
     worst = 0.0
     for a, b in zip(wanted, found, strict=True):
         if a.shape != b.shape:
@@ -192,7 +193,7 @@ def distance(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> float:
 
 
 def attempt(action: Any) -> str:
-    """Return what the action does, or the reason why it fails."""
+    """Return the result of the action, or the reason why it fails."""
     try:
         return str(action())
     except Exception as error:  # the sweep is there to say so
@@ -200,12 +201,12 @@ def attempt(action: Any) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return an exception in one line."""
+    """Return an exception on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def study(module: str, out: Connection) -> None:
-    """Do all of it for one module and send the row; runs in a process of its own."""
+    """Do everything for one module and send the row; runs in its own process."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     sys.stderr = open(os.devnull, "w")
@@ -229,7 +230,7 @@ def study(module: str, out: Connection) -> None:
 
 
 def supervise(module: str, gigabytes: float, seconds: float) -> dict[str, Any]:
-    """Run ``study`` in a process; a crash or a timeout is a row, too."""
+    """Run ``study`` in a process; a crash or a timeout gives a row, too."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=study, args=(module, sender))
@@ -252,7 +253,7 @@ def supervise(module: str, gigabytes: float, seconds: float) -> dict[str, Any]:
 
 
 def resident(pid: int | None) -> int:
-    """Return the memory that a process holds, in bytes; Linux only."""
+    """Return the memory of a process, in bytes; Linux only."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
     except FileNotFoundError:  # it has just ended
@@ -261,7 +262,7 @@ def resident(pid: int | None) -> int:
 
 
 def busy(pid: int | None) -> float:
-    """Return the seconds that a process has computed; Linux only."""
+    """Return the CPU seconds of a process; Linux only."""
     try:
         values = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except FileNotFoundError:
@@ -270,7 +271,7 @@ def busy(pid: int | None) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the result for reading."""
+    """Return the result as Markdown."""
     rows = result["rows"]
     lines = [
         "# timm's architectures\n",
@@ -303,13 +304,13 @@ def table(result: dict[str, Any]) -> str:
 
 
 def git(*words: str) -> str:
-    """Return what git says of this checkout."""
+    """Return the output of a git command in this checkout."""
     done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def main() -> None:
-    """Sweep and write JSON and the table after every module."""
+    """Run the sweep, and write JSON and table after every module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--modules", nargs="+", default=timm.models.list_modules())
     parser.add_argument("--gigabytes", type=float, default=6.0, help="memory of a model's process")
@@ -323,7 +324,7 @@ def main() -> None:
         "versions": versions(),
         "rows": [],
     }
-    if words.output.exists():  # a sweep that was stopped goes on
+    if words.output.exists():  # an interrupted sweep is continued
         there = json.loads(words.output.read_text(encoding="utf-8"))
         same = all(there[key] == result[key] for key in result if key != "rows")
         result["rows"] = there["rows"] if same else []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from patchit_hf.data.people import render_person as render_person
     from patchit_hf.data.source import load_crops as load_crops
     from patchit_hf.finetune.arguments import FinetuningArguments as FinetuningArguments
+    from patchit_hf.finetune.trainer import FinetuneTrainer as FinetuneTrainer
     from patchit_hf.models.backbone import build_backbone as build_backbone
     from patchit_hf.models.exported import model_args as model_args
     from patchit_hf.models.exported import pretrained_cfg as pretrained_cfg
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "FinetunedModel": "patchit_hf.models.finetuned_model",
+    "FinetuneTrainer": "patchit_hf.finetune.trainer",
     "FinetuningArguments": "patchit_hf.finetune.arguments",
+    "FinetunedModel": "patchit_hf.models.finetuned_model",
     "InputError": "patchit_hf.common.errors",
     "PatchTaskModel": "patchit_hf.models.patch_task_model",
     "PatchTaskTrainer": "patchit_hf.pretrain.trainer",

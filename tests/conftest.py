@@ -8,7 +8,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets gain nothing from more threads
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from PIL import Image
 
 from patchit_hf import PatchTaskTrainer
 from patchit_hf.data.people import load_people
-
-from .hub.fixtures import hub  # noqa: F401
+from tests.hub.fixtures import hub  # noqa: F401
 
 datasets.disable_progress_bars()
 
@@ -121,3 +121,53 @@ def people_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_people(_own_caches: None, people_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Render people once for all tests that use this."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", people_cache)
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the pretraining command, for the whole session; copy it to change it."""
+    from patchit_hf.pretrain import main
+
+    folder = tmp_path_factory.mktemp("export")
+    rows = datasets.Dataset.from_dict({"image": make_crops(40)})
+    rows.cast_column("image", datasets.Image()).to_parquet(str(folder / "train.parquet"))
+    words = [
+        "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "4",
+        "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "--no-figures",
+        "--dataset", str(folder), "--output-dir", str(folder / "run"),
+    ]  # fmt: skip
+    assert main(words) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def labelled_people(tmp_path_factory: pytest.TempPathFactory, people_cache: Path) -> str:
+    """A folder of the embedded people with four splits."""
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "data").mkdir()  # where names of splits that are no usual ones are seen
+    splits = {"train": range(200), "test": range(200, 260), "query": range(300, 320)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", people_cache)
+        write_people(folder / "data", **splits, gallery=range(320, 380))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def finetuned(
+    tmp_path_factory: pytest.TempPathFactory, labelled_people: str
+) -> Callable[[str], Path]:
+    """A function: the folder of a network that four steps have finetuned for a task, made once."""
+    from patchit_hf.finetune import main
+
+    @functools.cache
+    def finetune(task: str) -> Path:
+        folder = tmp_path_factory.mktemp("finetuned") / task
+        words = [
+            "--task", task, "--backbone", "test_resnet", "--input-size", "48x24", "--batch-size",
+            "16", "--max-steps", "4", "--eval-every", "0", "--save-every", "0", "--dataset",
+            labelled_people, "--split", "train", "--output-dir", str(folder),
+        ]  # fmt: skip
+        assert main(words) == 0
+        return folder
+
+    return finetune

@@ -36,6 +36,7 @@ def test_the_labels_of_the_example(rotation):
     assert "rotation" in patch_tasks.list_tasks()
 
 
+@pytest.mark.e2e
 def test_the_example_trains(rotation, tmp_path, crop_folder, capsys):
     code = main(
         ["--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps",

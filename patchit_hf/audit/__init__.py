@@ -1,12 +1,12 @@
-"""Shortcut audit: what do classifiers that see no person make of the same patches?
+"""Shortcut audit: how far do classifiers get on the same patches without seeing a person?
 
-Four classifiers look at nothing but the mean colour, the colour histogram, the edge energy or the
-border pixels of a patch. A network that is hardly better than they are has learnt no more than
-they have, and a place that they recognise nearly always is marked by something that is no person:
-a frame, padding, a time stamp. ``python -m patchit_hf.audit`` asks them before a training.
+Four classifiers each see only the mean colour, the colour histogram, the edge energy or the border
+pixels of a patch. A network that is hardly better than they are has learnt little more than they
+have. A cell that they recognise nearly always is marked by something other than a person: a frame,
+padding, a time stamp. ``python -m patchit_hf.audit`` runs the audit before any training.
 
-``cues`` is what they see, ``measure`` what they reach, ``remedies`` which option takes it away,
-``verdict`` the whole.
+``cues`` computes what the classifiers see, ``measure`` how well they do, ``remedies`` which option
+removes a shortcut, ``verdict`` puts it all together.
 """
 
 from patchit_hf.audit.verdict import Audit, audit, report

@@ -6,36 +6,38 @@ import sys
 
 import torch
 
+from patchit_hf.audit.arguments import AuditArguments
 from patchit_hf.audit.verdict import TRAIN_CROPS, Audit, audit, report
 from patchit_hf.common import cli
 from patchit_hf.common.console import guarded
 from patchit_hf.common.errors import InputError
-from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
 DESCRIPTION = """\
-See how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
+Measure how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
 
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
 
-It takes the words of a pretraining, so that it can be asked about one before it is run; those about
-the network and its training change nothing."""
+The flags are those of pretraining, so that you can audit a pretraining before you run it."""
 
 
-def audit_dataset(what: PretrainArguments, args: TrainingArguments) -> Audit:
-    """Audit the data set and task of a pretraining, without a network.
+def audit_dataset(args: AuditArguments) -> Audit:
+    """Audit a data set and a patch task, without a network.
+
+    Args:
+        args: which crops, and which task.
 
     Raises:
-        InputError: for bad input, or if nothing is held out.
+        InputError: for bad input, or if no crops are held out.
     """
     from patchit_hf.data.canvas import parse_canvas
     from patchit_hf.data.source import load_crops
     from patchit_hf.data.training_set import open_held_out, open_training, statistics
     from patchit_hf.patch_tasks import create_task
 
-    task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
+    task = create_task(args.task, parse_canvas(args.canvas), **args.task_kwargs)
     crops = load_crops(
-        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+        args.dataset, split=args.split, image_column=args.image_column, streaming=args.streaming
     )
     held_out = open_held_out(
         crops.held_out,
@@ -62,10 +64,8 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, args = cli.parse(
-        DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.audit"
-    )
-    found = audit_dataset(what, args)
+    (args,) = cli.parse(DESCRIPTION, argv, AuditArguments, prog="patchit_hf.audit")
+    found = audit_dataset(args)
     sys.stdout.write("\n".join(found.lines()) + "\n")
     report(found)
     return 0

@@ -1,6 +1,6 @@
 """What the audit's classifiers see of a patch: its colours, its edges or its border.
 
-Patches are the network's inputs, with everything that the task's transform does to them.
+Patches are the network's inputs, after the task's transform.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ from torch import Tensor
 from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.patch_tasks.base import PatchTask
 
-SIDE = 32  # pictures are looked at in this size
+SIDE = 32  # maximum side of the images, in pixels
 BINS = 16
-QUESTIONS = 4000  # to learn from, and as many to be asked
-USES = 16  # of a training crop
-GROUPS = 100  # of held-out crops, the unit of standard errors
+QUESTIONS = 4000  # number of training questions, and of held-out ones
+USES = 16  # maximum uses of a training crop
+GROUPS = 100  # groups of held-out crops, the unit of standard errors
 
 
 def mean_colour(x: Tensor) -> Tensor:
-    """Return the mean of each channel: ``[M, 3, H, W]`` to ``[M, 3]``."""
+    """Return the mean of each channel: ``[M, 3, H, W]`` to ``[M, 3]``.
+
+    Example:
+        >>> mean_colour(torch.full((1, 3, 8, 8), 0.5))
+        tensor([[0.5000, 0.5000, 0.5000]])
+    """
     return x.mean((2, 3))
 
 
 def colour_histogram(x: Tensor) -> Tensor:
-    """Return the share of pixels in each of 16 bins from -2.5 to 2.5: ``[M, 3 * 16]``."""
+    """Return the fraction of pixels in each of 16 bins from -2.5 to 2.5: ``[M, 3 * 16]``."""
     bins = ((x + 2.5) * (BINS / 5)).floor().clamp(0, BINS - 1).long().flatten(2)
     counts = torch.zeros(len(x), 3, BINS, device=x.device)
     counts.scatter_add_(2, bins, torch.ones_like(bins, dtype=counts.dtype))
@@ -40,7 +45,7 @@ def colour_histogram(x: Tensor) -> Tensor:
 def edge_energy(x: Tensor) -> Tensor:
     """Return the logarithm of the mean absolute difference of neighbours: ``[M, 3 * 2 * 4]``.
 
-    Across and down, at three sharpnesses, in each quarter of the picture.
+    Horizontally and vertically, at three scales, in each quarter of the image.
     """
     grey, energies = x.mean(1, keepdim=True), []
     for scale in (1, 2, 4):
@@ -68,9 +73,9 @@ CUES: dict[str, Callable[[Tensor], Tensor]] = {
 def cues(pictures: Tensor) -> dict[str, Tensor]:
     """Return what each classifier sees of questions ``[N, K, 3, H, W]``: ``[N, F]`` each.
 
-    Where a question is about several pictures, it sees all of theirs, and as border pixels also
-    how well each picture's right side goes on in another one's left side, and its lower in another
-    one's upper side.
+    If a question has several patches, the classifiers see the features of all of them. The border
+    pixels then also tell how well each patch's right side continues in another one's left side, and
+    its lower side in another one's upper side.
     """
     count, several = pictures.shape[:2]
     x = pictures.flatten(0, 1).float()
@@ -87,7 +92,7 @@ def cues(pictures: Tensor) -> dict[str, Tensor]:
         seen["border_pixels"] = torch.cat(
             [seen["border_pixels"], *(seam.flatten(1) for seam in seams)], 1
         )
-    # What is left of a mean that the transform removed is rounding, and no feature.
+    # The remainder of a mean that the transform removed is rounding error, not a feature.
     return {name: feature.round(decimals=4) for name, feature in seen.items()}
 
 
@@ -106,9 +111,9 @@ class Questions(NamedTuple):
     """What each classifier sees of N questions.
 
     Attributes:
-        seen: by classifier, ``[N, F]``.
+        seen: features by classifier, ``[N, F]``.
         truth: right answers, int64 ``[N]``.
-        starts: the question that each group of crops starts with.
+        starts: index of the first question of each group of crops.
     """
 
     seen: dict[str, NDArray[Any]]
@@ -117,12 +122,12 @@ class Questions(NamedTuple):
 
 
 def training_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
-    """Cut training samples, random options included, until there are enough questions.
+    """Cut training samples, with random options, until there are enough questions.
 
     Args:
         task: the task.
         crops: uint8 ``[N, 3, H, W]``; each is used at most 16 times.
-        seed: of order and cuts.
+        seed: seed of order and cuts.
     """
     rows = torch.randperm(len(crops), generator=torch.Generator().manual_seed(seed))
     parts: list[tuple[dict[str, Tensor], Tensor]] = []
@@ -139,12 +144,12 @@ def training_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
 
 
 def held_out_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
-    """Ask the evaluation's questions of a few crops at a time and keep an equal share of each.
+    """Ask the evaluation's questions about a few crops at a time, and keep an equal share of each.
 
     Args:
         task: the task.
         crops: uint8 ``[N, 3, H, W]``.
-        seed: of the share that is kept.
+        seed: seed of the choice.
     """
     chance = torch.Generator().manual_seed(seed)
     groups = torch.arange(len(crops)).split(math.ceil(len(crops) / GROUPS))
@@ -159,7 +164,7 @@ def held_out_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
 
 
 def _enough(pictures: Tensor) -> int:
-    """Return how many questions to ask: fewer where each is about many pictures."""
+    """Return how many questions to ask: fewer if each has many patches."""
     return min(QUESTIONS, 4 * QUESTIONS // pictures.shape[1])
 
 

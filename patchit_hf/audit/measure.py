@@ -1,4 +1,4 @@
-"""How far the audit's classifiers get: accuracy, and the classes that they tell from the others."""
+"""Scores of the audit's classifiers: accuracy, and the classes that they tell apart."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TREES = 40
 
 
 class Score(NamedTuple):
-    """What one classifier reached on held-out questions.
+    """The result of one classifier on held-out questions.
 
     Attributes:
-        accuracy: share of right answers.
-        error: its standard error.
-        kappa: Cohen's kappa of the group of classes that it tells best from the others, less two
-            standard errors; see ``best_group``.
+        accuracy: fraction of right answers.
+        error: standard error of the accuracy.
+        kappa: Cohen's kappa, less two standard errors, of the group of classes that the classifier
+            tells apart best; see ``best_group``.
         group: the classes of that group.
     """
 
@@ -31,13 +31,13 @@ class Score(NamedTuple):
 
 
 def measure(train: Questions, asked: Questions, classes: int, seed: int) -> dict[str, Score]:
-    """Train each classifier and ask it.
+    """Train each classifier and score it on held-out questions.
 
     Args:
-        train: questions to learn from.
+        train: training questions.
         asked: held-out questions.
         classes: number of classes.
-        seed: of the classifiers.
+        seed: seed of the classifiers.
     """
     scores = {}
     for name in CUES:
@@ -53,15 +53,15 @@ def measure(train: Questions, asked: Questions, classes: int, seed: int) -> dict
 def answers(
     train: NDArray[Any], truth: NDArray[Any], test: NDArray[Any], seed: int
 ) -> NDArray[Any]:
-    """Return the answers of a vote of randomised trees and a linear discriminant.
+    """Return the joint answers of randomised trees and a linear discriminant.
 
-    The trees know what is not linear; the discriminant can weigh the pictures of a whole puzzle.
+    The trees learn what is not linear; the discriminant can weigh the patches of a whole puzzle.
 
     Args:
         train: features ``[N, F]``.
         truth: their classes ``[N]``.
         test: features ``[M, F]``.
-        seed: of the trees.
+        seed: seed of the trees.
 
     Returns:
         Classes ``[M]``.
@@ -76,7 +76,7 @@ def answers(
     scale = StandardScaler().fit(train)
     x, y = scale.transform(train), scale.transform(test)
     trees = ExtraTreesClassifier(TREES, min_samples_leaf=3, n_jobs=-1, random_state=seed)
-    trees.fit(x, truth).set_params(n_jobs=1)  # several threads would add up in any order
+    trees.fit(x, truth).set_params(n_jobs=1)  # several threads would add up in random order
     linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x, truth)
     votes = trees.predict_proba(y) + linear.predict_proba(y)
     answered: NDArray[Any] = classes[votes.argmax(1)]
@@ -84,10 +84,11 @@ def answers(
 
 
 def best_group(asked: Questions, guess: NDArray[Any], classes: int) -> tuple[float, list[int]]:
-    """Return how well a classifier tells its best group of classes from the others, and the group.
+    """Return how well a classifier tells its best group of classes apart, and that group.
 
     Returns:
-        ``cautious_kappa`` less two standard errors, and the classes; -1 and none for one class.
+        ``cautious_kappa`` less two standard errors, and the classes; -1 and an empty list if there
+        is only one class.
     """
     groups = confused_groups(asked.truth, guess, classes)
     if len(groups) == 0:
@@ -100,10 +101,10 @@ def best_group(asked: Questions, guess: NDArray[Any], classes: int) -> tuple[flo
 
 
 def confused_groups(truth: NDArray[Any], guess: NDArray[Any], classes: int) -> NDArray[Any]:
-    """Return groups of classes that are taken for each other, bool ``[G, classes]``.
+    """Return groups of classes that are mistaken for each other, bool ``[G, classes]``.
 
-    Every class, and every cluster of at most half of them: average linkage, where two classes are
-    the nearer the larger the share of one that is taken for the other.
+    These are all single classes and all clusters of at most half of the classes. Clusters use
+    average linkage; two classes are closer the more often one is mistaken for the other.
     """
     from sklearn.cluster import AgglomerativeClustering
 
@@ -124,7 +125,12 @@ def cautious_kappa(sums: NDArray[Any]) -> NDArray[Any]:
     Two misses and two false alarms are added, so that a few questions prove nothing.
 
     Args:
-        sums: answers that agree, true ones, given ones, all; ``[4, ...]``.
+        sums: counts ``[4, ...]``: agreeing answers, true yes, predicted yes, all.
+
+    Example:
+        >>> counts = np.array([1000.0, 500.0, 500.0, 1000.0])  # always right
+        >>> round(float(cautious_kappa(counts)), 3)
+        0.992
     """
     agree, true, given, count = sums[0], sums[1] + 2, sums[2] + 2, sums[3] + 4
     expected = (true * given + (count - true) * (count - given)) / count**2
@@ -138,11 +144,17 @@ def jackknife(
     """Return a statistic of sums and its standard error, leaving out one unit at a time.
 
     Args:
-        statistic: of summed quantities ``[Q, ...]``.
-        sums: those of each of U units, ``[Q, ..., U]``.
+        statistic: function of summed quantities ``[Q, ...]``.
+        sums: the quantities of each of U units, ``[Q, ..., U]``.
 
     Returns:
-        Value and error; an infinite error for a single unit.
+        Value and standard error; the error is infinite for a single unit.
+
+    Example:
+        >>> hits_and_questions = np.array([[1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+        >>> value, error = jackknife(lambda s: s[0] / s[1], hits_and_questions)
+        >>> float(value), round(float(error), 4)
+        (0.5, 0.2887)
     """
     units = sums.shape[-1]
     value = statistic(sums.sum(-1))

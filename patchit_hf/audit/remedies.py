@@ -1,4 +1,4 @@
-"""Which option takes a shortcut away: they are tried on the same crops, and measured."""
+"""Options that remove a shortcut: each is tried on the same crops and measured."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from patchit_hf.audit.cues import held_out_questions, training_questions
 from patchit_hf.audit.measure import Score, measure
 from patchit_hf.patch_tasks.base import PatchTask
 
-GAP = 8  # pixels more between the pictures of a puzzle, against lines that run on in the next one
-ENLARGED = 1.25  # the cells keep their size and leave the crop's edge out
+GAP = (
+    8  # more pixels between the patches of a puzzle, so that lines do not continue in the next one
+)
+ENLARGED = 1.25  # on a larger canvas, cells of the same size leave out the crop's edge
 
 
 def options(task: PatchTask, *, place: bool, sharpness: bool) -> list[tuple[str, Any]]:
-    """Return the options that could close a shortcut, the likeliest first.
+    """Return the options that could close a shortcut, the most likely first.
 
-    ``grayscale`` and ``resample`` are tried at 1: what half of the training patches still show is
-    learnt all the same.
+    ``grayscale`` and ``resample`` are tried at 1, because a shortcut that half of the training
+    patches still show is learnt anyway.
 
     Args:
         task: the task.
-        place: whether some places are given away, as by a frame at the crop's edge.
-        sharpness: whether it can be the sharpness, and no picture on top of the picture.
+        place: whether some cells are given away, for example by a frame at the crop's edge.
+        sharpness: whether sharpness can be the cause, rather than something drawn onto the image.
     """
     kwargs = task.kwargs
     tried: list[tuple[str, Any]] = [("standardize", True), ("grayscale", 1.0)]
@@ -38,27 +40,32 @@ def options(task: PatchTask, *, place: bool, sharpness: bool) -> list[tuple[str,
 
 
 def flag(key: str, value: Any) -> str:
-    """Return how an option is written on the command line."""
+    """Return an option as it is written on the command line.
+
+    Example:
+        >>> flag("standardize", True)
+        '--task-kwargs standardize=true'
+    """
     if key == "canvas":
-        return f"--canvas {value[0]}x{value[1]}, which leaves the crop's edge out,"
+        return f"--canvas {value[0]}x{value[1]}, which leaves out the crop's edge,"
     return f"--task-kwargs {key}={str(value).lower()}"
 
 
 def with_option(
     task: PatchTask, key: str, value: Any, train_crops: Tensor, held_out_crops: Tensor, seed: int
 ) -> dict[str, Score]:
-    """Return what the classifiers reach with another option.
+    """Return the classifiers' scores with another option.
 
     Args:
-        task: the task without it.
+        task: the task without the option.
         key: ``canvas`` or one of the task's options.
-        value: of the option.
+        value: the option's value.
         train_crops: uint8 ``[N, 3, H, W]`` of the task's canvas.
-        held_out_crops: uint8 ``[M, 3, H, W]``, likewise.
-        seed: as in the audit.
+        held_out_crops: uint8 ``[M, 3, H, W]`` of the task's canvas.
+        seed: the audit's seed.
 
     Raises:
-        InputError: if the canvas cannot hold the cells with that option.
+        InputError: if the cells do not fit on the canvas with that option.
     """
     build: Any = type(task)
     canvas, change = (value, {}) if key == "canvas" else (task.canvas, {key: value})

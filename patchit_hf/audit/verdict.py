@@ -1,4 +1,4 @@
-"""The audit: questions, classifiers, a verdict, and the option that closes what it found."""
+"""The audit: questions, classifiers, a verdict, and an option that closes the shortcut."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from patchit_hf.patch_tasks.base import PatchTask
 logger = logging.getLogger(__name__)
 
 TRAIN_CROPS, HELD_OUT_CROPS = 2000, 300
-SHARE = 0.8  # of what the network knows; a classifier that knows as much is a shortcut
-KAPPA = 0.75  # from here on a classifier settles whether a patch is of certain classes
-CLEARLY = 0.1  # an option closes a shortcut if it leaves so much less than a rule asks for
+SHARE = 0.8  # a classifier that knows this share of what the network knows is a shortcut
+KAPPA = 0.75  # from here on a classifier can tell whether a patch is of certain classes
+CLEARLY = 0.1  # an option closes a shortcut if the rule is then missed by this much
 HINTS = dict.fromkeys(
-    ("mean_colour", "colour_histogram"), " or take colour away (--task-kwargs standardize=true)"
+    ("mean_colour", "colour_histogram"), " or remove the colour (--task-kwargs standardize=true)"
 )
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the classifiers reached, beside the network and chance.
+    """The scores of the classifiers, compared with the network and chance.
 
     Attributes:
         chance: accuracy of guessing.
-        network: held-out accuracy of the network, None if there is none yet.
+        network: held-out accuracy of the network, None if there is no network yet.
         baselines: held-out accuracy by classifier.
-        train_questions: questions that the classifiers learnt from.
-        held_out_questions: questions that they were asked.
-        shortcut: the classifier that comes too close, None if none does.
-        classes: those that it tells from the others, where only they are given away.
-        finding: what it knows, in words.
-        remedy: what closes it, in words.
+        train_questions: number of questions that the classifiers were trained on.
+        held_out_questions: number of questions that they were tested on.
+        shortcut: the classifier that comes too close, or None.
+        classes: the classes that it tells apart, if only some are given away.
+        finding: what the classifier knows, as text.
+        remedy: what closes the shortcut, as text.
     """
 
     chance: float
@@ -55,7 +55,7 @@ class Audit:
     remedy: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record for a run's JSON, accuracies to four digits."""
+        """Return the record for a run's JSON, with accuracies to four digits."""
         record = dataclasses.asdict(self) | {"classes": list(self.classes)}
         record["baselines"] = {name: round(value, 4) for name, value in self.baselines.items()}
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}
@@ -71,14 +71,14 @@ class Audit:
         ]
 
     def warning(self) -> str | None:
-        """Return the line that a shortcut is worth, or None."""
+        """Return the warning about a shortcut, or None."""
         if self.shortcut is None:
             return None
         return f"WARNING shortcut: {self.shortcut} {self.finding}; {self.remedy}"
 
 
 def report(audit: Audit) -> None:
-    """Log the warning if there is one."""
+    """Log the warning, if there is one."""
     line = audit.warning()
     if line is not None:
         logger.warning("%s", line)
@@ -92,10 +92,10 @@ def audit(
     network_accuracy: float | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Train the classifiers on training crops, ask them about held-out ones, and judge.
+    """Train the classifiers on training crops, test them on held-out ones, and judge.
 
     They see what the network sees: patches after the task's transform, in training with its random
-    options. ``Rule`` says what counts as a shortcut; where there is one, options are tried on the
+    options. ``Rule`` defines what counts as a shortcut. If there is one, options are tried on the
     same crops until one closes it.
 
     Args:
@@ -103,10 +103,10 @@ def audit(
         train_crops: uint8 ``[N, 3, H, W]``; 2,000 evenly spaced ones are used.
         held_out_crops: uint8 ``[M, 3, H, W]`` of other people; 300 evenly spaced ones are used.
         network_accuracy: held-out accuracy of the trained network, 0..1.
-        seed: of the questions and the classifiers.
+        seed: seed of the questions and the classifiers.
 
     Raises:
-        InputError: for crops of another kind or size, or an accuracy out of range.
+        InputError: for crops of another type or size, or an accuracy out of range.
     """
     if network_accuracy is not None and not 0 <= network_accuracy <= 1:
         raise InputError(f"network_accuracy={network_accuracy!r}: must be from 0 to 1")
@@ -128,7 +128,7 @@ def audit(
     name, classes, finding = rule.finding(task, scores)
     if rule.own_strength(scores) > 0:
         remedy = _remedy(task, rule, scores, train_crops, held_out_crops, seed)
-    else:  # it is only that the network knows no more
+    else:  # the network simply knows no more than that
         remedy = "train longer (--epochs)" + HINTS.get(name, "")
     return dataclasses.replace(
         result, shortcut=name, classes=classes, finding=finding, remedy=remedy
@@ -136,7 +136,7 @@ def audit(
 
 
 def _chosen(name: str, crops: Tensor, canvas: tuple[int, int], most: int) -> Tensor:
-    """Return evenly spaced crops, at most so many."""
+    """Return at most ``most`` evenly spaced crops."""
     shape = tuple(crops.shape)
     if crops.dtype != torch.uint8 or len(shape) != 4 or shape[1:] != (3, *canvas) or not shape[0]:
         raise InputError(
@@ -149,17 +149,17 @@ def _chosen(name: str, crops: Tensor, canvas: tuple[int, int], most: int) -> Ten
 
 @dataclass(frozen=True)
 class Rule:
-    """What counts as a shortcut: one of two rules. Errors are over groups of crops (jackknife).
+    """What counts as a shortcut: two rules, with standard errors over groups of crops (jackknife).
 
     *The whole task.* What a classifier knows beyond chance comes within two standard errors of 80 %
-    of what the network knows beyond chance (of all there is to know, without a network), and is no
-    accident (three standard errors).
+    of what the network knows beyond chance (or, without a network, of a perfect score), and it is
+    no accident (three standard errors).
 
-    *Some classes.* A classifier tells certain classes from the others: Cohen's kappa, less two
-    standard errors, is at least 0.75. The groups that are tried are the classes, and the clusters
-    of classes that the classifier takes for each other: the cell with the time stamp, the padded
-    column, the sides of the frame. A network that also knows more hides those in its accuracy, so
-    this rule does not ask it.
+    *Some classes.* A classifier tells certain classes apart from the rest: Cohen's kappa, less two
+    standard errors, is at least 0.75. The groups tried are the single classes and the clusters of
+    classes that the classifier mistakes for each other: the cell with the time stamp, the padded
+    column, the sides of the frame. A network that knows more hides these in its accuracy, so this
+    rule does not depend on the network.
 
     Attributes:
         chance: accuracy of guessing.
@@ -170,11 +170,11 @@ class Rule:
     network: float | None
 
     def strength(self, scores: dict[str, Score]) -> float:
-        """Return by how much the rule is met that is met more; at most 0 if none is."""
+        """Return by how much the better fulfilled rule is exceeded; at most 0 if neither is met."""
         return max(self.whole(scores)[1], self.part(scores)[1])
 
     def own_strength(self, scores: dict[str, Score]) -> float:
-        """Return the same without asking the network."""
+        """Return the same without considering the network."""
         return Rule(self.chance, None).strength(scores)
 
     def whole(self, scores: dict[str, Score]) -> tuple[str, float]:
@@ -186,7 +186,7 @@ class Rule:
         known = 1 - self.chance
         if self.network is not None:
             known = max(self.network - self.chance, 0.01)
-            accuracy += 2 * math.sqrt(2) * error  # the network's error is taken to be like it
+            accuracy += 2 * math.sqrt(2) * error  # the network's error is assumed to be the same
         return name, (accuracy - self.chance) / known - SHARE
 
     def part(self, scores: dict[str, Score]) -> tuple[str, float]:
@@ -197,7 +197,7 @@ class Rule:
     def finding(
         self, task: PatchTask, scores: dict[str, Score]
     ) -> tuple[str, tuple[int, ...], str]:
-        """Return the classifier, the classes if it is about some, and what it knows in words."""
+        """Return the classifier, the classes if only some matter, and what it knows as text."""
         name, excess = self.whole(scores)
         if excess <= 0:
             name, _ = self.part(scores)
@@ -221,13 +221,13 @@ def _remedy(
     place = rule.part(scores)[1] > 0 >= Rule(rule.chance, None).whole(scores)[1]
     several = not place or len(scores[rule.part(scores)[0]].group) > 1
     others = {key: score for key, score in scores.items() if key != "edge_energy"}
-    # A time stamp in one cell is a matter of edges too, but blur does not hide it.
+    # A time stamp in one cell consists of edges too, but blur does not hide it.
     sharpness = several and rule.own_strength(others) <= 0
     best, least = "", rule.own_strength(scores) - CLEARLY
     for key, value in options(task, place=place, sharpness=sharpness):
         try:
             left = with_option(task, key, value, train_crops, held_out_crops, seed)
-        except InputError:  # cells so far apart do not fit
+        except InputError:  # cells that far apart do not fit
             continue
         strength = rule.own_strength(left)
         if strength <= -CLEARLY:
@@ -235,8 +235,8 @@ def _remedy(
         if strength < least:
             best, least = flag(key, value), strength
     if best:
-        return f"{best} weakens it most; what is the same in all crops has to be cut off them"
-    return "no option closes it: cut off the crops what is the same in all of them"
+        return f"{best} weakens it most; cut off what is the same in all crops"
+    return "no option closes it: cut off what is the same in all crops"
 
 
 def _place(task: PatchTask, group: tuple[int, ...]) -> str:

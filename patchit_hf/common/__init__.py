@@ -1,1 +1,1 @@
-"""What every room uses: errors, the console, files, locks, random draws, names of files."""
+"""Shared by every room: errors, the console, files, locks, random draws and file names."""

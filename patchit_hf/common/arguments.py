@@ -1,7 +1,7 @@
-"""Arguments as frozen dataclasses: a field carries its flag, and is checked where it is made.
+"""Arguments as frozen dataclasses: each field carries its flag and is checked when it is set.
 
-``flag`` is the spelling on the command line. ``identity`` is false for what does not change the
-trained weights: a run may be continued with another value.
+``flag`` is the spelling on the command line. ``identity`` is false for arguments that do not change
+the trained weights: a run may be continued with another value.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def arg(
     """Return a dataclass field that carries its flag.
 
     Args:
-        default: its default value.
-        flag: its flag, such as ``--seed``; a name without dashes is a positional argument.
-        group: the heading that ``--help`` shows it under.
-        help: what ``--help`` says of it.
-        identity: whether it decides what a run computes.
+        default: the default value.
+        flag: the flag, such as ``--seed``; a name without dashes is a positional argument.
+        group: the heading under which ``--help`` shows it.
+        help: the text that ``--help`` shows.
+        identity: whether the argument changes what a run computes.
         choices: the allowed values; None for any.
     """
     metadata = {
@@ -49,10 +49,10 @@ def arg(
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Arguments that refuse values out of range.
+    """Base class of arguments; it rejects values that are not allowed.
 
     Raises:
-        InputError: for a value that is not among a field's choices, named by its flag.
+        InputError: for a value that is not among a field's choices; the message names the flag.
     """
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ def identity(*objects: Any) -> dict[str, Any]:
 
 
 def flag_of(name: str, *classes: type[Any]) -> str:
-    """Return the flag of a field, or its name where no class has it."""
+    """Return the flag of a field, or the field's name if no class has it."""
     for cls in classes:
         for item in dataclasses.fields(cls):
             if item.name == name:

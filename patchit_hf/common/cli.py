@@ -1,4 +1,4 @@
-"""Dataclasses to a command line, and YAML to the same fields; no defaults of its own."""
+"""Fill dataclasses from the command line or a YAML file; the dataclasses hold the only defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser that reports errors in one line."""
 
     def error(self, message: str) -> typing.NoReturn:
         raise InputError(message.removeprefix("argument "))
@@ -27,19 +27,26 @@ class _Parser(argparse.ArgumentParser):
 def parse(
     description: str, argv: list[str] | None, *classes: type[Any], prog: str
 ) -> tuple[Any, ...]:
-    """Read the command line into one object of each dataclass.
+    """Parse the command line into one object of each dataclass.
 
-    Dashes are shown and underscores accepted. ``--config FILE.yaml`` sets the same fields, by flag
-    or field name; what stands on the command line wins.
+    Flags are shown with dashes; underscores work too. ``--config FILE.yaml`` sets the same fields,
+    by flag or by field name. Values on the command line override the file.
 
     Args:
-        description: first lines of ``--help``.
-        argv: the words after the program's name, or None for the process's own.
+        description: the first lines of ``--help``.
+        argv: the arguments after the program's name; None for those of this process.
         *classes: dataclasses whose fields are made by ``arg``.
-        prog: how the program is called.
+        prog: the program's name in ``--help``.
 
     Raises:
-        InputError: for an unknown flag or key, or a value of the wrong kind.
+        InputError: for an unknown flag or key, or a value of the wrong type.
+
+    Example:
+        >>> from patchit_hf.evaluate.arguments import EvaluateArguments
+        >>> words = ["runs/pose", "--bootstrap", "8"]
+        >>> (args,) = parse("Evaluate.", words, EvaluateArguments, prog="evaluate")
+        >>> args.bootstrap
+        8
     """
     parser = _Parser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -66,7 +73,7 @@ def parse(
 def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
     meta = item.metadata
     default = _default(item)
-    shown = "" if default in (None, {}, [], False) else f" (default: {_worded(default)})"
+    shown = "" if default in (None, {}, [], False) else f" (default: {_as_text(default)})"
     options: dict[str, Any] = {
         "dest": item.name,
         "default": argparse.SUPPRESS,
@@ -85,14 +92,14 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
         options |= {"type": _reader(kind), "metavar": kind.__name__.upper()}
         if meta["choices"]:
             options |= {"metavar": "{" + ",".join(meta["choices"]) + "}"}
-    if not meta["flag"].startswith("-"):  # a word without a flag
+    if not meta["flag"].startswith("-"):  # a positional argument
         del options["dest"]
         group.add_argument(item.name, **{**options, "metavar": meta["flag"]})
         return
     group.add_argument(meta["flag"], **options)
 
 
-def _worded(default: Any) -> str:
+def _as_text(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, list) else str(default)
 
 
@@ -102,7 +109,7 @@ class _KeyValues(argparse.Action):
         for word in values:
             key, equals, text = word.partition("=")
             if not equals or not key:
-                raise InputError(f"{option} {word!r}: give KEY=VALUE")
+                raise InputError(f"{option} {word!r}: expected KEY=VALUE")
             result[key] = yaml.safe_load(text) if text else text
         setattr(namespace, self.dest, result)
 
@@ -152,7 +159,7 @@ def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"--config {path!r}: {one_line(error)}") from error
     if not isinstance(loaded, dict):
-        raise InputError(f"--config {path!r}: must hold KEY: VALUE lines")
+        raise InputError(f"--config {path!r}: must contain KEY: VALUE lines")
     by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}
     values = {}
     for key, value in loaded.items():
@@ -168,7 +175,7 @@ def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
 def _config_value(path: str, key: str, value: Any, kind: type[Any]) -> Any:
     if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML reads 1e-3 as a text
+            return float(value)  # YAML reads 1e-3 as a string
         except ValueError:
             pass
     if value is None or (isinstance(value, kind) and not (kind is int and value is True)):

@@ -1,4 +1,4 @@
-"""How a command speaks: one line for bad input, and only one process at a time."""
+"""How commands write to the terminal: one line for bad input, and one process at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ def guarded(
     argv: list[str] | None,
     after_interrupt: str = "the same command continues from the newest checkpoint",
 ) -> int:
-    """Run a command; bad input is one line on stderr and exit code 2.
+    """Run a command; bad input becomes one line on stderr and exit code 2.
 
-    Of other libraries' messages only warnings are shown.
+    Other libraries' messages are shown from warnings up.
+
+    Args:
+        run: the command.
+        argv: its arguments.
+        after_interrupt: what Ctrl-C tells the user to do next.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("patchit_hf").setLevel(logging.INFO)
@@ -35,7 +40,7 @@ def guarded(
 
 
 def say(line: str) -> None:
-    """Write a line on stderr: the main process's, and errors of any."""
+    """Write a line to stderr: any line from the main process, only errors from the others."""
     rank = os.environ.get("RANK", "0")
     if rank == "0":
         sys.stderr.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""Random numbers as a function: what the n-th sample of a run gets follows from (seed, n) alone.
+"""Random numbers as a function: what the n-th sample of a run gets depends on (seed, n) alone.
 
 Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), a
 counter-based generator, on 64-bit integers. There is no state to save: any process can compute the
@@ -23,14 +23,14 @@ _KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 
 
 def philox(counter: tuple[Words, ...], key: tuple[int, int]) -> tuple[Words, ...]:
-    """Return Philox4x32-10 of a counter under a key.
+    """Return Philox4x32-10 of a counter and a key.
 
     Args:
-        counter: four uint64 arrays of one shape (or that broadcast), each in [0, 2**32).
+        counter: four uint64 arrays that broadcast, each value in [0, 2**32).
         key: two integers in [0, 2**32).
 
     Returns:
-        Four uint64 arrays of that shape, each in [0, 2**32).
+        Four uint64 arrays of the broadcast shape, each value in [0, 2**32).
     """
     c0, c1, c2, c3 = counter
     k0, k1 = (np.uint64(word) for word in key)
@@ -47,18 +47,18 @@ def philox(counter: tuple[Words, ...], key: tuple[int, int]) -> tuple[Words, ...
 
 
 class Draws:
-    """The random numbers of a batch of samples.
+    """The random numbers for a batch of samples.
 
     Every use names a stream ("cell", "jitter", ...), so that a new option never changes what the
-    others draw. The arithmetic runs on the CPU (a few numbers a sample), the results are moved to
+    others draw. The numbers are computed on the CPU (there are only a few per sample) and moved to
     ``device``; they are the same bits everywhere.
 
     Args:
         seed: the run's seed, in [0, 2**64).
         numbers: global sample numbers, int64 ``[B]``, not negative.
         device: where the results go.
-        progress: share of the training that is done when the batch is drawn, in [0, 1); 1 outside
-            of training. For tasks that change while training.
+        progress: the fraction of training that is done when the batch is drawn, in [0, 1); 1
+            outside training. For tasks that change while training.
 
     Example:
         >>> import torch
@@ -85,7 +85,7 @@ class Draws:
         return len(self.numbers)
 
     def _bits(self, stream: str, shape: tuple[int, ...]) -> Tensor:
-        """Return 32 random bits each, int64 ``[B, *shape]``, on the CPU."""
+        """Return random 32-bit integers, int64 ``[B, *shape]``, on the CPU."""
         count = math.prod(shape)
         blocks = (count + 3) // 4
         numbers = self.numbers.numpy().astype(np.uint64)[:, None]
@@ -110,7 +110,7 @@ class Draws:
         return ((self._bits(stream, shape) >> 8).to(torch.float32) / 2**24).to(self.device)
 
     def permutations(self, stream: str, length: int) -> Tensor:
-        """Return a random permutation of ``range(length)`` a sample, int64 ``[B, length]``."""
+        """Return one random permutation of ``range(length)`` per sample, int64 ``[B, length]``."""
         return self._bits(stream, (length,)).argsort(dim=1, stable=True).to(self.device)
 
 
@@ -135,23 +135,28 @@ def _key(seed: int) -> tuple[int, int]:
 
 
 def sampled_rows(size: int, count: int, batch: int = 100) -> tuple[Tensor, ...]:
-    """Return batches of at most ``count`` of ``size`` row numbers, the same ones every time."""
+    """Return batches of at most ``count`` row numbers below ``size``, always the same ones."""
     rows = epoch_order(0, 0, size)[:count].sort().values
     return tuple(rows.split(batch))
 
 
 def crop_rows(seed: int, numbers: Tensor, num_crops: int) -> Tensor:
-    """Return which crop each sample of the run is cut from.
+    """Return the row of the crop that each sample of a run is cut from.
 
     Sample n belongs to epoch ``n // num_crops``; every epoch visits every crop once.
 
     Args:
         seed: the run's seed.
         numbers: global sample numbers, int64 ``[B]``.
-        num_crops: size of the training set.
+        num_crops: number of training crops.
 
     Returns:
         Row numbers, int64 ``[B]``.
+
+    Example:
+        >>> import torch
+        >>> sorted(crop_rows(0, torch.arange(5), 5).tolist())
+        [0, 1, 2, 3, 4]
     """
     epochs = numbers // num_crops
     rows = torch.empty_like(numbers)

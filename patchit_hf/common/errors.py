@@ -1,19 +1,19 @@
-"""The one exception for wrong input, and one line of any other."""
+"""The exception for bad user input, and exception messages in one line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
 
-LONGEST = 300  # characters of somebody else's message
+LONGEST = 300  # characters of another library's message
 
 
 def one_line(error: object, limit: int = LONGEST) -> str:
-    """Return the message of an exception, or any text, in one line.
+    """Return the message of an exception, or any text, on one line.
 
     Args:
-        error: the exception; one without a message is named by its type.
-        limit: largest number of characters; what is longer ends in ``...``.
+        error: the exception. If it has no message, the name of its type is returned.
+        limit: maximum number of characters; longer text is cut and ends in ``...``.
 
     Example:
         >>> one_line(ValueError("two   words"))
@@ -28,22 +28,21 @@ def one_line(error: object, limit: int = LONGEST) -> str:
 class InputError(ValueError):
     """Bad input from a user: a flag, a file, a column, a folder.
 
-    The message is one line that names the value, where it came from, and what is allowed. The
-    commands print it and leave with exit code 2; every other exception is a bug and keeps its
-    traceback.
+    The message is one line that names the value, where it came from, and what is allowed. Commands
+    print it and exit with code 2. Any other exception is a bug and keeps its traceback.
     """
 
 
 def check_options(task: str, given: Iterable[str], allowed: Sequence[str]) -> None:
-    """Check the names of the options of a task.
+    """Check the names of a task's options.
 
     Args:
         task: the name of the task.
-        given: the names that were given.
-        allowed: the names that it has.
+        given: the option names that were given.
+        allowed: the option names that the task accepts.
 
     Raises:
-        InputError: naming the first unknown option, and the nearest known one.
+        InputError: naming the first unknown option and the closest known one.
 
     Example:
         >>> check_options("pair", ["colums"], ["rows", "cols"])  # doctest: +ELLIPSIS

@@ -1,6 +1,6 @@
-"""Files that are either the old one or the whole new one.
+"""Atomic writes: a file is always either the complete old one or the complete new one.
 
-torch is imported where weights are written, so that what only reads records starts at once.
+torch is imported only where weights are written, so that reading records starts fast.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Write a file so that it is either the old one or the whole new one.
+    """Write a file atomically: it is always either the complete old one or the complete new one.
 
     Args:
         path: the file.
-        shared: several processes may write it at a time, so each has a draft of its own. Otherwise
-            the draft that a killed process has left is overwritten by the next one.
+        shared: set this if several processes may write the file at once; each then has its own
+            draft. Otherwise a draft left by a killed process is overwritten by the next one.
 
     Yields:
-        The draft to write, beside the file; it becomes the file, or goes if anything is raised.
+        The draft to write, in the same folder. It becomes the file, or is deleted if an exception
+        is raised.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -51,13 +52,13 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Make a folder that is there as a whole or not at all; see ``replacing``.
+    """Create a folder atomically: it exists completely or not at all; see ``replacing``.
 
     Yields:
         The draft, an empty folder.
 
     Raises:
-        OSError: if the folder is there already and is not empty.
+        OSError: if the folder already exists and is not empty.
     """
     draft = _draft(path, shared)
     shutil.rmtree(draft, ignore_errors=True)
@@ -71,10 +72,11 @@ def replacing_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def adding_to(folder: Path) -> Iterator[Path]:
-    """Write several files that replace those of a folder once all are whole.
+    """Write several files that replace those of a folder only once all of them are complete.
 
     Yields:
-        The draft, an empty folder inside; its files are moved, or go if anything is raised.
+        The draft, an empty folder inside ``folder``. Its files are moved to ``folder``, or deleted
+        if an exception is raised.
     """
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as name:
         draft = Path(name)
@@ -91,7 +93,7 @@ def _draft(path: Path, shared: bool) -> Path:
 def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a module's parameters and buffers as safetensors: on the CPU, contiguous, unshared.
 
-    The file has the mode that any new file gets; it is either the old one or the whole new one.
+    The write is atomic, and the file gets the mode that any new file gets.
     """
     import torch
     from safetensors.torch import save_file
@@ -105,7 +107,7 @@ def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None 
         draft.touch()
         mode = stat.S_IMODE(draft.stat().st_mode)
         save_file(tensors, draft, metadata={"format": "pt", **(metadata or {})})
-        draft.chmod(mode)  # safetensors writes for the owner alone; an export is shared
+        draft.chmod(mode)  # safetensors makes it readable for the owner only; exports are shared
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -117,23 +119,23 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: is damaged: {error}") from error
+        raise InputError(f"{path}: damaged file: {error}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: must hold a JSON object")
+        raise InputError(f"{path}: must contain a JSON object")
     return value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either the old one or the whole new one."""
+    """Write a JSON value atomically; see ``replacing``."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write JSON values, one a line; see ``replacing``."""
+    """Write JSON values atomically, one per line; see ``replacing``."""
     write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
-    """Write a text as UTF-8; see ``replacing``."""
+    """Write text as UTF-8, atomically; see ``replacing``."""
     with replacing(path, shared=shared) as draft:
         draft.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Names of the files in a run's folder and in an export."""
+"""Names of the files in a run folder and in an export."""
 
 from __future__ import annotations
 

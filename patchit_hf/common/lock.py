@@ -1,7 +1,7 @@
-"""One writer a folder: a second command that would write into it is told who does so already.
+"""One writer per folder: a second command that would write to it learns which process holds it.
 
-The lock belongs to the process, by the operating system's book-keeping: it ends with the process,
-however that ends, and what a killed one leaves behind blocks nobody.
+The lock belongs to the process and is kept by the operating system. It ends with the process,
+however that ends, so a killed process never blocks the next one.
 """
 
 from __future__ import annotations
@@ -22,24 +22,31 @@ _holds: weakref.WeakValueDictionary[tuple[int, str], _Hold]
 
 
 class _Hold:
-    """What the locks of one folder in this process share; it ends with the last of them."""
+    """What the locks of one folder in this process share; it is released with the last of them."""
 
     def __init__(self, file: Path, descriptor: int) -> None:
         weakref.finalize(self, _release, file, descriptor, os.getpid())
 
 
-_holds = weakref.WeakValueDictionary()  # by process, because forks copy it, and folder
+_holds = weakref.WeakValueDictionary()  # keyed by process (forks copy it) and folder
 
 
 class FolderLock:
-    """Holds a folder until it is released, or nobody knows of it any more, or the process ends.
+    """Holds a folder until it is released, garbage-collected, or the process ends.
 
     Args:
-        folder: the folder; it has to be there.
+        folder: the folder; it must exist.
         what: how an error names it, such as ``--output-dir 'runs/x'``.
 
     Raises:
         InputError: if another process holds it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> lock = FolderLock(folder, "--output-dir")
+        >>> check_free(folder, "--output-dir")  # this process may write
+        >>> lock.release()
     """
 
     def __init__(self, folder: Path, what: str) -> None:
@@ -54,15 +61,15 @@ class FolderLock:
             self._hold = _holds[key] = _Hold(file, descriptor)
 
     def release(self) -> None:
-        """Let go of it; what else in this process holds the folder keeps it."""
+        """Release the folder; other locks that this process has on it stay."""
         self._hold = None
 
 
 def check_free(folder: Path, what: str) -> None:
-    """Check that no other process holds a folder, and leave it as it is.
+    """Check that no other process holds a folder, and leave the folder as it is.
 
     Raises:
-        InputError: if one does.
+        InputError: if another process holds it.
     """
     file = folder / LOCK
     if not file.exists() or (os.getpid(), str(folder.resolve())) in _holds:
@@ -74,17 +81,17 @@ def check_free(folder: Path, what: str) -> None:
 
 
 def busy_line(file: Path, what: str) -> str:
-    """Return the error that names the process that holds a lock."""
+    """Return the error message that names the process holding a lock."""
     try:
         owner = json.loads(file.read_text(encoding="utf-8"))
         who = f"process {owner['process']} on {owner['host']}, since {owner['since']}"
-    except (OSError, ValueError, KeyError):  # it has not said yet
+    except (OSError, ValueError, KeyError):  # it has not written its name yet
         who = "another process"
     return f"{what}: is being written by {who}; wait for it, stop it, or choose another folder"
 
 
 def _acquire(file: Path) -> int | None:
-    """Return a descriptor that holds the lock; None where another process does."""
+    """Return a descriptor that holds the lock; None if another process holds it."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
@@ -96,14 +103,14 @@ def _acquire(file: Path) -> int | None:
             return None
         except FileNotFoundError:
             pass
-        os.close(descriptor)  # its holder has taken it away: what is locked is no longer there
+        os.close(descriptor)  # its holder has deleted it, so the locked file is gone
 
 
 def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        os.lseek(descriptor, 2**20, os.SEEK_SET)  # behind the owner's name, which stays readable
+        os.lseek(descriptor, 2**20, os.SEEK_SET)  # after the owner's name, which stays readable
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         import fcntl
@@ -122,6 +129,6 @@ def _write_owner(descriptor: int) -> None:
 def _release(file: Path, descriptor: int, process: int) -> None:
     if process != os.getpid():  # a fork's copy
         return
-    if sys.platform != "win32":  # where an open file cannot be taken away
+    if sys.platform != "win32":  # Windows cannot delete an open file
         file.unlink(missing_ok=True)
     os.close(descriptor)

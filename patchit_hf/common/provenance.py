@@ -25,21 +25,21 @@ PACKAGES = (
 
 
 def hardware(accelerator: Accelerator) -> str:
-    """Return what a run's record says about where it ran."""
+    """Return a description of the hardware for a run's record."""
     import torch
 
     if accelerator.device.type == "cuda":
         return torch.cuda.get_device_name(accelerator.device)
-    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads a process"
+    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads per process"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a run."""
+    """Return the versions of Python and of the packages that affect results."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def command() -> str:
-    """Return how this process was called, as somebody else could type it."""
+    """Return the command line of this process, in a form that others can type."""
     program = Path(sys.argv[0])
     package = Path(__file__).parents[1]
     words = [program.name]

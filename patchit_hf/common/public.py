@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at their first use."""
+"""Public names of a package, imported on first use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 def lazily(
     package: str, names: dict[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's ``__getattr__`` and ``__dir__``.
+    """Return ``__getattr__`` and ``__dir__`` for a package whose public names load on first use.
 
     Args:
         package: the package's name.

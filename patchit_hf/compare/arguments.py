@@ -1,4 +1,4 @@
-"""Which initial weights are compared, and with which budget."""
+"""Arguments of a comparison: which initial weights, and with which budget."""
 
 from __future__ import annotations
 
@@ -10,46 +10,59 @@ from patchit_hf.common.arguments import arg
 
 @dataclass(frozen=True, kw_only=True)
 class CompareArguments:
-    """Who is compared, and on how much."""
+    """Which initial weights are compared, and on what data."""
 
     task: str = arg("attributes", "--task", "task", "attributes, reid, pose or action")
-    task_kwargs: dict[str, Any] = arg({}, "--task-kwargs", "task", "its options")
+    task_kwargs: dict[str, Any] = arg({}, "--task-kwargs", "task", "options of the task, KEY=VALUE")
     init: list[str] = arg(
         [],
         "--init",
         "contenders",
-        "initial weights, as in finetuning; once for each contender, NAME=SOURCE to name one",
+        "initial weights, as in finetuning; once per contender, NAME=SOURCE to give it a name",
     )
-    backbone: str | None = arg(None, "--backbone", "contenders", "a model of timm's")
+    backbone: str | None = arg(None, "--backbone", "contenders", "timm's model name, without a tag")
     reference: str | None = arg(
         None,
         "--reference",
         "contenders",
-        "the contender whose lead over random weights is the whole gap; timm's by default",
+        "the contender whose lead over random weights counts as 100 %; timm's by default",
     )
-    fractions: list[float] = arg([1.0], "--fractions", "contenders", "shares of the labels")
+    fractions: list[float] = arg([1.0], "--fractions", "contenders", "fractions of the labels")
     subset_seed: int | None = arg(
-        None, "--subset-seed", "contenders", "another draw of the labels that --fractions keep"
+        None,
+        "--subset-seed",
+        "contenders",
+        "seed for the choice of labels that --fractions keep; not the seed of the training",
     )
-    seeds: int = arg(3, "--seeds", "contenders", "runs of each")
+    seeds: int = arg(3, "--seeds", "contenders", "runs per contender")
     learning_rates: list[float] = arg(
-        [3e-4, 1e-3, 3e-3], "--learning-rates", "contenders", "the grid; one value for no choice"
+        [3e-4, 1e-3, 3e-3],
+        "--learning-rates",
+        "contenders",
+        "learning rates to choose from; a single value is used as it is",
     )
     select_at: float | None = arg(
         None,
         "--select-at",
         "contenders",
-        "share of the labels at which learning rates are chosen; the largest of --fractions",
+        "fraction of the labels at which learning rates are chosen; by default the largest of "
+        "--fractions",
     )
-    dataset: str | None = arg(None, "--dataset", "data", "as in finetuning")
+    dataset: str | None = arg(None, "--dataset", "data", "Hub id or folder, as in finetuning")
     split: str | None = arg(None, "--split", "data", "training split")
     test_dataset: str | None = arg(
-        None, "--test-dataset", "data", "another data set to test on, such as for re-id"
+        None, "--test-dataset", "data", "another data set to test on, for example in re-id"
     )
     test_split: str | None = arg(
-        None, "--test-split", "data", "test by default, else what is held out"
+        None,
+        "--test-split",
+        "data",
+        "split to test on; by default test, or else the held-out crops",
     )
     input_size: str | None = arg(None, "--input-size", "data", "height x width of the input")
     bootstrap: int = arg(
-        200, "--bootstrap", "output", "samples of the intervals against random; 0 for none"
+        200,
+        "--bootstrap",
+        "output",
+        "bootstrap samples for the intervals of the lead over random weights; 0 for none",
     )

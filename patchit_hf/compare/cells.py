@@ -1,4 +1,4 @@
-"""Contenders side by side: cells that are finetuned once, and the table made of them."""
+"""Contenders side by side: cells that are finetuned once, and the table made from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from patchit_hf.data.source import load_crops
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuneArguments
-from patchit_hf.finetune.build import open_finetuner, open_start
+from patchit_hf.finetune.build import build_trainer, open_start_of
 from patchit_hf.finetune.labelled import Labelled, open_labelled
 from patchit_hf.finetune.predict import predict
 from patchit_hf.metrics.names import short_name
@@ -33,7 +33,7 @@ PREDICTIONS = "test.safetensors"
 
 @dataclass(frozen=True)
 class Cell:
-    """One finetuning: a contender, a share of the labels, a learning rate, a seed."""
+    """One finetuning run: a contender, a fraction of the labels, a learning rate, a seed."""
 
     contender: str
     fraction: float
@@ -41,17 +41,17 @@ class Cell:
     seed: int
 
     def folder(self, plan: Plan) -> Path:
-        """Return where it lies."""
+        """Return the cell's folder."""
         name = re.sub(r"[^\w.-]+", "-", self.contender).strip("-")
         where = f"fraction-{self.fraction:g}/lr-{self.learning_rate:g}/seed-{self.seed}"
         return plan.folder / name / where
 
     def finished(self, plan: Plan) -> bool:
-        """Return whether its results are there."""
+        """Return whether the cell has results."""
         return (self.folder(plan) / DONE_FILE).exists()
 
     def what(self, plan: Plan) -> FinetuneArguments:
-        """Return what is finetuned."""
+        """Return the arguments that say what is finetuned."""
         init = plan.contenders[self.contender]
         if self.fraction == 1:
             return dataclasses.replace(plan.what, init=init, subset_seed=None)
@@ -59,16 +59,16 @@ class Cell:
 
 
 def open_ahead(plan: Plan) -> dict[str, Labelled]:
-    """Open each start that has trained nothing yet, and the test split as it will see it.
+    """Open the initial weights that are not trained yet, and the test split as they will see it.
 
-    What is missing or damaged is so said before hours of training, not after them.
+    Missing or damaged data is thus reported before hours of training, not after.
 
     Returns:
         The test crops by geometry.
 
     Raises:
-        InputError: for weights, columns or pictures that are not there, or no validation split
-            where learning rates are to be chosen.
+        InputError: for missing weights, columns or images, or if learning rates are to be chosen
+            and there is no validation split.
     """
     first = [
         Cell(contender, plan.select_at, plan.learning_rates[0], plan.seeds[0])
@@ -82,15 +82,17 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
         plan.what.dataset, split=plan.what.split, image_column=plan.args.image_column
     )
     if crops.held_out is None and len(plan.learning_rates) > 1:
-        raise InputError(f"{crops.name}: --learning-rates are chosen on validation; there is none")
+        raise InputError(
+            f"{crops.name}: --learning-rates are chosen on validation, but no crops are held out"
+        )
     for cell in fresh:
-        task, _, geometry = open_start(cell.what(plan), crops.train, cell.seed)
+        task, _, geometry = open_start_of(cell.what(plan), crops.train, cell.seed)
         test_crops(plan, task, geometry, plan.args.fit, opened)
     return opened
 
 
 def run_cell(plan: Plan, cell: Cell) -> dict[str, Any]:
-    """Finetune a cell, unless that is done, and return its record."""
+    """Finetune a cell unless that is done, and return its record."""
     folder = cell.folder(plan)
     if not cell.finished(plan):
         say(
@@ -100,14 +102,14 @@ def run_cell(plan: Plan, cell: Cell) -> dict[str, Any]:
     args = dataclasses.replace(
         plan.args, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=str(folder)
     )
-    opened = open_finetuner(cell.what(plan), args)
+    opened = build_trainer(cell.what(plan), args)
     if not isinstance(opened, Path):
         opened.train()
     return read_json(folder / DONE_FILE)
 
 
 def choose_learning_rates(plan: Plan) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Return the learning rate that does best on validation for each contender, and all trials."""
+    """Return each contender's best learning rate on validation, and all trials."""
     trials = []
     chosen = {}
     for contender in plan.contenders:
@@ -121,8 +123,8 @@ def choose_learning_rates(plan: Plan) -> tuple[dict[str, float], list[dict[str, 
             value = record["results"].get(f"eval_{metric}")
             if value is None:
                 raise InputError(
-                    f"--learning-rates: chosen by {short_name(metric)} on validation, "
-                    "which cannot be computed there"
+                    f"--learning-rates: they are chosen by {short_name(metric)} on validation, "
+                    "but it cannot be computed there"
                 )
             values[rate] = value
             trials.append({"contender": contender, "learning_rate": rate, "validation": value})
@@ -131,7 +133,7 @@ def choose_learning_rates(plan: Plan) -> tuple[dict[str, float], list[dict[str, 
 
 
 def at_the_edge(chosen: dict[str, float], grid: list[float]) -> list[str]:
-    """Return the contenders that did best at an end of the grid, and might beyond it."""
+    """Return the contenders whose best rate is at an end of the grid, so perhaps beyond it."""
     ends = (min(grid), max(grid)) if len(grid) > 1 else ()
     return [contender for contender, rate in chosen.items() if rate in ends]
 
@@ -151,7 +153,7 @@ def test_crops(
 def test_cell(
     plan: Plan, cell: Cell, opened: dict[str, Labelled]
 ) -> tuple[DownstreamTask, dict[str, Tensor]]:
-    """Return the task and the cell's predictions on the test split, made once and kept."""
+    """Return the task and the cell's predictions on the test split, computed once and kept."""
     folder = cell.folder(plan)
     file = folder / PREDICTIONS
     model = FinetunedModel.from_pretrained(folder)
@@ -167,13 +169,13 @@ def test_cell(
 
 
 def run_plan(plan: Plan) -> dict[str, Any]:
-    """Finetune every cell that is missing, test each once, and return the results.
+    """Finetune every missing cell, test each once, and return the results.
 
     Returns:
-        JSON values: ``rows`` (contender, fraction, labels, figures of each seed, mean, deviation,
-        difference to random weights with its interval, share of the gap, hardware),
-        ``learning_rates``, ``at_the_edge`` (contenders for which the grid may be too narrow),
-        ``trials`` and ``primary_metric``.
+        JSON values: ``rows`` (contender, fraction, labels, metrics of each seed, mean, deviation,
+            difference to random weights with its interval, share of the gap, hardware),
+            ``learning_rates``, ``at_the_edge`` (contenders for which the grid may be too narrow),
+            ``trials`` and ``primary_metric``.
     """
     opened = open_ahead(plan)
     chosen, trials = choose_learning_rates(plan)

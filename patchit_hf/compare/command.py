@@ -1,4 +1,4 @@
-"""Initial weights side by side on your labels: ``python -m patchit_hf.compare``."""
+"""Compare initial weights on your labels: ``python -m patchit_hf.compare``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Finetune from several initial weights with the same budget, order and augmentati
   python -m patchit_hf.compare --task attributes --dataset ... --backbone resnet18 \\
       --init random --init timm --init runs/mine --fractions 0.05 0.2 1 --seeds 3
 
-Each contender chooses its learning rate on validation out of the same grid. The test split is
-touched once by each chosen run. A comparison that was interrupted is continued by the same
-command; finished runs are not repeated."""
+Each contender's learning rate is chosen on validation, from the same grid. Each chosen run uses the
+test split once. The same command continues an interrupted comparison; finished runs are not
+repeated."""
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Compare as the words say.
+    """Compare as the arguments say.
 
     Returns:
         The exit code.

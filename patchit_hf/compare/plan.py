@@ -47,10 +47,10 @@ class Plan:
 
 
 def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
-    """Check what is asked for and return the plan.
+    """Check the arguments and return the plan.
 
     Raises:
-        InputError: for contenders or numbers that cannot be.
+        InputError: for contenders or numbers that are not possible.
     """
     contenders = named(what.init)
     if len(contenders) < 2:
@@ -67,10 +67,13 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
         if not rate > 0:
             raise InputError(f"--learning-rates {rate}: must be above 0")
     if args.push_to_hub:
-        raise InputError("--push-to-hub: push the run that won: python -m patchit_hf.publish.hub")
+        raise InputError(
+            "--push-to-hub: not possible in a comparison; push its best run: "
+            "python -m patchit_hf.publish.hub"
+        )
     reference = what.reference
     if reference is not None and reference not in contenders:
-        raise InputError(f"--reference {reference!r}: none of {', '.join(contenders)}")
+        raise InputError(f"--reference {reference!r}: must be one of {', '.join(contenders)}")
     if reference is None:
         reference = next((n for n, s in contenders.items() if s.startswith("timm")), None)
     data = Path(what.dataset).name if what.dataset else "people"
@@ -103,7 +106,11 @@ def named(inits: list[str]) -> dict[str, str]:
     """Return sources by name: ``NAME=SOURCE``, or the source's own name.
 
     Raises:
-        InputError: if two have one name.
+        InputError: if two have the same name.
+
+    Example:
+        >>> named(["random", "mine=runs/position"])
+        {'random': 'random', 'mine': 'runs/position'}
     """
     found: dict[str, str] = {}
     for text in inits:
@@ -113,6 +120,6 @@ def named(inits: list[str]) -> dict[str, str]:
             path = Path(text)
             name = path.stem if text.endswith(".safetensors") else path.name or text
         if name in found:
-            raise InputError(f"--init {text!r}: two are called {name!r}; give NAME=SOURCE")
+            raise InputError(f"--init {text!r}: two are named {name!r}; write NAME=SOURCE")
         found[name] = source
     return found

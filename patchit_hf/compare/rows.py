@@ -1,4 +1,4 @@
-"""What the predictions of a comparison's cells say: rows, and differences with their intervals."""
+"""Evaluate a comparison's predictions: rows, and differences with their intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANDOM = "random"
 
 
 class Tested:
-    """One seed's predictions on the test split, and what a bootstrap draws from.
+    """The predictions of one seed on the test split, with what a bootstrap needs.
 
     Args:
         task: the task.
@@ -34,17 +34,17 @@ class Tested:
 def row_of(
     contender: str, fraction: float, records: list[Any], tested: list[Tested], metric: str
 ) -> dict[str, Any]:
-    """Return a row of the results: one contender at one share of the labels.
+    """Return a row of the results: one contender at one fraction of the labels.
 
     Args:
         contender: its name.
-        fraction: share of the labels.
-        records: what each seed's run says of itself.
-        tested: each seed on the test split.
-        metric: the figure that counts.
+        fraction: fraction of the labels.
+        records: the record of each seed's run.
+        tested: the test result of each seed.
+        metric: the primary metric.
 
     Raises:
-        InputError: if the test split has not what the figure needs.
+        InputError: if the metric cannot be computed on the test split.
     """
     if any(metric not in t.figures for t in tested):
         raise InputError(
@@ -74,14 +74,14 @@ def compare_with_random(
     reference: str | None,
     samples: int,
 ) -> None:
-    """Add differences to random weights, their intervals and shares of the gap to rows.
+    """Add differences to random weights, their intervals and shares of the gap to the rows.
 
     Args:
-        mine: rows of one share of the labels, by contender.
-        tested: each contender's seeds on the test split.
-        metric: the figure that counts.
-        reference: the contender whose distance to random weights is the whole gap, if any.
-        samples: bootstrap samples of the intervals.
+        mine: rows at one fraction of the labels, by contender.
+        tested: the test results of each contender's seeds.
+        metric: the primary metric.
+        reference: the contender whose lead over random weights is the whole gap, if any.
+        samples: bootstrap samples for the intervals.
     """
     if RANDOM not in tested:
         return
@@ -103,14 +103,14 @@ def difference_interval(
 ) -> list[float]:
     """Return the 95 % interval of the difference of two contenders' means, empty if unknown.
 
-    Test rows and seeds are drawn again with replacement, the rows alike for both contenders.
+    Test rows and seeds are resampled with replacement; both contenders get the same rows.
 
     Args:
-        first: seeds of the one.
+        first: seeds of one contender.
         second: seeds of the other, on the same rows.
-        metric: the figure.
-        samples: how often to draw.
-        seed: of the draws.
+        metric: the metric.
+        samples: number of resamplings.
+        seed: seed of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     count, found = min(t.count for t in (*first, *second)), []
@@ -131,7 +131,7 @@ def difference_interval(
 def _drawn(
     side: list[Tested], rows: Tensor, metric: str, generator: torch.Generator
 ) -> float | None:
-    """Return the mean of a figure over seeds drawn again, on rows drawn again."""
+    """Return the mean of a metric over resampled seeds, on the given rows."""
     drawn = torch.randint(len(side), (len(side),), generator=generator).tolist()
     once = {i: side[i].statistic(rows).get(metric) for i in set(drawn)}
     values = [value for value in (once[i] for i in drawn) if value is not None]

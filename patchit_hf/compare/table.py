@@ -1,4 +1,4 @@
-"""A comparison's results as a table and as JSON."""
+"""The results of a comparison as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def table(result: dict[str, Any]) -> str:
     if result["at_the_edge"]:
         lines += [
             "",
-            f"At an end of --learning-rates, and perhaps better beyond it: "
+            f"Best at an end of --learning-rates, so perhaps better beyond it: "
             f"{', '.join(result['at_the_edge'])}.",
         ]
     return "\n".join(lines) + "\n"
 
 
 def write_results(folder: Path, result: dict[str, Any], head: dict[str, Any]) -> None:
-    """Write ``compare.json``, with what ``head`` says first, and ``compare.md``."""
+    """Write ``compare.json``, which begins with the entries of ``head``, and ``compare.md``."""
     write_json(folder / "compare.json", {**head, **result})
     (folder / "compare.md").write_text(table(result), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is evaluated, on what."""
+"""Arguments of an evaluation: which model, and on which data."""
 
 from __future__ import annotations
 
@@ -15,65 +15,82 @@ PROBES = ("knn", "linear")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArguments(DecodeArguments):
-    """What is judged, on what."""
+    """Which model is evaluated, and on which data."""
 
-    model: str = arg("", "FOLDER", "model", "a folder or org/name[@revision]; see --init too")
+    model: str = arg(
+        "",
+        "FOLDER",
+        "model",
+        "a finetuned model: a folder or org/name[@revision]; with --probe or --embed also "
+        "random, timm[:tag] or a .safetensors file, see --backbone",
+    )
     dataset: str | None = arg(
-        None, "--dataset", "data", "as in pretraining; rendered people if left out"
+        None, "--dataset", "data", "Hub id or folder, as in pretraining; rendered people by default"
     )
     split: str | None = arg(
-        None, "--split", "data", "the split; test by default, else what is held out"
+        None, "--split", "data", "the split; by default test, or else the held-out crops"
     )
     gallery_split: str | None = arg(
-        None, "--gallery-split", "data", "re-id: the split that is searched, such as gallery"
+        None, "--gallery-split", "data", "re-id: the split to search in, such as gallery"
     )
     train_split: str | None = arg(
-        None, "--train-split", "data", "--probe: what it learns from; train by default"
+        None, "--train-split", "data", "--probe: the split to train the probe on; train by default"
     )
     fit: str | None = arg(  # type: ignore[assignment]
-        None, "--fit", "data", "squash or cover; as it was finetuned", choices=FITS
+        None, "--fit", "data", "squash or cover; by default as in finetuning", choices=FITS
     )
     on_bad_image: str = arg(
         "raise",
         "--on-bad-image",
         "data",
-        "an image that is damaged, empty, huge or tiny: stop, or leave it out; bad_images.jsonl "
-        "beside the metrics names each",
+        "what to do with a damaged, empty, huge or tiny image: stop (raise), or leave it out "
+        "(skip) and list it in bad_images.jsonl beside the metrics",
         choices=("raise", "skip"),
     )
-    bootstrap: int = arg(1000, "--bootstrap", "output", "samples of the 95 % intervals; 0 for none")
+    bootstrap: int = arg(
+        1000,
+        "--bootstrap",
+        "output",
+        "bootstrap samples for the 95 % intervals; 0 for no intervals",
+    )
     output_dir: str | None = arg(
-        None, "--output-dir", "output", "where to; evaluation/ in the model's folder by default"
+        None,
+        "--output-dir",
+        "output",
+        "output folder; evaluation/ in the model's folder by default",
     )
     probe: str | None = arg(
-        None, "--probe", "features", "knn, linear, or knn,linear: fit it on frozen features"
+        None, "--probe", "features", "fit a probe on frozen features: knn, linear, or knn,linear"
     )
     column: str | None = arg(None, "--column", "features", "--probe: the label column")
     embed: str | None = arg(
-        None, "--embed", "features", "a parquet file for the embedding of every crop"
+        None, "--embed", "features", "write the embedding of every crop to this parquet file"
     )
     backbone: str | None = arg(
-        None, "--backbone", "features", "where FOLDER is random, timm[:tag] or a weights file"
+        None,
+        "--backbone",
+        "features",
+        "timm's model name, if FOLDER is random, timm[:tag] or a weights file",
     )
     input_size: str | None = arg(None, "--input-size", "features", "height x width of the input")
     reestimate_batch_norm: bool = arg(
         True,
         "--reestimate-batch-norm",
         "features",
-        "--probe, --embed: estimate batch statistics on the crops first",
+        "--probe, --embed: re-estimate batch-norm statistics on the crops first",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_whole("bootstrap", 0)
         if self.probe is not None and not set(self.kinds) <= set(PROBES):
-            raise InputError(f"--probe {self.probe!r}: knn, linear, or knn,linear")
+            raise InputError(f"--probe {self.probe!r}: must be knn, linear, or knn,linear")
         if self.probe is not None and self.column is None:
             raise InputError("--probe: needs --column, the label column")
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The probes that are asked for."""
+        """The probes that were asked for."""
         return tuple(str(self.probe).split(","))
 
     def decode(self, fit: str) -> DecodeArguments:

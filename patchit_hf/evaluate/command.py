@@ -1,4 +1,4 @@
-"""Judge a model on a labelled split: ``python -m patchit_hf.evaluate FOLDER``."""
+"""Evaluate a model on a labelled split: ``python -m patchit_hf.evaluate FOLDER``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from patchit_hf.evaluate.arguments import EvaluateArguments
 from patchit_hf.metrics.names import short_name
 
 DESCRIPTION = """\
-Judge a finetuned model on a labelled split, or frozen features by a probe.
+Evaluate a finetuned model on a labelled split, or frozen features with a probe.
 
   python -m patchit_hf.evaluate runs/attributes-people --dataset ... --split test
   python -m patchit_hf.evaluate runs/reid-peta --dataset OTHER        re-id across data sets
@@ -20,7 +20,7 @@ Judge a finetuned model on a labelled split, or frozen features by a probe.
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Judge as the words say.
+    """Evaluate as the arguments say.
 
     Returns:
         The exit code.
@@ -110,12 +110,17 @@ def _embed(what: EvaluateArguments) -> int:
     image = find_image_column(split, what.image_column, name)
     rows = data.split_rows.tolist()
     write_table(file, {"row": rows, "embedding": found.tolist()}, split.select(rows), image)
-    say(f"{file}: {len(found)} embeddings of {found.shape[1]} numbers")
+    say(f"{file}: {len(found)} embeddings with {found.shape[1]} dimensions")
     return 0
 
 
 def lines(figures: dict[str, dict[str, float]]) -> list[str]:
-    """Return a line a figure, with its interval."""
+    """Return one line per metric, with its interval.
+
+    Example:
+        >>> lines({"rank1": {"value": 0.5, "low": 0.4, "high": 0.6}})
+        ['rank-1   50.0 %  (40.0 to 60.0)']
+    """
     width = max((len(short_name(key)) for key in figures), default=0)
     found = []
     for key, entry in figures.items():

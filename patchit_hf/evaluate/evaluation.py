@@ -96,5 +96,5 @@ def _note(model: FinetunedModel, dataset: str | None, name: str) -> str | None:
     about = getattr(model, "record", {}).get("data", {})
     chosen_on = about.get("validated_on")
     if (dataset or "people") == about.get("name") and chosen_on and chosen_on in name:
-        return "the weights were chosen on these crops; a test split is the fairer judge"
+        return "the weights were chosen on these crops; a test split is a fairer measure"
     return None

@@ -107,7 +107,7 @@ def probe_column(
         targets = targets[data.split_rows]
         kept = (targets >= 0).nonzero()[:, 0]
         if len(kept) == 0:
-            raise InputError(f"column {column!r}: has no label")
+            raise InputError(f"column {column!r}: no row has a label")
         labelled = data.select(kept)
         if number == 0 and reestimate:
             extractor = reestimated(extractor, labelled)

@@ -128,7 +128,7 @@ def score(
         kept = task.scored(targets)
         predictions, targets = predictions[kept], targets[kept]
     if len(targets) == 0:
-        raise InputError(f"{name}: not one of its rows has a label for this task")
+        raise InputError(f"{name}: none of its rows has a label for this task")
     report = task.measure(predictions, targets)
     intervals: dict[str, tuple[float, float]] = {}
     if samples:
@@ -175,8 +175,8 @@ def write_table(
 
     Args:
         path: the file.
-        columns: what to write, a list a column.
-        split: the data set whose rows they are.
+        columns: the columns to write, one list each.
+        split: the data set whose rows they belong to.
         image: its image column.
     """
     kept = [name for name in split.column_names if name != image and name not in columns]
@@ -190,8 +190,12 @@ def write_table(
 def open_judged(
     dataset: str | None, split: str | None, image_column: str | None
 ) -> tuple[datasets.Dataset, str]:
-    """Open a split and say what errors call it."""
+    """Open a split, and return it with its name for error messages.
+
+    Raises:
+        InputError: if no split is named and nothing is held out.
+    """
     found, words = open_split(dataset, split, image_column)
     if found is None:
-        raise InputError(f"{dataset or 'people'}: nothing is held out; name a --split")
+        raise InputError(f"{dataset or 'people'}: no crops are held out; name a --split")
     return found, f"{dataset or 'people'} ({words})"

@@ -1,4 +1,4 @@
-"""What people would rather look at than read."""
+"""Figures of a run: its questions, its answers, where it is right, and how it learnt."""
 
 from patchit_hf.figures.answered import localisation
 from patchit_hf.figures.asked import labelled_patches

@@ -1,4 +1,4 @@
-"""Where the network puts the patches of single crops."""
+"""Where the network places the patches of single crops."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from patchit_hf.figures.page import (
 )
 
 SMALLER = 0.55  # width of a crop beside its patches, as a share of theirs
-GAP, BREAK = 8, 28  # between pictures, and between people, in pixels
-NAME = 19  # room for what stands above a person, in pixels
-MEET = 9  # patches drawn in one cell; of more, all but eight are counted
+GAP, BREAK = 8, 28  # between images, and between people, in pixels
+NAME = 19  # room for the text above a person, in pixels
+MEET = 9  # patches drawn in one cell; of more, eight are drawn and the rest counted
 
 
 @with_look
 def localisation(
     crops: Tensor, pictures: Tensor, answered: Tensor, true: Tensor, boxes: Tensor
 ) -> Figure:
-    """Put each patch where the network thinks that it belongs, person by person.
+    """Draw each patch in the cell that the network predicts, person by person.
 
     Args:
-        crops: uint8 ``[n, 3, H, W]``; as many are drawn as a page holds.
+        crops: uint8 ``[n, 3, H, W]``; only as many are drawn as fit on a page.
         pictures: the crops' patches, in [0, 1], ``[n, q, S, S, 3]``.
-        answered: the cells that the network answers, int64 ``[n, q]``.
-        true: the cells that they are from, int64 ``[n, q]``.
+        answered: the predicted cells, int64 ``[n, q]``.
+        true: the true cells, int64 ``[n, q]``.
         boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
     """
     cells, canvas = boxes.cpu().numpy(), (crops.shape[2], crops.shape[3])
@@ -51,8 +51,8 @@ def localisation(
     page = Page(
         lines * (height + NAME + BREAK) - BREAK,
         "Where the network thinks that each patch belongs",
-        "Small: a held-out crop. Large: its patches, each in the cell that the network answers; "
-        "a frame means: wrong.\nPatches that meet in a cell share it. A hatched cell gets none.",
+        "Small: a held-out crop. Large: its patches, each in the cell that the network predicts; "
+        "a frame means wrong.\nPatches in the same cell share it. A hatched cell gets none.",
     )
     for person in range(shown):
         line, column = divmod(person, a_line)
@@ -69,7 +69,7 @@ def localisation(
 
 
 def tiles(box: Array, count: int) -> Array:
-    """Divide a box among patches that meet in it: xyxy ``[count, 4]``, in a square pattern."""
+    """Divide a box into a square pattern of tiles for ``count`` patches: xyxy ``[count, 4]``."""
     side = max(1, math.ceil(math.sqrt(count)))
     x0, y0, x1, y1 = box.astype(np.float64)
     dx, dy = (x1 - x0) / side, (y1 - y0) / side
@@ -82,13 +82,13 @@ def tiles(box: Array, count: int) -> Array:
 def reassemble(
     panel: Panel, pictures: Array, answered: Array, true: Array, cells: Array, sheet: Array
 ) -> None:
-    """Paint each patch into the cell that the network answers, in a frame where it is wrong.
+    """Paint each patch into the cell that the network predicts, with a frame if it is wrong.
 
     Args:
-        panel: where to, an empty canvas.
+        panel: an empty canvas to paint on.
         pictures: the patches, ``[q, S, S, 3]`` in [0, 1].
-        answered: cells ``[q]``.
-        true: cells ``[q]``.
+        answered: predicted cells ``[q]``.
+        true: true cells ``[q]``.
         cells: all cells, xyxy in pixels of the canvas, ``[C, 4]``.
         sheet: the cells that this canvas shows.
     """

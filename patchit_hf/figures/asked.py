@@ -1,4 +1,4 @@
-"""What the network is asked about single crops."""
+"""The questions that the network is asked about single crops."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from patchit_hf.figures.page import (
 )
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, task_name
 
-CROP_HEIGHT, CROPS_WIDTH = 380, 600  # of crops with their cells, at most, in pixels
-GAP, BREAK = 8, 28  # between pictures, and between parts of the page, in pixels
+CROP_HEIGHT, CROPS_WIDTH = 380, 600  # maximum size of the crops with their cells, in pixels
+GAP, BREAK = 8, 28  # between images, and between parts of the page, in pixels
 NAME = 19  # room for a question's answer above it, in pixels
-MOST = 30  # questions drawn of one crop
+MOST = 30  # questions drawn per crop
 
 
 class Questions(NamedTuple):
-    """Questions about some crops.
+    """Questions about several crops.
 
     Attributes:
-        pictures: in [0, 1], ``[n, q, K, S, S, 3]``: q questions of K pictures about each of n.
+        pictures: in [0, 1], ``[n, q, K, S, S, 3]``: for each of n crops, q questions of K patches.
         answers: the right answers, int64 ``[n, q]``.
     """
 
@@ -52,7 +52,7 @@ def questions(task: PatchTask, batch: PatchBatch, crops: int) -> Questions:
 
 
 def in_order(asked: Questions) -> Questions:
-    """Return the questions about each crop in the order of their answers."""
+    """Sort the questions about each crop by their answers."""
     order = asked.answers.argsort(axis=1, kind="stable")
     rows = np.arange(len(order))[:, None]
     return Questions(asked.pictures[rows, order], asked.answers[rows, order])
@@ -65,10 +65,10 @@ def labelled_patches(
     """Draw crops with their cells, and the questions about them with the right answers.
 
     Args:
-        task: asks the questions.
-        crops: uint8 ``[N, 3, H, W]``; two are drawn, the others give examples of training.
-        draws: of these crops, as in evaluation.
-        name: from an answer to what is written.
+        task: the task that asks the questions.
+        crops: uint8 ``[N, 3, H, W]``; two are drawn, the others give examples from training.
+        draws: the draws for these crops, as in evaluation.
+        name: turns an answer into its label.
     """
     whole = min(len(crops), 2)
     some = Draws(draws.seed, draws.numbers[:whole], draws.device)
@@ -103,23 +103,23 @@ def labelled_patches(
 
 
 class _Strip(NamedTuple):
-    """A line of questions from training."""
+    """A row of questions from training."""
 
     pictures: int  # of a question
 
     @property
     def side(self) -> float:
-        """Of a picture, in pixels."""
+        """Side of an image, in pixels."""
         return 64.0 if self.pictures == 1 else min(64.0, 130.0 / _pattern(self.pictures)[0])
 
     @property
     def height(self) -> float:
-        """With its heading, in pixels."""
+        """Height including the heading, in pixels."""
         return 2 * NAME + _pattern(self.pictures)[0] * self.side
 
 
 def _pattern(count: int) -> tuple[int, int]:
-    """Return rows and columns of the pictures of one question."""
+    """Return rows and columns of the images of one question."""
     columns = count if count <= 4 else math.ceil(math.sqrt(count))
     return math.ceil(count / columns), columns
 
@@ -132,7 +132,7 @@ def _draw_questions(
     room: tuple[float, float],
     name: Callable[[int], str],
 ) -> None:
-    """Draw a crop's questions as large as they fit into a rectangle, in pixels."""
+    """Draw a crop's questions, as large as they fit into a rectangle; sizes are in pixels."""
     total = asked.answers.shape[1]
     chosen = np.unique(np.linspace(0, total - 1, min(total, MOST)).round().astype(int))
     rows, columns = _pattern(asked.pictures.shape[2])
@@ -175,7 +175,7 @@ def _draw_strip(
 
 
 def _cells(task: PatchTask) -> Array:
-    """Return the boxes of the task's cells, ``[C, 4]``, also where answers are no cells."""
+    """Return the boxes of the task's cells, ``[C, 4]``, even if the answers are not cells."""
     if task.boxes is not None:
         return task.boxes.cpu().numpy()
     boxes: Array = task.grid.boxes.cpu().numpy()
@@ -189,7 +189,7 @@ def _what(pictures: int) -> str:
 
 
 def _options(task: PatchTask) -> str:
-    """Say which random options the training has."""
+    """Describe the random options used in training."""
     names = [f"{k} {v:g}" for k, v in task.transform.options.items() if _random(k, v)]
     return f", with {', '.join(names)}" if names else ""
 

@@ -1,4 +1,4 @@
-"""What the network confuses, and how often it is right, drawn on the mean crop."""
+"""What the network confuses and how often it is right, drawn on the mean crop."""
 
 from __future__ import annotations
 
@@ -31,16 +31,24 @@ from patchit_hf.figures.page import (
     with_look,
 )
 
-SCALE = 3  # pixels of a drawn body per pixel of the canvas, before it is fitted to its place
-SHADES = 24  # of the grey body: steps too small to see, and files a third as large
-PANELS_A_LINE, TALLEST = 8, 420  # bodies beside each other, and pixels of a body's height
+SCALE = 3  # pixels of a drawn body per pixel of the canvas, before it is resized to its panel
+SHADES = 24  # grey levels of the body: the steps are invisible, and files a third as large
+PANELS_A_LINE, TALLEST = 8, 420  # bodies per line, and maximum height of a body in pixels
 GAP, BREAK = 10, 26  # between the panels of a row of cells, and between rows, in pixels
 NAME = 24  # room for a panel's name above it, in pixels
-WORTH_A_NUMBER, READABLE = 0.05, 20  # share of the patches, and width of a cell in pixels
+WORTH_A_NUMBER, READABLE = (
+    0.05,
+    20,
+)  # minimum share of the patches, and width of a cell in pixels, to write a number
 
 
 def mean_crop(crops: Tensor) -> Tensor:
-    """Return the mean of uint8 crops ``[N, 3, H, W]``: float32 ``[H, W, 3]`` in [0, 1]."""
+    """Return the mean of uint8 crops ``[N, 3, H, W]``: float32 ``[H, W, 3]`` in [0, 1].
+
+    Example:
+        >>> mean_crop(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+        tensor([[[0.5000, 0.5000, 0.5000]]])
+    """
     total = torch.zeros(crops.shape[1:], dtype=torch.int64, device=crops.device)
     for part in crops.split(256):
         total += part.sum(0, dtype=torch.int64)
@@ -49,12 +57,12 @@ def mean_crop(crops: Tensor) -> Tensor:
 
 @with_look
 def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
-    """Draw, for every true cell, where the network puts its patches.
+    """Draw, for every true cell, where the network places its patches.
 
-    Where cells of several sizes lie on top of each other, their shares add up.
+    Where cells of several sizes overlap, their shares add up.
 
     Args:
-        confusion: counts ``[C, C]``, rows are the true cells, columns the answered ones.
+        confusion: counts ``[C, C]``; rows are true cells, columns predicted ones.
         boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
         mean: the mean crop, ``[H, W, 3]`` in [0, 1].
     """
@@ -66,7 +74,7 @@ def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
     page = Page(
         height,
         "Where the network puts the patches of each cell",
-        "One body a cell: the number above and the thick frame say which. The darker a place,\n"
+        "One body per cell, marked by the number above it and a thick frame. The darker an area,\n"
         "the more of this cell's patches the network puts there; numbers are per cent."
         + (" Overlapping cells add up." if len(sheets) > 1 else ""),
     )
@@ -91,12 +99,12 @@ def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
 
 @with_look
 def accuracy_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
-    """Draw how often the patches of each cell are put back into it.
+    """Draw how often the patches of each cell are recognised.
 
-    For one grid of cells also how often what is put into a cell belongs there.
+    For a single grid of cells, also draw how often the patches put into a cell belong there.
 
     Args:
-        confusion: counts ``[C, C]``, rows are the true cells, columns the answered ones.
+        confusion: counts ``[C, C]``; rows are true cells, columns predicted ones.
         boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
         mean: the mean crop, ``[H, W, 3]`` in [0, 1].
     """
@@ -131,7 +139,7 @@ def accuracy_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
 
 
 def _number(panel: Panel, box: Array, share: float, size: float, **options: Any) -> None:
-    """Write a share in per cent into a cell, smaller in a small one and not into a tiny one."""
+    """Write a share in per cent into a cell; smaller in a small cell, not at all in a tiny one."""
     x0, _, x1, _ = panel.place(box)
     if x1 - x0 >= READABLE:
         fitting = size if x1 - x0 >= 2.5 * READABLE else min(size, SMALL)
@@ -150,8 +158,8 @@ def _accuracies(confusion: Tensor, cells: Array) -> list[tuple[str, Array, Array
     if len(sheets) == 1:
         precision = np.diag(_shares(confusion.T))
         return [
-            ("% of the patches cut here\nthat it puts here", right, sheets[0]),
-            ("% of the patches it puts here\nthat were cut here", precision, sheets[0]),
+            ("% of the patches cut here\nthat the network puts here", right, sheets[0]),
+            ("% of the patches put here\nthat were cut here", precision, sheets[0]),
         ]
     sizes = [cells[sheet[0], 2:] - cells[sheet[0], :2] for sheet in sheets]
     return [
@@ -167,7 +175,7 @@ def _enlarged(values: Array) -> Array:
 
 
 def _grey_body(mean: Tensor) -> Array:
-    """Return the body as a faint grey picture that heat can be printed on, ``[H', W', 1]``."""
+    """Return the body as a faint grey image to print heat on, ``[H', W', 1]``."""
     grey = torch.from_numpy(mean.numpy() @ LUMA)[None, None]
     grey = interpolate(grey, scale_factor=SCALE, mode="bilinear", align_corners=False)[0, 0]
     low, high = torch.quantile(grey, torch.tensor([0.01, 0.99], dtype=grey.dtype)).tolist()
@@ -179,14 +187,14 @@ def _grey_body(mean: Tensor) -> Array:
 def _arrange(
     groups: list[int], canvas: tuple[int, int]
 ) -> tuple[list[tuple[float, float]], float, float]:
-    """Lay panels out in lines; a group, one row of cells, stays together.
+    """Arrange panels in lines; a group, one row of cells, stays together.
 
     Args:
         groups: number of panels in each group.
         canvas: height and width of a body, in pixels.
 
     Returns:
-        Left and top of each panel, a panel's width, and the height of all, in pixels.
+        Left and top of each panel, the width of a panel, and the total height, in pixels.
     """
     a_line = max(PANELS_A_LINE, math.ceil(math.sqrt(2 * sum(groups))), *groups)
     lines: list[list[int]] = [[]]
@@ -211,7 +219,7 @@ def _arrange(
 
 
 def _summary(confusion: Tensor, boxes: Array) -> str:
-    """Say how often the place, its height and its side were right."""
+    """Describe how often the cell, its row and its column were right."""
     counts = confusion.cpu().numpy()
     total = max(int(counts.sum()), 1)
     same_row = (boxes[:, None, [1, 3]] == boxes[None, :, [1, 3]]).all(2)

@@ -1,4 +1,4 @@
-"""How the places that a task names lie on the body: which overlap, and which stand in a row."""
+"""How the cells of a task lie on the body: which of them overlap, and which form rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from patchit_hf.figures.page import Array
 
 
 def layers(boxes: Array) -> list[Array]:
-    """Sort boxes into layers in which all have one size and none overlaps another.
+    """Sort boxes into layers; within a layer all have one size and none overlap.
 
     Args:
         boxes: xyxy, ``[C, 4]``.
 
     Returns:
-        The boxes' numbers, layer by layer, the smallest boxes first; a grid is one layer.
+        The indices of the boxes by layer, smallest boxes first; a grid is one layer.
     """
     found: list[list[int]] = []
     sizes = boxes[:, 2:] - boxes[:, :2]
@@ -30,7 +30,7 @@ def layers(boxes: Array) -> list[Array]:
 
 
 def rows(boxes: Array, layer: Array) -> list[Array]:
-    """Return a layer's boxes row by row from the top, each from left to right."""
+    """Return a layer's boxes row by row from the top, each row from left to right."""
     tops = boxes[layer, 1]
     found = [layer[tops == top] for top in np.unique(tops)]
     return [row[np.argsort(boxes[row, 0], kind="stable")] for row in found]
@@ -41,7 +41,7 @@ def coverage(boxes: Array, shares: Array, canvas: tuple[int, int]) -> Array:
 
     Args:
         boxes: xyxy in pixels of the canvas, ``[C, 4]``.
-        shares: of the answers, ``[C]``, their sum at most 1.
+        shares: share of each answer, ``[C]``, with a sum of at most 1.
         canvas: height and width, in pixels.
 
     Returns:

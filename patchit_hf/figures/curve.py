@@ -1,4 +1,4 @@
-"""How the accuracy and the loss went, beside what can be had without looking."""
+"""Accuracy and loss during training, compared with chance and with simple cues."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from patchit_hf.figures.page import (
 
 HELD_OUT, TRAINING = NAVY, BLUE
 DASHES = ((0, (1, 2)), (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 2, 1, 2, 1, 2)), (0, (10, 4)))
-LEFT, NAMES = 74, 216  # room for the axis' numbers and for the lines' names, in pixels
+LEFT, NAMES = 74, 216  # room for the axis labels and for the names of the lines, in pixels
 TALL, SHORT, BETWEEN, FOOT = 340, 170, 26, 44  # heights of the parts, in pixels
 LETTERS = 17  # height of a line's name, in pixels
 UNITS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 
 
 class End(NamedTuple):
-    """Where a line ends, and what is written there."""
+    """The end of a line, and the label written there."""
 
     x: float
     y: float
@@ -48,18 +48,18 @@ def learning_curve(
     Args:
         entries: the lines of ``metrics.jsonl``.
         chance: accuracy of guessing.
-        baselines: accuracies of what needs no network, by their names.
+        baselines: accuracies of methods that need no network, by name.
 
     Returns:
-        The figure; None where nothing was measured.
+        The figure; None if there is no accuracy to draw.
     """
     if not any("train_accuracy" in e or "eval_accuracy" in e for e in entries):
         return None
     page = Page(
         TALL + BETWEEN + SHORT + FOOT,
         "How often the answer is right, while training",
-        "Held-out crops: at each point. Training: the mean since the point before, drawn in the "
-        "middle between the two.\nLevel lines: what is right by chance, or by simple cues alone.",
+        "Held-out crops: at each point. Training: the mean since the previous point, drawn halfway "
+        "between the two.\nLevel lines: accuracy by chance, or from simple cues alone.",
     )
     unit, name = _unit(max(float(e["samples"]) for e in entries))
     width = WIDTH - MARGIN - LEFT - NAMES
@@ -89,7 +89,7 @@ def _unit(largest: float) -> tuple[float, str]:
 
 
 def series(entries: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    """Return samples and finite values; a mean since the last entry lies between the two."""
+    """Return samples and finite values; a mean since the last entry is placed halfway between."""
     points, before = [], 0.0
     for entry in entries:
         samples = float(entry["samples"])
@@ -101,7 +101,7 @@ def series(entries: list[dict[str, Any]], key: str) -> list[tuple[float, float]]
 
 
 def _draw_lines(axes: Any, entries: list[dict[str, Any]], what: str, unit: float) -> list[End]:
-    """Draw a quantity in training and on held-out crops; return ends with name and colour."""
+    """Draw a quantity in training and on held-out crops; return the ends of the lines."""
     ends = []
     for key, name, color, style in (
         (f"train_{what}", "training", TRAINING, (0, (4, 2))),
@@ -141,7 +141,7 @@ def _dress(axes: Any, last: float) -> None:
 
 
 def _name_lines(axes: Any, height: float, ends: list[End]) -> None:
-    """Write each line's name at the right of its end, moved apart where they would touch."""
+    """Write each line's name to the right of its end, moved apart where names would touch."""
     low, high = axes.get_ylim()
     right = axes.get_xlim()[1]
     ends = sorted(ends, key=lambda end: end.y)
@@ -162,12 +162,16 @@ def _name_lines(axes: Any, height: float, ends: list[End]) -> None:
 
 
 def spread(places: list[float], gap: float, height: float) -> list[float]:
-    """Move places, in rising order, apart until they keep a distance, as little as that takes.
+    """Move positions apart, as little as needed, so that they keep a minimum distance.
 
     Args:
-        places: in pixels.
-        gap: distance to keep, in pixels.
-        height: none is moved beyond it unless there is no room, in pixels.
+        places: positions in ascending order, in pixels.
+        gap: minimum distance, in pixels.
+        height: upper limit of the positions, in pixels; exceeded only if there is no room.
+
+    Example:
+        >>> spread([10.0, 12.0, 90.0], gap=10, height=100)
+        [6.0, 16.0, 90.0]
     """
     groups: list[tuple[float, int]] = []  # centre and members of what has been pushed together
     for place in places:

@@ -1,4 +1,4 @@
-"""All figures that a run has."""
+"""All figures of a run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from patchit_hf.figures.filters import first_layer_filters
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 
-SHOWS_PEOPLE = ("patches", "localisation")  # figures that show single crops
-SHOWN = 12  # single crops, from all over the held-out ones, asked what an evaluation asks them
+SHOWS_PEOPLE = ("patches", "localisation")  # figures that show single people
+SHOWN = 12  # number of single crops, spread over the held-out ones and asked as in evaluation
 
 
 def draw_figures(
@@ -33,17 +33,17 @@ def draw_figures(
     device: torch.device | str = "cpu",
     name: Callable[[int], str] = str,
 ) -> dict[str, Figure]:
-    """Draw what there is to see of a run.
+    """Draw the figures of a run.
 
     Args:
         task: the run's task, with the training crops' mean and deviation.
-        model: the trained network, on ``device``; left as it was.
-        held_out_crops: uint8 ``[N, 3, H, W]``; None where the run had none.
-        confusion: counts ``[C, C]`` of the held-out answers, rows are the true classes.
+        model: the trained network, on ``device``; not changed.
+        held_out_crops: uint8 ``[N, 3, H, W]``; None if the run had none.
+        confusion: counts ``[C, C]`` of the held-out answers; rows are the true classes.
         entries: the lines of ``metrics.jsonl``.
-        baselines: accuracies of what needs no network, by their names.
+        baselines: accuracies of methods that need no network, by name.
         device: where the model is.
-        name: from an answer to what is written beside its patches.
+        name: turns an answer into the label of its patches.
 
     Returns:
         Those of ``patches``, ``confusion``, ``accuracy``, ``learning_curve``, ``filters`` and
@@ -79,7 +79,7 @@ def _localisation(
     finally:
         model.train(was_training)
     pictures = task.examples(batch)
-    if pictures.shape[1] != 1:  # a question about several patches has no one place
+    if pictures.shape[1] != 1:  # a question about several patches has no single cell
         return None
     shape = (len(crops), -1)
     return localisation(

@@ -1,4 +1,4 @@
-"""Figures as pictures: the same pixels in files and in TensorBoard."""
+"""Figures as images: the same pixels in files and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from patchit_hf.common.files import replacing
 from patchit_hf.figures.page import Array, with_look
 
-LARGEST = 300_000  # bytes of a file in full colour; larger ones get a palette
+LARGEST = 300_000  # maximum bytes of a file in full colour; larger ones get a palette
 
 
 @with_look
@@ -21,6 +21,10 @@ def as_image(figure: Figure) -> Array:
     """Return a figure's pixels, uint8 ``[H, W, 3]``.
 
     For TensorBoard: ``writer.add_image(name, as_image(figure), step, dataformats="HWC")``.
+
+    Example:
+        >>> as_image(Figure(figsize=(2, 1), dpi=100)).shape
+        (100, 200, 3)
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -29,7 +33,7 @@ def as_image(figure: Figure) -> Array:
 
 
 def as_png(figure: Figure) -> bytes:
-    """Return a figure as PNG: the same bytes for the same figure, with no date or program in it."""
+    """Return a figure as PNG: the same bytes for the same figure, without date or program."""
     image = Image.fromarray(as_image(figure))
     data = _png(image)
     if len(data) > LARGEST:
@@ -38,11 +42,11 @@ def as_png(figure: Figure) -> bytes:
 
 
 def write_figures(folder: Path, figures: dict[str, Figure]) -> list[Path]:
-    """Write figures as ``<name>.png``; each file is either the old one or the whole new one.
+    """Write figures atomically as ``<name>.png``.
 
     Args:
-        folder: made if it is not there.
-        figures: by name.
+        folder: created if missing.
+        figures: the figures, by name.
 
     Returns:
         The files, in the figures' order.

@@ -1,4 +1,4 @@
-"""The first layer of a convolutional network, as pictures."""
+"""The filters of a convolutional network's first layer, as images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from patchit_hf.figures.page import MARGIN, WIDTH, Array, Page, with_look
 
-SMALLEST = 7  # pixels; there is nothing to see in smaller filters
-A_LINE, GAP = 16, 10  # filters a line, and pixels between them
+SMALLEST = 7  # pixels; smaller filters show nothing
+A_LINE, GAP = 16, 10  # filters per line, and pixels between them
 
 
 @with_look
@@ -22,8 +22,8 @@ def first_layer_filters(backbone: nn.Module) -> Figure | None:
         backbone: any network.
 
     Returns:
-        The figure; None unless the first convolution sees RGB through overlapping windows of at
-        least 7x7 px, as those of a vision transformer do not.
+        The figure. None unless the first convolution takes RGB and has overlapping windows of at
+        least 7x7 px; a vision transformer's does not.
     """
     weights = filters(backbone)
     if weights is None:
@@ -60,6 +60,6 @@ def filters(backbone: nn.Module) -> Array | None:
 
 
 def scaled(weights: Array) -> Array:
-    """Return weights in [0, 1] with zero at one half, scaled to the largest."""
+    """Return weights in [0, 1], with zero at one half and scaled to the largest."""
     picture: Array = 0.5 + weights / max(2 * np.abs(weights).max(), 1e-12)
     return picture

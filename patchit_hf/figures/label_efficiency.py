@@ -1,4 +1,4 @@
-"""How much each initial weights make of few labels."""
+"""How well each initial weights do with few labels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ COLOURS = (INK, BLUE, NAVY, SOFT)
 
 @with_look
 def label_efficiency(result: dict[str, Any]) -> Figure | None:
-    """Draw the primary metric over the number of labels, one line a contender.
+    """Draw the primary metric over the number of labels, one line per contender.
 
-    Lines differ in marks and dashes and carry their names; bars are the deviation over seeds.
+    Lines have different marks and dashes and carry their names; error bars are the standard
+    deviation over seeds.
 
     Args:
         result: what ``patchit_hf.compare.cells.run_plan`` returned.
 
     Returns:
-        The figure; None where there is one number of labels alone.
+        The figure; None if there is only one number of labels.
     """
     rows = result["rows"]
     counts = sorted({row["labels"] for row in rows})
@@ -37,7 +38,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     ends = []
     names = list(dict.fromkeys(row["contender"] for row in rows))
     for i, name in enumerate(names):
-        aside = 1 + 0.015 * (i - (len(names) - 1) / 2)  # so that no bar hides another
+        aside = 1 + 0.015 * (i - (len(names) - 1) / 2)  # so that no error bar hides another
         mine = sorted((r for r in rows if r["contender"] == name), key=lambda r: r["labels"])
         x = [row["labels"] * aside for row in mine]
         y = [100 * row["mean"] for row in mine]
@@ -66,7 +67,9 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
             fontsize=TEXT, color=colour, annotation_clip=False,
         )  # fmt: skip
     seeds = max(len(row["seeds"]) for row in rows)
-    figure.text(0.09, 0.93, "What each start makes of few labels", fontsize=TITLE, color=INK)
+    figure.text(
+        0.09, 0.93, "What each initial weights achieve with few labels", fontsize=TITLE, color=INK
+    )
     note = f"Mean over {seeds} seeds; bars are one standard deviation."
     figure.text(0.09, 0.885, note, fontsize=SMALL, color=SOFT)
     return figure

@@ -1,8 +1,8 @@
 """The look that all figures share: a page whose parts are placed, and painted, by pixels.
 
-Light paper, dark ink: more is darker. Nothing is told by hue alone, so that every figure can be
-read in black and white: heat grows darker and has its number written in it, lines differ in their
-dashes and carry their names, and what is wrong has a thick frame.
+Dark ink on light paper: darker means more. Nothing is encoded by hue alone, so every figure can be
+read in black and white. Heat grows darker and has its number written in it, lines have different
+dashes and carry their names, and wrong answers have a thick frame.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DPI = 125
-WIDTH = 1000  # of a page, in pixels
+WIDTH = 1000  # width of a page, in pixels
 MARGIN = 24
 HEADER = 84  # height of title and note, in pixels
-TITLE, TEXT, SMALL = 11.5, 9.0, 7.5  # sizes of letters, in points
+TITLE, TEXT, SMALL = 11.5, 9.0, 7.5  # font sizes, in points
 INK, SOFT, FAINT = "#1b1b1b", "#5a5a5a", "#a8a8a8"
 BLUE, NAVY = "#4477b4", "#06204a"
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
-# White to navy, evenly darker in CIE lightness: alike for all kinds of colour vision, and in grey.
+# White to navy, evenly darker in CIE lightness: the same for any colour vision, and in grey.
 HEAT = LinearSegmentedColormap.from_list(
     "patchit_heat",
     [
@@ -53,13 +53,13 @@ _STYLE = {"font.size": TEXT, "text.color": INK}
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Use this look, whatever the user's matplotlib settings say; they are put back afterwards."""
+    """Use this look regardless of the user's matplotlib settings, which are restored afterwards."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
 def with_look(draw: Callable[P, R]) -> Callable[P, R]:
-    """Let a function draw with this look."""
+    """Make a function draw with this look."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -70,15 +70,21 @@ def with_look(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 class Page:
-    """A figure of fixed width; its unit is the pixel, and zero lies left and below the header.
+    """A figure of fixed width; its unit is the pixel, with the origin at the left below the header.
 
-    Pictures and frames are painted pixel by pixel, which is sharp and quick; matplotlib draws the
-    letters and the curves.
+    Images and frames are painted pixel by pixel, which is sharp and fast; matplotlib draws text and
+    curves.
 
     Args:
-        height: below the header, in pixels.
-        title: what there is to see.
+        height: height below the header, in pixels.
+        title: what the figure shows.
         note: how to read it; one or two lines.
+
+    Example:
+        >>> page = Page(100, "A white square", "100x100 px")
+        >>> panel = page.picture(np.ones((1, 1, 3)), MARGIN, 0, 100, (10, 10))
+        >>> page.finish().get_size_inches() * DPI
+        array([1000.,  208.])
     """
 
     def __init__(self, height: float, title: str, note: str = "") -> None:
@@ -92,7 +98,7 @@ class Page:
         self.write(MARGIN, 42 - HEADER, note, SMALL, color=SOFT, va="top", linespacing=1.3)
 
     def finish(self) -> Figure:
-        """Put the paper under the letters and return the figure."""
+        """Put the painted pixels behind the text and return the figure."""
         extent = (0, self.width, self.height - HEADER, -HEADER)
         if (self.paper < 1).any():
             pixels = np.round(np.clip(self.paper, 0, 1) * 255).astype(np.uint8)
@@ -102,7 +108,7 @@ class Page:
         return self.figure
 
     def write(self, x: float, y: float, text: str, size: float = TEXT, **options: Any) -> None:
-        """Write at a place."""
+        """Write text at a position."""
         self.sheet.text(x, y, text, fontsize=size, **options)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Any:
@@ -113,7 +119,7 @@ class Page:
         )
 
     def part(self, left: float, top: float, right: float, bottom: float) -> Array:
-        """Return the paper's pixels in a rectangle, to be painted on."""
+        """Return the pixels of a rectangle, to be painted on."""
         x0, y0, x1, y1 = (round(v) for v in (left, top + HEADER, right, bottom + HEADER))
         part: Array = self.paper[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
         return part
@@ -121,24 +127,24 @@ class Page:
     def picture(
         self, image: Array, left: float, top: float, width: float, canvas: tuple[int, int]
     ) -> Panel:
-        """Paint a picture of any resolution, ``[h, w, 3]`` in [0, 1].
+        """Paint an image of any resolution, ``[h, w, 3]`` in [0, 1].
 
         Args:
-            image: the picture.
-            left: of its place.
-            top: of its place.
-            width: of its place; the height follows from the canvas.
-            canvas: height and width that the picture stands for.
+            image: the image.
+            left: left edge of its panel.
+            top: top edge of its panel.
+            width: width of its panel; the height follows from the canvas.
+            canvas: height and width of the canvas that the image shows.
 
         Returns:
-            The picture's place, whose unit is the canvas' pixel.
+            The image's panel, whose unit is the canvas' pixel.
         """
         panel = Panel(self, round(left), round(top), width / canvas[1])
         panel.paste(image, np.array([0, 0, canvas[1], canvas[0]]))
         return panel
 
     def heat_key(self, ticks: list[float], norm: Any, name: str) -> None:
-        """Draw the scale of the heat at the top right."""
+        """Draw the colour scale at the top right."""
         width, height = 250, 12
         left, top = self.width - MARGIN - 12 - width, 34 - HEADER
         self.write(left, top - 6, name, SMALL, color=SOFT, va="bottom")
@@ -153,12 +159,12 @@ class Page:
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture's place on a page; boxes are xyxy in pixels of its canvas.
+    """The position of an image on a page; boxes are xyxy in pixels of its canvas.
 
     Attributes:
         page: the page.
-        left: of the place.
-        top: of the place.
+        left: left edge.
+        top: top edge.
         scale: pixels of the page per pixel of the canvas.
     """
 
@@ -168,17 +174,17 @@ class Panel:
     scale: float
 
     def place(self, box: Array) -> tuple[float, float, float, float]:
-        """Return where a box lies on the page."""
+        """Return a box in pixels of the page."""
         x0, y0, x1, y1 = (float(v) * self.scale for v in box)
         return self.left + x0, self.top + y0, self.left + x1, self.top + y1
 
     def paste(self, image: Array, box: Array) -> None:
-        """Paint a picture ``[h, w, 3]`` in [0, 1] into a box."""
+        """Paint an image ``[h, w, 3]`` in [0, 1] into a box."""
         part = self.page.part(*self.place(box))
         part[:] = resized(image, part.shape[0], part.shape[1])
 
     def frame(self, box: Array, width: int = 1, color: str = SOFT, halo: int = 0) -> None:
-        """Paint a frame inside a box, with a white one of ``halo`` pixels on either side."""
+        """Paint a frame inside a box, with ``halo`` white pixels on either side of it."""
         place = np.array(self.place(box))
         inward = np.array([1, 1, -1, -1])
         if halo:
@@ -192,19 +198,19 @@ class Panel:
         part[(x + y) % 10 == 0] = to_rgb(FAINT)
 
     def label(self, box: Array, text: str, size: float = SMALL, **options: Any) -> None:
-        """Write in the middle of a box."""
+        """Write text in the middle of a box."""
         x0, y0, x1, y1 = self.place(box)
         centre = {"ha": "center", "va": "center_baseline"}
         self.page.write((x0 + x1) / 2, (y0 + y1) / 2, text, size, **centre, **options)
 
     def name(self, text: str, canvas: tuple[int, int], **options: Any) -> None:
-        """Write above the picture."""
+        """Write text above the image."""
         x = self.left + canvas[1] * self.scale / 2
         self.page.write(x, self.top - 5, text, ha="center", va="bottom", **options)
 
 
 def paint_frame(page: Page, place: Any, width: int, color: str) -> None:
-    """Paint a frame of a width inside a rectangle of the page."""
+    """Paint a frame of the given width inside a rectangle of the page."""
     x0, y0, x1, y1 = place
     ink = to_rgb(color)
     page.part(x0, y0, x1, y0 + width)[:] = ink
@@ -214,7 +220,7 @@ def paint_frame(page: Page, place: Any, width: int, color: str) -> None:
 
 
 def resized(image: Array, height: int, width: int) -> Array:
-    """Return a picture ``[h, w, 3]`` in [0, 1] at a size: sharp pixels, or their means."""
+    """Resize an image ``[h, w, 3]`` in [0, 1]: repeat pixels to enlarge, average them to shrink."""
     whole = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     smaller = height < image.shape[0] or width < image.shape[1]
     method = Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
@@ -224,16 +230,16 @@ def resized(image: Array, height: int, width: int) -> Array:
 
 
 def photo(crop: Tensor) -> Array:
-    """Return a uint8 crop ``[3, H, W]`` as a picture ``[H, W, 3]`` in [0, 1]."""
+    """Return a uint8 crop ``[3, H, W]`` as an image ``[H, W, 3]`` in [0, 1]."""
     picture: Array = crop.permute(1, 2, 0).cpu().numpy() / 255.0
     return picture
 
 
 def halo() -> list[Any]:
-    """Return path effects that set letters off from a picture."""
+    """Return path effects that make text stand out from an image."""
     return [withStroke(linewidth=2.0, foreground="white")]
 
 
 def ink_on(color: Any) -> str:
-    """Return the colour of letters that can be read on a colour in [0, 1]."""
+    """Return a text colour that is readable on a colour in [0, 1]."""
     return "white" if float(np.dot(color[:3], LUMA)) < 0.57 else INK

@@ -1,4 +1,4 @@
-"""From the arguments of a finetuning to its trainer."""
+"""Build a trainer from the arguments of finetuning."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 if TYPE_CHECKING:
     from patchit_hf.downstream.augment import Geometry
     from patchit_hf.downstream.base import DownstreamTask
-    from patchit_hf.finetune.trainer import Finetuner
+    from patchit_hf.finetune.trainer import FinetuneTrainer
     from patchit_hf.models.initial_weights import Initial
 
 
-def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetuner | Path:
-    """Build everything that a finetuning needs.
+def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> FinetuneTrainer | Path:
+    """Build everything that finetuning needs.
 
     Returns:
-        The finetuner, or the folder of a run that is finished.
+        The trainer, or the folder of a run that is already finished.
 
     Raises:
         InputError: for bad input, before anything is written.
@@ -30,7 +30,7 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
     from patchit_hf.data.source import load_crops
     from patchit_hf.downstream import task_class
     from patchit_hf.finetune.labelled import check_subset, open_labelled, subset
-    from patchit_hf.finetune.trainer import Finetuner
+    from patchit_hf.finetune.trainer import FinetuneTrainer
     from patchit_hf.training.run_folder import RunFolder
 
     task_class(what.task)
@@ -40,27 +40,22 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
     if run.finished:
         return run.path
     crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)
-    task, initial, geometry = open_start(what, crops.train, args.seed)
-    main = os.environ.get("RANK", "0") == "0"
-    opened = [
-        None
-        if split is None
-        else open_labelled(
-            split,
-            task,
-            geometry.canvas,
-            args,
-            name=f"{crops.name} ({name})",
-            main=main,
-            which="scored" if name == "held out" else "usable",
-        )
-        for name, split in (("training", crops.train), ("held out", crops.held_out))
-    ]
-    if opened[0] is None:
+    task, initial, geometry = open_start_of(what, crops.train, args.seed)
+    if crops.train is None:
         raise InputError(f"{crops.name}: nothing to train on")
-    train = subset(opened[0], task, what.fraction, what.shots, what.subset_seed)
+    labelled = open_labelled(
+        crops.train,
+        task,
+        geometry.canvas,
+        args,
+        name=f"{crops.name} (training)",
+        main=os.environ.get("RANK", "0") == "0",
+    )
+    train = subset(labelled, task, what.fraction, what.shots, what.subset_seed)
     if len(train) < 2:
-        raise InputError(f"{crops.name}: {len(train)} labelled crops to train on; 2 are needed")
+        raise InputError(
+            f"{crops.name}: {len(train)} labelled crops to train on; at least 2 are needed"
+        )
     info = {
         "name": crops.name,
         "split": crops.split,
@@ -68,44 +63,45 @@ def open_finetuner(what: FinetuneArguments, args: FinetuningArguments) -> Finetu
         **crops.meta,
     }
     args = dataclasses.replace(args, output_dir=str(folder))
-    return Finetuner(initial, task, args, train, opened[1], geometry, run, info)
+    return FinetuneTrainer(
+        initial,
+        args,
+        task,
+        train,
+        crops.held_out,
+        input_size=geometry.size,
+        data_info=info,
+        run=run,
+    )
 
 
-def open_start(
+def open_start_of(
     what: FinetuneArguments, train: Any, seed: int
 ) -> tuple[DownstreamTask, Initial, Geometry]:
-    """Open what a finetuning starts from, before any picture is read.
+    """Open what the arguments of a finetuning name; see ``open_start``."""
+    from patchit_hf.finetune.setup import open_start
 
-    Args:
-        what: task, initial weights and input size.
-        train: the training split.
-        seed: of whatever is random in the weights.
-
-    Raises:
-        InputError: for missing columns or weights.
-    """
-    from patchit_hf.downstream import create_downstream
-    from patchit_hf.downstream.augment import Geometry
-    from patchit_hf.models.initial_weights import open_initial
-
-    task = create_downstream(what.task, train, **what.task_kwargs)
-    size = parse_size(what.input_size) if what.input_size else None
-    initial = open_initial(
+    return open_start(
         what.init,
+        what.task,
+        train,
         what.backbone,
-        task.num_classes,
-        seed=seed,
-        input_size=size or (192, 96),
-        backbone_kwargs=what.backbone_kwargs,
+        what.backbone_kwargs,
+        parse_size(what.input_size) if what.input_size else None,
+        seed,
+        what.task_kwargs,
     )
-    return task, initial, Geometry.of(size or initial.input_size or (192, 96))
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read ``192x96`` as height 192 and width 96.
+    """Parse ``192x96`` as height 192 and width 96.
 
     Raises:
         InputError: if the text is not two whole numbers of at least 8.
+
+    Example:
+        >>> parse_size("192x96")
+        (192, 96)
     """
     from patchit_hf.data.canvas import parse_canvas
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from patchit_hf.common import cli
 from patchit_hf.common.console import guarded, say
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
-from patchit_hf.finetune.build import open_finetuner
+from patchit_hf.finetune.build import build_trainer
 from patchit_hf.metrics.names import short_name
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ Finetune a timm backbone on labelled person crops.
   python -m patchit_hf.finetune --task attributes --init FOLDER_OR_HUB_ID --dataset ...
   python -m patchit_hf.finetune --task reid --init random --backbone resnet18
 
-A run that was interrupted is continued by the same command."""
+The same command continues an interrupted run."""
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Finetune as the words say.
+    """Finetune as the arguments say.
 
     Returns:
         The exit code.
@@ -42,7 +42,7 @@ def run(argv: list[str] | None = None) -> int:
         from patchit_hf.publish.access import check_push
 
         check_push(args.hub_model_id or "", private=args.hub_private_repo)
-    opened = open_finetuner(what, args)
+    opened = build_trainer(what, args)
     if isinstance(opened, Path):
         say(f"{opened}: this run is finished; its results are in {opened}/patchit.json")
         folder = opened

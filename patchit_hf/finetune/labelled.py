@@ -1,4 +1,4 @@
-"""Labelled crops: opened, brought to the canvas, and cut down to a nested subset."""
+"""Labelled crops: opened, resized to the canvas, and reduced to a nested subset."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Labelled:
     """Crops with their targets.
 
     Attributes:
-        store: the decoded crops of a split, without bad images or with others in their place.
+        store: the decoded crops of a split; bad images are left out or replaced.
         rows: which of them are used, int64 ``[N]``.
-        targets: theirs, ``[N, ...]``.
-        name: what errors call the data.
+        targets: their targets, ``[N, ...]``.
+        name: name of the data in error messages.
     """
 
     store: CropStore | LazyCrops
@@ -40,11 +40,11 @@ class Labelled:
 
     @property
     def split_rows(self) -> Tensor:
-        """The rows of the split that the used crops are, int64 ``[N]``."""
+        """The split's rows that the used crops come from, int64 ``[N]``."""
         return _origin(self.store)[self.rows]
 
     def select(self, chosen: Tensor) -> Labelled:
-        """Return a part, by places int64 ``[M]`` among the used rows."""
+        """Return a part, by indices int64 ``[M]`` into the used rows."""
         return Labelled(self.store, self.rows[chosen], self.targets[chosen], self.name)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -66,22 +66,22 @@ def open_labelled(
 ) -> Labelled:
     """Open a split.
 
+    Bad images raise an error, or are left out if ``args`` say so. Among the usable rows, which are
+    trained on, each can also be replaced by another crop with its own label.
+
     Args:
         dataset: the split, a ``datasets.Dataset``.
-        task: says which columns are its targets.
-        canvas: height and width that crops are brought to.
+        task: defines which columns are its targets.
+        canvas: height and width that crops are resized to.
         args: how crops are decoded.
-        name: what errors and progress call the data.
+        name: name of the data in errors and progress bars.
         main: whether this process shows progress.
-        which: the rows that can be learnt from, those that an evaluation counts, or all.
-        part: what the list of bad images calls it; ``train`` for the usable rows, else
-            ``held_out``.
-
-    Bad images are errors, or, where ``args`` say so, left out; of the usable ones, which are
-    learnt from, another crop may stand for each, with its own label.
+        which: the rows that can be trained on, those that an evaluation counts, or all.
+        part: name of the split in the list of bad images; by default ``train`` for usable rows,
+            else ``held_out``.
 
     Raises:
-        InputError: for missing columns, labels of another kind, damaged pictures, or no label.
+        InputError: for missing columns, labels of another kind, damaged images, or no label.
     """
     if len(dataset) == 0:
         raise InputError(f"{name}: it is empty")
@@ -94,7 +94,7 @@ def open_labelled(
     chosen = {"usable": task.usable, "scored": task.scored}.get(which)
     kept = torch.ones(len(targets), dtype=torch.bool) if chosen is None else chosen(targets)
     if not kept.any():
-        raise InputError(f"{name}: not one of its {len(targets)} rows has a label for this task")
+        raise InputError(f"{name}: none of its {len(targets)} rows has a label for this task")
     learnt = which == "usable"
     part = part or ("train" if learnt else "held_out")
     store = _open(prepared, column, canvas, args, name, part, learnt=learnt, main=main)
@@ -103,10 +103,10 @@ def open_labelled(
         rows = rows[kept]
     else:
         origin = _origin(store)
-        asked = rows if len(store) == len(targets) else origin  # the rows that they stand for
+        asked = rows if len(store) == len(targets) else origin  # the rows they were requested for
         rows, targets = rows[kept[origin] & kept[asked]], targets[origin]
     if len(rows) == 0:
-        raise InputError(f"{name}: not one of its readable crops has a label for this task")
+        raise InputError(f"{name}: none of its readable crops has a label for this task")
     return Labelled(store, rows, targets[rows], name)
 
 
@@ -121,7 +121,7 @@ def _open(
     learnt: bool = False,
     main: bool = True,
 ) -> CropStore | LazyCrops:
-    """Open crops; a bad one is replaced in training alone, and is left out of what is judged."""
+    """Open crops. Bad ones are only replaced in training; in evaluation they are left out."""
     policy = args.on_bad_image if learnt else args.on_bad_held_out
     return open_crops(
         dataset,
@@ -138,7 +138,7 @@ def _open(
 
 
 def _origin(store: CropStore | LazyCrops) -> Tensor:
-    """Return the row of the split of each crop ``[N]``."""
+    """Return the split's row of each crop, ``[N]``."""
     return torch.arange(len(store)) if store.index is None else torch.from_numpy(store.index)
 
 
@@ -152,7 +152,7 @@ def open_crops_of(
     """Open a split without labels: every readable row, and no targets.
 
     Raises:
-        InputError: for damaged pictures, or none.
+        InputError: for damaged images, or an empty split.
     """
     if len(dataset) == 0:
         raise InputError(f"{name}: it is empty")
@@ -163,13 +163,18 @@ def open_crops_of(
 
 
 def check_subset(fraction: float | None, shots: int | None, seed: int | None = None) -> None:
-    """Check what :func:`subset` is to draw.
+    """Check the arguments of :func:`subset`.
 
     Raises:
-        InputError: for numbers out of range, or a seed where nothing is drawn.
+        InputError: for numbers out of range, or a seed if nothing is drawn.
+
+    Example:
+        >>> check_subset(0.5, 10)
+        Traceback (most recent call last):
+        patchit_hf.common.errors.InputError: --fraction and --shots: give only one of them
     """
     if fraction is not None and shots is not None:
-        raise InputError("--fraction and --shots: give one of both")
+        raise InputError("--fraction and --shots: give only one of them")
     if fraction is not None and not 0 < fraction <= 1:
         raise InputError(f"--fraction {fraction}: must be above 0 and at most 1")
     if shots is not None and shots < 1:
@@ -177,7 +182,9 @@ def check_subset(fraction: float | None, shots: int | None, seed: int | None = N
     if seed is not None and seed < 0:
         raise InputError(f"--subset-seed {seed}: must be a whole number of at least 0")
     if seed is not None and fraction is None and shots is None:
-        raise InputError(f"--subset-seed {seed}: draws a part of the labels, and all are asked for")
+        raise InputError(
+            f"--subset-seed {seed}: needs --fraction or --shots; all labels are used now"
+        )
 
 
 def subset(
@@ -187,14 +194,14 @@ def subset(
     shots: int | None,
     seed: int | None = None,
 ) -> Labelled:
-    """Return a part of the labels; a smaller one is always inside a larger one of its seed.
+    """Return a part of the labels; with the same seed, a smaller part lies within any larger one.
 
     Args:
         data: the training rows.
-        task: says what counts as a unit (a row, or a person) and as a class.
-        fraction: share of the units, in (0, 1]; None for all.
-        shots: rows of each class instead; a row may count for several.
-        seed: of the draw, at least 0; None for the first, 0. A training's own seed is another.
+        task: defines what counts as a unit (a row, or a person) and as a class.
+        fraction: fraction of the units, in (0, 1]; None for all.
+        shots: rows per class instead; a row may count for several classes.
+        seed: seed of the draw, at least 0; None means 0. It is not the seed of the training.
 
     Raises:
         InputError: for numbers out of range.

@@ -23,19 +23,19 @@ def predict(
 ) -> tuple[Tensor, Tensor]:
     """Return predictions and targets of every row, in order, on the CPU.
 
-    Every process predicts its share and all of them get everything. The model is left in evaluation
-    mode.
+    Each process predicts its share, and all of them get the whole result. The model is left in
+    evaluation mode.
 
     Args:
-        model: the model, unwrapped.
+        model: the unwrapped model.
         data: the crops.
-        task: reads the outputs.
-        geometry: from crops to inputs.
-        accelerator: the processes; None for this one alone.
-        batch: crops at a time.
+        task: turns outputs into predictions.
+        geometry: maps crops to inputs.
+        accelerator: the processes; None for this one only.
+        batch: crops per batch.
 
     Returns:
-        Predictions ``[N, ...]``, and targets ``[N, ...]`` as the input shows them.
+        Predictions ``[N, ...]``, and targets ``[N, ...]`` in the input's coordinates.
     """
     model.eval()
     device = next(model.parameters()).device

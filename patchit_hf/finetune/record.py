@@ -1,26 +1,31 @@
-"""What a finetuning says about itself in ``patchit.json`` and its model card."""
+"""What a finetuning says about itself: ``patchit.json``, and through it the model card."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from patchit_hf.common.layout import FORMAT_VERSION
-from patchit_hf.common.provenance import command, hardware, versions
-from patchit_hf.data.bad import settle
+from patchit_hf.common.provenance import versions
+from patchit_hf.finetune.arguments import FinetuningArguments
+from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.initial_weights import Initial
+from patchit_hf.training.outcome import RunOutcome
 
-if TYPE_CHECKING:
-    from patchit_hf.finetune.trainer import Finetuner
 
-
-def describe_finetuning(finetuner: Finetuner) -> dict[str, Any]:
+def describe_finetuning(
+    outcome: RunOutcome, args: FinetuningArguments, model: FinetunedModel, initial: Initial
+) -> dict[str, Any]:
     """Return what ``patchit.json`` says: command, task, data, training and results.
 
     The list of bad images in the run's folder is brought up to date.
+
+    Args:
+        outcome: what the training left.
+        args: how it was trained.
+        model: the trained model.
+        initial: the weights that it started from.
     """
-    task, geometry, initial = finetuner.task, finetuner.geometry, finetuner.initial
-    follower = finetuner.follower
-    parts = [p.store.bad for p in (finetuner.data, finetuner.validation) if p is not None]
-    steps = follower.done if follower else 0
+    task, geometry, record = model.task, model.geometry, outcome.record()
     return {
         "format_version": FORMAT_VERSION,
         "backbone": {"name": initial.name, "args": initial.args},
@@ -28,35 +33,20 @@ def describe_finetuning(finetuner: Finetuner) -> dict[str, Any]:
             "task": type(task).__module__.rpartition(".")[2],
             "kwargs": task.kwargs,
             "primary_metric": task.primary_metric,
-            "mean": [round(v, 6) for v in finetuner.model.mean.tolist()],
-            "std": [round(v, 6) for v in finetuner.model.std.tolist()],
+            "mean": [round(v, 6) for v in model.mean.tolist()],
+            "std": [round(v, 6) for v in model.std.tolist()],
             "canvas": list(geometry.canvas),
             "window": list(geometry.window),
             "size": list(geometry.size),
-            "fit": finetuner.args.fit,
+            "fit": model.fit,
             "init": initial.source,
         },
-        "command": command(),
-        "config": finetuner.run.config,
-        "data": {
-            **finetuner.data_info,
-            "fingerprint": finetuner.data.store.fingerprint,
-            "train_crops": len(finetuner.data),
-            "eval_crops": len(finetuner.validation) if finetuner.validation else 0,
-            "on_bad_image": finetuner.args.on_bad_image,
-            "bad_images": settle(finetuner.run.path, *parts),
-        },
+        **record,
         "training": {
-            "steps": steps,
-            "crops": steps * finetuner.share.batch,
-            "seconds": round(finetuner.seconds, 1),
-            "stopped": follower.stopped if follower else None,
-            "hardware": hardware(finetuner.accelerator),
-            "processes": finetuner.accelerator.num_processes,
-            "mixed_precision": finetuner.accelerator.mixed_precision,
-            "frozen": finetuner.args.freeze,
-            "seed": finetuner.args.seed,
+            **record["training"],
+            "crops": outcome.steps * outcome.samples,
+            "frozen": args.freeze,
+            "seed": args.seed,
         },
-        "results": finetuner.results(),
         "versions": versions(),
     }

@@ -1,12 +1,14 @@
-"""What is settled before a finetuning's first step."""
+"""Steps before the first step of finetuning: statistics, augmentation, a trial run, freezing."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.downstream import create_downstream
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
@@ -14,12 +16,54 @@ from patchit_hf.finetune.labelled import Labelled
 from patchit_hf.models.embed import STATISTICS_CROPS as STATISTICS_CROPS
 from patchit_hf.models.embed import sampled as sampled
 from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.initial_weights import Initial, open_initial
+
+DEFAULT_SIZE = (192, 96)  # of inputs, height and width in pixels
+
+
+def open_start(
+    init: str | Initial,
+    task: str | DownstreamTask,
+    train: Any,
+    backbone: str | None = None,
+    backbone_kwargs: dict[str, Any] | None = None,
+    input_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    task_kwargs: dict[str, Any] | None = None,
+) -> tuple[DownstreamTask, Initial, Geometry]:
+    """Open what a finetuning starts from, before any image is read.
+
+    Args:
+        init: the initial weights, as ``--init`` names them, or opened already.
+        task: the downstream task, or its name.
+        train: the training split, which a task given by name reads its columns from.
+        backbone: a timm model, where ``init`` does not bring one.
+        backbone_kwargs: further arguments of the timm model.
+        input_size: height and width of the inputs, in pixels; None for the default.
+        seed: seed of what is random in the weights.
+        task_kwargs: options of a task given by name.
+
+    Raises:
+        InputError: for missing columns or weights.
+    """
+    if isinstance(task, str):
+        task = create_downstream(task, train, **(task_kwargs or {}))
+    if isinstance(init, str):
+        init = open_initial(
+            init,
+            backbone,
+            task.num_classes,
+            seed=seed,
+            input_size=input_size or DEFAULT_SIZE,
+            backbone_kwargs=backbone_kwargs,
+        )
+    return task, init, Geometry.of(input_size or init.input_size or DEFAULT_SIZE)
 
 
 def crop_statistics(
     data: Labelled, geometry: Geometry
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return per-channel mean and deviation in [0, 1] of what the inputs show."""
+    """Return per-channel mean and standard deviation, in [0, 1], of the inputs."""
     total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
     for crops, _ in data.select(sampled(len(data), STATISTICS_CROPS)).batches(100):
         x = centre(crops, geometry)[0].double()
@@ -32,7 +76,7 @@ def crop_statistics(
 
 
 def augmentation_of(task: DownstreamTask, args: FinetuningArguments) -> Augmentation:
-    """Return how the task's crops vary, with what ``--augment`` says otherwise.
+    """Return the task's augmentation, changed as ``--augment`` says.
 
     Raises:
         InputError: for an unknown option, or a value out of range.
@@ -40,12 +84,12 @@ def augmentation_of(task: DownstreamTask, args: FinetuningArguments) -> Augmenta
     names = [f.name for f in dataclasses.fields(Augmentation)]
     for key in args.augment:
         if key not in names:
-            raise InputError(f"--augment: there is no option {key!r} (options: {', '.join(names)})")
+            raise InputError(f"--augment: unknown option {key!r} (options: {', '.join(names)})")
     return dataclasses.replace(task.augmentation, **args.augment)
 
 
 def try_once(model: FinetunedModel, geometry: Geometry, name: str) -> None:
-    """Run the model once, so that what it cannot see is said before anything is written.
+    """Run the model once, so that an unsuitable input size is reported before anything is written.
 
     Raises:
         InputError: if it fails.
@@ -54,15 +98,15 @@ def try_once(model: FinetunedModel, geometry: Geometry, name: str) -> None:
     try:
         with torch.no_grad():
             model(torch.zeros(2, 3, *geometry.size))
-    except Exception as error:  # a network may fail in any way on a size it was not made for
+    except Exception as error:  # a network may fail in any way on an unsuitable size
         height, width = geometry.size
         raise InputError(
-            f"--input-size {height}x{width}: {name} cannot see such inputs: {one_line(error)}"
+            f"--input-size {height}x{width}: {name} cannot process such inputs: {one_line(error)}"
         ) from error
 
 
 def freeze_unused(model: FinetunedModel, geometry: Geometry) -> None:
-    """Switch off gradients of parameters that the output does not depend on."""
+    """Freeze the parameters that do not affect the output."""
     model.eval()
     output = model(torch.zeros(2, 3, *geometry.size))
     parts = output.values() if isinstance(output, dict) else [output]

@@ -1,8 +1,8 @@
-"""What a finetuned network is worth: pure functions on CPU tensors, without state.
+"""Metrics for finetuned networks: pure functions on CPU tensors, without state.
 
 ``attributes`` and ``classification`` are for labels, ``retrieval`` for re-identification,
-``keypoints`` for pose, ``bootstrap`` for how far a figure can be trusted. A figure that cannot be
-computed, of a class that is absent, say, is ``None`` in a table and missing in a summary: it is
+``keypoints`` for pose, ``bootstrap`` for confidence intervals. A metric that cannot be computed,
+for example because a class is absent, is ``None`` in a table and missing from a summary. It is
 never NaN and never a made-up number.
 """
 

@@ -1,11 +1,11 @@
-"""Attributes of people: many yes-or-no questions, or several questions of a few classes each.
+"""Attributes of people: many yes-or-no questions, or several questions with a few classes each.
 
-Toolboxes for yes-or-no attributes differ in pictures whose quotient is 0 / 0. RAP's own leaves
-each out of the figure concerned, ports of it leave out every picture that shows nothing, later ones
-count 0 / 0 as 0. Here accuracy and recall are RAP's; precision counts 0 where something is shown
-and nothing said, as all but RAP's do. Where each picture shows something, as in PETA and PA-100K,
-all agree but for that case. Source: Li et al., "A Richly Annotated Dataset for Pedestrian
-Attribute Recognition", 2016.
+Toolboxes for yes-or-no attributes differ on images whose quotient is 0 / 0. RAP's own code leaves
+such an image out of the metric concerned, ports of it leave out every image without a positive
+label, and later ones count 0 / 0 as 0. Here accuracy and recall follow RAP. Precision counts 0
+where there is a positive label but no positive prediction, as all but RAP's code do. If every image
+has a positive label, as in PETA and PA-100K, all of them agree except in that case. Source: Li et
+al., "A Richly Annotated Dataset for Pedestrian Attribute Recognition", 2016.
 """
 
 from __future__ import annotations
@@ -38,36 +38,45 @@ _KEYS = ("attribute", "positives", "negatives", "tpr", "tnr", "ma", "ap")
 def binary_attributes(
     scores: Tensor, labels: Tensor, names: Sequence[str]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure yes-or-no attributes by the conventions of PETA, RAP and PA-100K.
+    """Compute the metrics of yes-or-no attributes by the conventions of PETA, RAP and PA-100K.
 
-    A yes is a score above 0.5. Over the attributes that have both a positive and a negative:
+    A score above 0.5 is a positive prediction. Averaged over the attributes that have both a
+    positive and a negative label:
 
-    - ``ma``: mean of (true positive rate + true negative rate) / 2;
-    - ``map``: mean average precision.
+    - ``ma``: (true positive rate + true negative rate) / 2;
+    - ``map``: average precision.
 
-    Over pictures, of what they show (yes labels) and what was said of them (yes answers):
+    Averaged over images, by their positive labels and positive predictions:
 
-    - ``accuracy``: mean of |shown and said| / |shown or said|;
-    - ``precision``: mean of |shown and said| / |said|, 0 where nothing was said but should have;
-    - ``recall``: mean of |shown and said| / |shown|;
-    - ``f1``: the harmonic mean of these two averages (not the average of pictures' F1).
+    - ``accuracy``: |labels and predictions| / |labels or predictions|;
+    - ``precision``: |labels and predictions| / |predictions|, 0 if there are labels but no
+      predictions;
+    - ``recall``: |labels and predictions| / |labels|;
+    - ``f1``: the harmonic mean of the two averages (not the average of the images' F1).
 
-    A picture that shows nothing and of which nothing is said is left out of ``accuracy`` and
-    ``precision``, one that shows nothing is left out of ``recall``. An unknown label is left out
-    everywhere: it is neither shown nor said.
+    An image with neither positive labels nor positive predictions is left out of ``accuracy`` and
+    ``precision``; one without positive labels is left out of ``recall``. An unknown label is left
+    out everywhere: it counts neither as a label nor as a prediction.
 
     Args:
         scores: probabilities, floating ``[N, A]``.
-        labels: integers ``[N, A]``: 1 yes, 0 no, -1 not known.
-        names: A attributes' names.
+        labels: integers ``[N, A]``: 1 yes, 0 no, -1 unknown.
+        names: names of the A attributes.
 
     Returns:
-        The figures, without those that cannot be computed; and a row an attribute with
-        ``attribute``, ``positives``, ``negatives``, ``tpr``, ``tnr``, ``ma``, ``ap``, None where
-        a class that it takes is absent (``ap`` takes both).
+        The metrics that can be computed, and one row per attribute with ``attribute``,
+        ``positives``, ``negatives``, ``tpr``, ``tnr``, ``ma``, ``ap``. An entry is None if a class
+        that it needs is absent (``ap`` needs both).
 
     Raises:
-        InputError: other shapes or types, another label, NaN, names that are not A.
+        InputError: for a wrong shape or type, another label, NaN, or a wrong number of names.
+
+    Example:
+        >>> scores = torch.tensor([[0.9, 0.2], [0.4, 0.7]])
+        >>> labels = torch.tensor([[1, 0], [1, 1]])
+        >>> metrics, rows = binary_attributes(scores, labels, ["female", "backpack"])
+        >>> metrics["accuracy"], metrics["ma"]  # "female" has no negative label
+        (0.75, 1.0)
     """
     check_shape("scores", scores, None, None)
     check_shape("labels", labels, *scores.shape)
@@ -77,18 +86,18 @@ def binary_attributes(
     scores, labels = scores.T.contiguous(), labels.T.contiguous()
     shown, said = labels == 1, scores > THRESHOLD
     rows = _binary_rows(scores, labels, said, names)
-    figures = {
+    metrics = {
         "ma": mean(row["ma"] for row in rows),
-        **_of_pictures(shown, said & (labels >= 0)),
+        **_image_metrics(shown, said & (labels >= 0)),
         "map": mean(row["ap"] for row in rows),
     }
-    return known_only(figures), rows
+    return known_only(metrics), rows
 
 
 def _binary_rows(
     scores: Tensor, labels: Tensor, said: Tensor, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return a row an attribute of scores, labels and answers ``[A, N]``."""
+    """Return one row per attribute of scores, labels and predictions ``[A, N]``."""
     yes, no = labels == 1, labels == 0
     positives, negatives = yes.sum(1), no.sum(1)
     columns = zip(
@@ -110,8 +119,8 @@ def _half(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else (first + second) / 2
 
 
-def _of_pictures(shown: Tensor, said: Tensor) -> dict[str, float | None]:
-    """Return the figures over pictures of shown and said, bool ``[A, N]``."""
+def _image_metrics(shown: Tensor, said: Tensor) -> dict[str, float | None]:
+    """Return the metrics over images of labels and predictions, bool ``[A, N]``."""
     both, either = (shown & said).sum(0), (shown | said).sum(0)
     shows, says = shown.sum(0), said.sum(0)
     precision = _average(both, says.clamp(min=1), either > 0)
@@ -138,48 +147,55 @@ def class_attributes(
     names: Sequence[str],
     classes: Sequence[Sequence[str]],
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure attributes of several classes by the two evaluations of PatchIt on PARSE-27k.
+    """Compute the metrics of attributes with several classes, as PatchIt does on PARSE-27k.
 
-    Classification: ``accuracy`` and ``mber``, the means over the attributes of the share named
-    rightly and of the balanced error rate, which is the mean error of the classes present.
-    Retrieval: ``map``, the mean over the two-class attributes (those of which both classes are
-    present) of the 11-point average precision of class 1, the positive one.
+    Classification: ``accuracy`` and ``mber``, averaged over the attributes. ``mber`` is the
+    balanced error rate, the mean error of the classes that are present. Retrieval: ``map``, the
+    mean 11-point average precision of class 1 (the positive one), over the two-class attributes of
+    which both classes are present.
 
-    Whether N/A is left out (label -1) or a class like the others is said by labels and classes;
-    the paper leaves it out of the retrieval and has it as a class in the classification.
+    Labels and classes decide how N/A is treated: label -1 leaves it out, or it is a class of its
+    own. The paper leaves it out of the retrieval and makes it a class in the classification.
 
     Source: Sudowe & Leibe, "PatchIt", BMVC 2016; Sudowe, Spitzer & Leibe, "Person Attribute
     Recognition with a Jointly-trained Holistic CNN Model", ICCV Workshops 2015.
 
     Args:
-        probabilities: an attribute each, floating ``[N, K_a]``.
-        labels: integers ``[N, A]`` from 0 to K_a - 1; -1 leaves the answer out.
-        names: A attributes' names.
-        classes: an attribute each, K_a names.
+        probabilities: one tensor per attribute, floating ``[N, K_a]``.
+        labels: integers ``[N, A]`` from 0 to K_a - 1; -1 is left out.
+        names: names of the A attributes.
+        classes: for each attribute, the names of its K_a classes.
 
     Returns:
-        The figures, without those that cannot be computed; and a row an attribute with
-        ``attribute``, ``count`` (of labels), ``accuracy``, ``ber``, ``ap`` and ``recalls``, by
-        the classes' names; None where a class that it takes is absent.
+        The metrics that can be computed, and one row per attribute with ``attribute``, ``count``
+        (of labels), ``accuracy``, ``ber``, ``ap`` and ``recalls`` by class name. An entry is None
+        if a class that it needs is absent.
 
     Raises:
-        InputError: other shapes or types, a label out of range, NaN, numbers of attributes or of
-            classes that do not fit.
+        InputError: for a wrong shape or type, a label out of range, NaN, or numbers of attributes
+            or classes that do not match.
+
+    Example:
+        >>> probabilities = [torch.tensor([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])]
+        >>> labels = torch.tensor([[0], [1], [1]])
+        >>> metrics, rows = class_attributes(probabilities, labels, ["hat"], [["no", "yes"]])
+        >>> metrics["mber"], rows[0]["recalls"]
+        (0.25, {'no': 1.0, 'yes': 0.5})
     """
     check_shape("labels", labels, None, None)
     check_names("names", names, labels.shape[1])
     for what, given in (("probabilities", probabilities), ("classes", classes)):
         if len(given) != len(names):
-            raise InputError(f"{what}: of {len(given)} attributes: must be of {len(names)}")
+            raise InputError(f"{what}: {len(given)} attributes: must be {len(names)}, one per name")
     rows = [
         _class_row(name, probabilities[a], labels[:, a], classes[a]) for a, name in enumerate(names)
     ]
-    figures = {
+    metrics = {
         "accuracy": mean(row["accuracy"] for row in rows),
         "mber": mean(row["ber"] for row in rows),
         "map": mean(row["ap"] for row in rows),
     }
-    return known_only(figures), rows
+    return known_only(metrics), rows
 
 
 def _class_row(

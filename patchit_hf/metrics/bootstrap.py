@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: percentile intervals of resampled rows.
+"""How far a metric can be trusted: percentile intervals of resampled rows.
 
 Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 """
@@ -20,33 +20,38 @@ Statistic = Callable[[Tensor], Mapping[str, float | None]]
 def bootstrap(
     statistic: Statistic, count: int, *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals of figures when the rows are drawn again, with replacement.
+    """Return confidence intervals of metrics from rows resampled with replacement.
 
     Args:
-        statistic: row numbers int64 ``[count]`` to figures. One that it cannot compute is None
-            or missing, and that sample does not count for it.
-        count: number of rows. Rows that belong together (a person's pictures) are to be one row.
-        samples: how often to draw.
-        level: share of the samples' figures within the interval.
-        seed: of the draws; the same seed and count give the same rows.
+        statistic: computes metrics from row numbers, int64 ``[count]``. A metric that it cannot
+            compute is None or missing; that sample does not count for it.
+        count: number of rows. Rows that belong together (the images of one person) must be one row.
+        samples: number of resamplings.
+        level: fraction of the samples that lies within an interval.
+        seed: seed of the draws; the same seed and count give the same rows.
 
     Returns:
-        For each figure that any sample gave, its lower and upper percentile.
+        The lower and upper percentile of each metric that any sample gave.
 
     Raises:
-        InputError: count or samples below 1, a level that is not between 0 and 1, a figure that
-            is NaN.
+        InputError: if count or samples is below 1, level is not between 0 and 1, or a metric is
+            NaN.
+
+    Example:
+        >>> hits = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        >>> bootstrap(lambda rows: {"accuracy": float(hits[rows].mean())}, len(hits), samples=200)
+        {'accuracy': (0.25, 1.0)}
     """
     _check(count, samples, level)
     generator = torch.Generator().manual_seed(seed)
-    figures: dict[str, list[float]] = {}
+    metrics: dict[str, list[float]] = {}
     for _ in range(samples):
         rows = torch.randint(count, (count,), generator=generator)
         for key, value in statistic(rows).items():
             if value is not None:
-                figures.setdefault(key, []).append(_number(key, value))
+                metrics.setdefault(key, []).append(_number(key, value))
     tails = (1 - level) / 2, (1 + level) / 2
-    intervals = {key: np.quantile(values, tails).tolist() for key, values in figures.items()}
+    intervals = {key: np.quantile(values, tails).tolist() for key, values in metrics.items()}
     return {key: (low, high) for key, (low, high) in intervals.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the metrics ask of their input, and the two things that they all do with it."""
+"""Input checks of the metrics, and the small helpers that they share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from patchit_hf.common.errors import InputError
 
 
 def check_shape(name: str, tensor: Tensor, *sides: int | None) -> None:
-    """Refuse a tensor of another shape.
+    """Check the shape of a tensor.
 
     Args:
-        name: what to call it in the message.
-        tensor: what was given.
-        sides: its sides; None allows any length.
+        name: its name in the message.
+        tensor: the tensor.
+        sides: the expected lengths; None allows any length.
 
     Raises:
-        InputError: the shape is another; the message names both.
+        InputError: if the shape differs; the message names both.
+
+    Example:
+        >>> check_shape("scores", torch.zeros(3, 2), None, 4)
+        Traceback (most recent call last):
+        patchit_hf.common.errors.InputError: scores of shape [3, 2]: must be of shape [any, 4]
     """
     fits = tensor.ndim == len(sides) and all(
         side in (None, length) for side, length in zip(sides, tensor.shape, strict=True)
@@ -30,10 +35,10 @@ def check_shape(name: str, tensor: Tensor, *sides: int | None) -> None:
 
 
 def check_numbers(name: str, tensor: Tensor) -> None:
-    """Refuse what is not of floating type, or holds NaN.
+    """Check that a tensor is of floating type and has no NaN.
 
     Raises:
-        InputError: as said; the message names the type or counts the NaN.
+        InputError: otherwise; the message gives the type or the number of NaN.
     """
     if not tensor.is_floating_point():
         raise InputError(f"{name} of type {tensor.dtype}: must be of a floating type")
@@ -42,10 +47,10 @@ def check_numbers(name: str, tensor: Tensor) -> None:
 
 
 def check_integers(name: str, tensor: Tensor, low: int, high: int | None = None) -> None:
-    """Refuse what is not of integer (or bool) type, or lies outside ``[low, high]``.
+    """Check that a tensor is of integer (or bool) type with values in ``[low, high]``.
 
     Raises:
-        InputError: as said; the message names the type or the value, and what is allowed.
+        InputError: otherwise; the message gives the type or the value, and what is allowed.
     """
     if tensor.is_floating_point() or tensor.is_complex():
         raise InputError(f"{name} of type {tensor.dtype}: must be of an integer type")
@@ -59,10 +64,10 @@ def check_integers(name: str, tensor: Tensor, low: int, high: int | None = None)
 
 
 def check_names(name: str, names: Sequence[str], count: int) -> None:
-    """Refuse names that are not as many as what they name, or not told apart.
+    """Check that there are ``count`` names and that they differ.
 
     Raises:
-        InputError: as said.
+        InputError: otherwise.
     """
     if len(names) != count:
         raise InputError(f"{name}: {len(names)} names: must be {count}")
@@ -72,17 +77,17 @@ def check_names(name: str, names: Sequence[str], count: int) -> None:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of what is not None; None if nothing is left."""
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
-def known_only(figures: dict[str, float | None]) -> dict[str, float]:
-    """Return the figures without those that are None."""
-    return {key: value for key, value in figures.items() if value is not None}
+def known_only(metrics: dict[str, float | None]) -> dict[str, float]:
+    """Return the metrics that are not None."""
+    return {key: value for key, value in metrics.items() if value is not None}
 
 
 def ratio(part: Tensor, whole: Tensor) -> list[float | None]:
-    """Return part / whole element by element, both ``[K]``; None where the whole is 0."""
+    """Return part / whole element by element, both ``[K]``; None where whole is 0."""
     quotients = (part.to(torch.float64) / whole).tolist()
     return [q if n else None for q, n in zip(quotients, whole.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""One label of several classes per picture, actions for example."""
+"""One label with several classes per image, for example its action."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from patchit_hf.metrics.ranking import average_precisions
 
 
 class ClassCounts(NamedTuple):
-    """How often each class is there, is named rightly, and is named, all int64 ``[K]``."""
+    """How often each class is there, correctly predicted, and predicted: int64 ``[K]`` each."""
 
     there: Tensor
     hit: Tensor
@@ -29,21 +29,26 @@ class ClassCounts(NamedTuple):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of pictures named rightly; None without any."""
+        """Fraction of images with a correct prediction; None without images."""
         return ratio(self.hit.sum()[None], self.there.sum()[None])[0]
 
     @property
     def recalls(self) -> list[float | None]:
-        """Share of each class named rightly; None for one that is absent."""
+        """Fraction of each class that is predicted correctly; None for an absent class."""
         return ratio(self.hit, self.there)
 
 
 def count_classes(probabilities: Tensor, labels: Tensor) -> ClassCounts:
-    """Count the most probable classes (the first of equals) against the labels.
+    """Count the most probable classes (the first one in a tie) against the labels.
 
     Args:
         probabilities: ``[N, K]``.
         labels: int64 ``[N]``, from 0 to K - 1.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.7, 0.3], [0.6, 0.4]])
+        >>> count_classes(probabilities, torch.tensor([0, 1])).recalls
+        [1.0, 0.0]
     """
     named, classes = probabilities.argmax(1), probabilities.shape[1]
     return ClassCounts(
@@ -54,10 +59,10 @@ def count_classes(probabilities: Tensor, labels: Tensor) -> ClassCounts:
 
 
 def check_class_input(name: str, probabilities: Tensor, labels: Tensor, classes: int) -> None:
-    """Refuse probabilities that are not floating ``[N, K]``, or labels not in ``[-1, K)``.
+    """Check that probabilities are floating ``[N, K]`` and labels in ``[-1, K)``.
 
     Raises:
-        InputError: as said; the message begins with the name.
+        InputError: otherwise; the message begins with the name.
     """
     check_shape(f"{name}: probabilities", probabilities, len(labels), classes)
     check_numbers(f"{name}: probabilities", probabilities)
@@ -67,25 +72,32 @@ def check_class_input(name: str, probabilities: Tensor, labels: Tensor, classes:
 def classification(
     probabilities: Tensor, labels: Tensor, classes: Sequence[str]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure answers to one question of several classes.
+    """Compute the metrics of one question with several classes.
 
-    - ``accuracy``: top-1, the first of equally probable classes being the answer;
-    - ``balanced_accuracy``: the mean recall of the classes present;
-    - ``map``: the mean over the classes present of the average precision of one against the rest.
-      With a single class present it is 1, there being no rest.
+    - ``accuracy``: top-1; in a tie, the first class is the prediction;
+    - ``balanced_accuracy``: mean recall of the classes present;
+    - ``map``: mean average precision, one class against the rest, over the classes present. With a
+      single class present it is 1, because there is no rest.
 
     Args:
-        probabilities: floating ``[N, K]``; any scores whose order means the same will do.
-        labels: integers ``[N]`` from 0 to K - 1; -1 leaves a picture out.
-        classes: K names.
+        probabilities: floating ``[N, K]``; any scores with the same order will do.
+        labels: integers ``[N]`` from 0 to K - 1; -1 leaves an image out.
+        classes: names of the K classes.
 
     Returns:
-        The figures, empty if there is no labelled picture; and a row a class with ``class``,
-        ``count``, ``recall``, ``precision``, ``ap``. What cannot be computed is None: recall and
-        ap of a class that is absent, precision of one that is never the answer.
+        The metrics, empty without labelled images, and one row per class with ``class``, ``count``,
+            ``recall``, ``precision``, ``ap``. What cannot be computed is None: recall and ap of an
+                absent class, precision of a class that is never predicted.
 
     Raises:
-        InputError: other shapes or types, a label out of range, NaN, names that are not K.
+        InputError: for a wrong shape or type, a label out of range, NaN, or a wrong number of
+            names.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
+        >>> metrics, rows = classification(probabilities, torch.tensor([0, 1, 1]), ["walk", "run"])
+        >>> metrics["balanced_accuracy"], rows[1]["recall"]
+        (0.75, 0.5)
     """
     check_shape("labels", labels, None)
     check_names("classes", classes, len(classes) or 1)

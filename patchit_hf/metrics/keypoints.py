@@ -1,4 +1,4 @@
-"""Pose: how near predicted joints come to the labelled ones."""
+"""Pose: how close predicted joints are to the labelled ones."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ from torch import Tensor
 from patchit_hf.common.errors import InputError
 from patchit_hf.metrics.checks import check_names, check_numbers, check_shape
 
-# COCO's thresholds, as its own code makes them.
+# COCO's thresholds, computed as in its own code.
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 def pck_hits(predicted: Tensor, truth: Tensor, reference: Tensor, threshold: float) -> Tensor:
-    """Say which joints were found: at most ``threshold`` x reference away from the label.
+    """Decide which joints are found: at most ``threshold`` x reference away from the label.
 
-    PCK takes the longer side of the person's box as the reference (Yang & Ramanan, PAMI 2013), on
-    LSP the torso's length, PCKh the head's (Andriluka et al., CVPR 2014).
+    The reference of PCK is the longer side of the person's box (Yang & Ramanan, PAMI 2013), on LSP
+    the length of the torso; that of PCKh is the length of the head (Andriluka et al., CVPR 2014).
 
     Args:
         predicted: ``[N, J, 2]`` in px; a joint that is not finite is a miss.
         truth: ``[N, J, 3]``: x, y in px and visible (above 0).
         reference: ``[N]`` in px.
-        threshold: share of it, above 0.
+        threshold: fraction of the reference, above 0.
 
     Returns:
-        float32 ``[N, J]``: 1 hit, 0 miss, NaN where there is no visible label or no reference
-        that is above 0.
+        float32 ``[N, J]``: 1 hit, 0 miss, NaN without a visible label or a reference above 0.
 
     Raises:
-        InputError: shapes that do not fit, a visible joint without place, threshold not above 0.
+        InputError: if shapes do not match, a visible joint has no finite position, or threshold is
+            not above 0.
+
+    Example:
+        >>> predicted = torch.tensor([[[10.0, 10.0], [30.0, 30.0]]])
+        >>> truth = torch.tensor([[[11.0, 10.0, 1.0], [10.0, 10.0, 1.0]]])
+        >>> pck_hits(predicted, truth, torch.tensor([20.0]), 0.2)
+        tensor([[1., 0.]])
     """
     _check_joints(predicted, truth)
     check_shape("reference", reference, len(truth))
@@ -49,17 +55,23 @@ def pck_hits(predicted: Tensor, truth: Tensor, reference: Tensor, threshold: flo
 def pck_summary(
     hits: Tensor, joints: Sequence[str]
 ) -> tuple[float | None, dict[str, float | None]]:
-    """Return the share of joints found, of all that count, and joint by joint.
+    """Return the fraction of joints found, over all that count and by joint.
 
     Args:
-        hits: ``[N, J]`` of ``pck_hits``, or rows of it.
-        joints: J names.
+        hits: ``[N, J]`` from ``pck_hits``, or some rows of it.
+        joints: names of the J joints.
 
     Returns:
-        The two; None where no joint counts.
+        The fraction over all joints, and a fraction for each; None if no joint counts.
 
     Raises:
-        InputError: shapes that do not fit.
+        InputError: if the shapes do not match.
+
+    Example:
+        >>> hits = torch.tensor([[1.0, 0.0], [1.0, torch.nan]])
+        >>> total, by_joint = pck_summary(hits, ["head", "hip"])
+        >>> by_joint
+        {'head': 1.0, 'hip': 0.0}
     """
     check_shape("hits", hits, None, len(joints))
     check_names("joints", joints, len(joints))
@@ -74,39 +86,43 @@ def pck_summary(
 
 
 def torso_length(truth: Tensor, shoulder: tuple[int, int], hip: tuple[int, int]) -> Tensor:
-    """Return the distance of left shoulder and right hip, as LSP's PCK measures a torso.
+    """Return the distance from left shoulder to right hip, the torso of LSP's PCK.
 
-    These are joints 10 and 3 of its 14, in the evaluation that MPI Informatics keeps for LSP.
+    These are joints 10 and 3 of its 14, in the evaluation that MPI Informatics maintains for LSP.
 
     Args:
         truth: ``[N, J, 3]``: x, y in px and visible.
-        shoulder: places of the left and the right one among the joints, in this order.
-        hip: the same.
+        shoulder: indices of the left and the right shoulder, in this order.
+        hip: indices of the left and the right hip.
 
     Returns:
-        float64 ``[N]`` in px; NaN if either is not visible.
+        float64 ``[N]`` in px; NaN if either joint is not visible.
 
     Raises:
-        InputError: another shape, or a joint that there is not.
+        InputError: for another shape, or an index out of range.
     """
     return _length(truth, shoulder[0], hip[1])
 
 
 def head_length(truth: Tensor, neck: int, head_top: int) -> Tensor:
-    """Return the distance of neck and top of the head, in px, as PCKh measures a head.
+    """Return the distance from neck to top of the head in px, the head of PCKh.
 
     (MPII itself takes 0.6 x the diagonal of a labelled head box instead.)
 
     Args:
         truth: ``[N, J, 3]``: x, y in px and visible.
-        neck: its place among the joints.
-        head_top: the same.
+        neck: index of the neck.
+        head_top: index of the top of the head.
 
     Returns:
-        float64 ``[N]`` in px; NaN if either is not visible.
+        float64 ``[N]`` in px; NaN if either joint is not visible.
 
     Raises:
-        InputError: another shape, or a joint that there is not.
+        InputError: for another shape, or an index out of range.
+
+    Example:
+        >>> head_length(torch.tensor([[[0.0, 0.0, 1.0], [3.0, 4.0, 1.0]]]), neck=1, head_top=0)
+        tensor([5.], dtype=torch.float64)
     """
     return _length(truth, neck, head_top)
 
@@ -114,20 +130,25 @@ def head_length(truth: Tensor, neck: int, head_top: int) -> Tensor:
 def oks(predicted: Tensor, truth: Tensor, area: Tensor, sigmas: Tensor) -> Tensor:
     """Return COCO's object keypoint similarity.
 
-    The mean over the visible joints of exp(-d^2 / (2 area (2 sigma)^2)), d being the distance.
+    The mean over the visible joints of exp(-d^2 / (2 area (2 sigma)^2)), where d is the distance.
 
     Args:
         predicted: ``[N, J, 2]`` in px; a joint that is not finite counts 0.
         truth: ``[N, J, 3]``: x, y in px and visible (above 0).
-        area: ``[N]``, of the person (COCO: of its mask) in px^2, at least 0.
-        sigmas: ``[J]``, how far labels of each joint scatter, above 0.
+        area: ``[N]``, the person's area in px^2 (COCO: of its mask), at least 0.
+        sigmas: ``[J]``, how much labels of each joint vary, above 0.
 
     Returns:
         float64 ``[N]`` in [0, 1]; NaN where nothing is visible.
 
     Raises:
-        InputError: shapes that do not fit, a visible joint without place, an area below 0, a
-            sigma not above 0, NaN in either.
+        InputError: if shapes do not match, a visible joint has no finite position, an area is below
+            0, a sigma is not above 0, or either is NaN.
+
+    Example:
+        >>> truth = torch.tensor([[[10.0, 10.0, 1.0]]])
+        >>> oks(truth[..., :2], truth, torch.tensor([900.0]), torch.tensor([0.05]))
+        tensor([1.], dtype=torch.float64)
     """
     _check_joints(predicted, truth)
     check_shape("area", area, len(truth))
@@ -139,26 +160,30 @@ def oks(predicted: Tensor, truth: Tensor, area: Tensor, sigmas: Tensor) -> Tenso
     visible = _visible(truth)
     spread = 2 * (2 * sigmas.double()) ** 2 * (area.double()[:, None] + np.spacing(1.0))
     near = (-_squared_distances(predicted, truth) / spread).exp().where(visible, 0)
-    similarity: Tensor = near.sum(1) / visible.sum(1)  # 0 / 0 is the NaN that is promised
+    similarity: Tensor = near.sum(1) / visible.sum(1)  # 0 / 0 gives the documented NaN
     return similarity
 
 
 def oks_ap(oks: Tensor, scores: Tensor) -> dict[str, float]:
-    """Return COCO's average precision of poses, one person and one prediction a picture.
+    """Return COCO's average precision of poses, with one person and one prediction per image.
 
-    A prediction is right at a threshold that its similarity reaches; precision is made not to
-    rise with recall, and averaged over the recalls 0, 0.01, ..., 1.
+    A prediction is correct at each threshold that its similarity reaches. Precision is made
+    non-increasing in recall and averaged over the recalls 0, 0.01, ..., 1.
 
     Args:
-        oks: ``[N]`` of ``oks``; NaN leaves a picture out, as COCO does one without labelled joints.
-        scores: floating ``[N]``, how sure the predictions are; the first of equals comes first.
+        oks: ``[N]`` from ``oks``; NaN leaves an image out, as COCO does without labelled joints.
+        scores: floating ``[N]``, confidence of the predictions; ties keep their order.
 
     Returns:
         ``ap`` (mean over the thresholds 0.50, 0.55, ..., 0.95), ``ap50``, ``ap75``; empty if
         nothing is left.
 
     Raises:
-        InputError: shapes that do not fit, or scores that are NaN.
+        InputError: if shapes do not match, or a score is NaN.
+
+    Example:
+        >>> oks_ap(torch.tensor([0.8, 0.3]), torch.tensor([0.9, 0.1]))["ap50"]
+        0.504950495049505
     """
     check_shape("oks", oks, None)
     check_shape("scores", scores, len(oks))
@@ -206,4 +231,4 @@ def _check_joints(predicted: Tensor, truth: Tensor) -> None:
     check_shape("predicted", predicted, len(truth), truth.shape[1], 2)
     placed = truth[..., :2].isfinite().all(2)
     if bad := int((_visible(truth) & ~placed).sum()):
-        raise InputError(f"truth: {bad} visible joints have no finite place: must have one")
+        raise InputError(f"truth: {bad} visible joints have no finite position: must have one")

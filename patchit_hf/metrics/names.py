@@ -1,6 +1,6 @@
-"""What people call the figures: in a line or a table, and in a model card.
+"""Display names of the metrics: short ones for lines and tables, long ones for model cards.
 
-``metrics.json``, ``patchit.json`` and ``compare.json`` have them by their keys.
+``metrics.json``, ``patchit.json`` and ``compare.json`` use the keys.
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ NAMES = {
 
 
 def short_name(key: str) -> str:
-    """Return the name of a figure in a line or a table; the key of one that has none."""
+    """Return the name of a metric for a line or a table; the key itself if it has none.
+
+    Example:
+        >>> short_name("rank1"), short_name("loss")
+        ('rank-1', 'loss')
+    """
     return NAMES.get(key, (key, key))[0]
 
 
 def long_name(key: str) -> str:
-    """Return the name of a figure in a model card; the key of one that has none."""
+    """Return the name of a metric for a model card; the key itself if it has none."""
     return NAMES.get(key, (key, key))[1]

@@ -1,4 +1,4 @@
-"""How well frozen features tell labels apart: nearest neighbours and a linear classifier."""
+"""How well frozen features separate labels: nearest neighbours and a linear classifier."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def probe(
 ) -> dict[str, float]:
     """Fit kNN and a linear classifier on frozen features.
 
-    kNN: 20 nearest by cosine, weighted by closeness. Linear: logistic regression on standardised
-    features, classes weighted alike. The figure is the balanced accuracy, the mean of the classes'
-    recalls, so that a rare label is not won by never giving it; guessing has 1 / classes.
+    kNN: the 20 nearest by cosine, weighted by closeness. Linear: logistic regression on
+    standardised features with balanced class weights. The metric is balanced accuracy, the mean
+    recall of the classes, so that never predicting a rare label does not pay off. Chance is 1 /
+    classes.
 
     Args:
         train: features ``[N, C]``.
@@ -27,8 +28,14 @@ def probe(
 
     Returns:
         ``knn`` and ``linear``, each in [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> features, labels = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0, 1])
+        >>> probe(features, labels, features, labels)
+        {'knn': 1.0, 'linear': 1.0}
     """
-    # Here, because scikit-learn takes a second to import.
+    # Imported here, because scikit-learn takes a second to import.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -47,5 +54,5 @@ def probe(
             "knn": knn.fit(train, labels).predict(test),
             "linear": linear.predict(scaler.transform(test)),
         }
-        warnings.simplefilter("ignore", UserWarning)  # a class guessed that the truth has not
+        warnings.simplefilter("ignore", UserWarning)  # a predicted class that the truth lacks
         return {k: float(balanced_accuracy_score(truth, guess)) for k, guess in guesses.items()}

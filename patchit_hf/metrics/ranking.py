@@ -1,7 +1,7 @@
-"""Average precision of rankings, of many at once.
+"""Average precision of many rankings at once.
 
-Samples of one score cannot be told apart, so a ranking is cut only between different scores: no
-figure here depends on the order in which samples were given.
+Samples with equal scores cannot be told apart, so a ranking is cut only between different scores.
+No metric here depends on the order in which samples are given.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from patchit_hf.metrics.checks import check_integers, check_numbers, check_shape
 
 
 class Cuts(NamedTuple):
-    """What stands above each place of rankings, best score first.
+    """Running counts at each position of rankings, best score first.
 
     Attributes:
-        hits: int64 ``[A, N]``, positives down to this place.
-        precision: float64 ``[A, N]``, their share in what is known down to this place.
-        valid: bool ``[A, N]``, a ranking can be cut after this place: the next score is another.
+        hits: int64 ``[A, N]``, positives up to this position.
+        precision: float64 ``[A, N]``, their fraction of the known labels up to this position.
+        valid: bool ``[A, N]``, whether a ranking can be cut after this position, because the next
+            score differs.
         positives: int64 ``[A]``.
     """
 
@@ -33,7 +34,7 @@ class Cuts(NamedTuple):
 def average_precision(scores: Tensor, labels: Tensor) -> float | None:
     """Return the area under the steps of the precision-recall curve.
 
-    The sum over cuts of (recall gained) x (precision), without interpolation, as
+    The sum over cuts of (recall gained) x (precision), without interpolation, as in
     ``sklearn.metrics.average_precision_score``.
 
     Args:
@@ -41,10 +42,14 @@ def average_precision(scores: Tensor, labels: Tensor) -> float | None:
         labels: ``[N]``, integers 0 or 1.
 
     Returns:
-        In [0, 1]; None if there is no positive.
+        In [0, 1]; None without positives.
 
     Raises:
-        InputError: other shapes, types or labels, or a score that is NaN.
+        InputError: for other shapes, types or labels, or a score that is NaN.
+
+    Example:
+        >>> average_precision(torch.tensor([0.9, 0.8, 0.1]), torch.tensor([1, 0, 0]))
+        1.0
     """
     _check(scores, labels)
     return average_precisions(scores[None], labels[None])[0]
@@ -53,7 +58,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> float | None:
 def eleven_point_ap(scores: Tensor, labels: Tensor) -> float | None:
     """Return the mean of the best precisions at recalls of at least 0, 0.1, ..., 1.
 
-    The measure of PASCAL VOC 2005 to 2009 (Everingham et al., IJCV 2010, section 4.2), and of
+    The metric of PASCAL VOC 2005 to 2009 (Everingham et al., IJCV 2010, section 4.2) and of
     PatchIt's retrieval evaluation on PARSE-27k.
 
     Args:
@@ -61,10 +66,14 @@ def eleven_point_ap(scores: Tensor, labels: Tensor) -> float | None:
         labels: ``[N]``, integers 0 or 1.
 
     Returns:
-        In [0, 1]; None if there is no positive.
+        In [0, 1]; None without positives.
 
     Raises:
-        InputError: other shapes, types or labels, or a score that is NaN.
+        InputError: for other shapes, types or labels, or a score that is NaN.
+
+    Example:
+        >>> eleven_point_ap(torch.tensor([0.9, 0.8, 0.1]), torch.tensor([0, 1, 0]))
+        0.5
     """
     _check(scores, labels)
     cuts = rank(scores[None], labels[None])
@@ -72,7 +81,7 @@ def eleven_point_ap(scores: Tensor, labels: Tensor) -> float | None:
     if not positives:
         return None
     precision = cuts.precision[0].where(cuts.valid[0], 0)
-    # In whole numbers: 3 of 10 do reach a recall of 0.3, which 3 * 0.1 > 0.3 would deny.
+    # In integers: 3 of 10 reach a recall of 0.3, although 3 * 0.1 > 0.3 in floating point.
     best = [precision[hits * 10 >= tenth * positives].max() for tenth in range(11)]
     return float(torch.stack(best).mean())
 
@@ -95,7 +104,7 @@ def average_precisions(scores: Tensor, labels: Tensor) -> list[float | None]:
 
 
 def rank(scores: Tensor, labels: Tensor) -> Cuts:
-    """Sort rows of scores ``[A, N]``, and count labels ``[A, N]`` (1, 0, or -1: not known)."""
+    """Sort rows of scores ``[A, N]`` and count labels ``[A, N]`` (1, 0, or -1 for unknown)."""
     ranked, order = scores.sort(dim=1, descending=True)
     labels = labels.gather(1, order)
     hits = (labels == 1).cumsum(1)

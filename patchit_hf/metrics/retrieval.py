@@ -1,4 +1,4 @@
-"""Re-identification: find the same person as another camera saw them."""
+"""Re-identification: find the same person in the images of another camera."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.metrics.checks import check_integers, check_numbers, check_shape
 
 RANKS = (1, 5, 10)
-_GALLERY_BLOCK = 4096  # rows that are held in double precision at a time
+_GALLERY_BLOCK = 4096  # rows held in double precision at a time
 
 
 class Embeddings(NamedTuple):
-    """Pictures of people, a row each.
+    """Embeddings of images of people, one row each.
 
     Attributes:
         features: floating ``[N, C]``.
         ids: int64 ``[N]``: a person's number from 1, 0 for a distractor, -1 for junk.
-        cameras: int64 ``[N]`` from 0; -1 if it is not known.
+        cameras: int64 ``[N]`` from 0; -1 if unknown.
     """
 
     features: Tensor
@@ -31,13 +31,13 @@ class Embeddings(NamedTuple):
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What became of the queries, those left out that have no right answer in the gallery.
+    """The result of each query; queries without a correct match in the gallery are left out.
 
     Attributes:
         average_precision: float64 ``[Q']``.
-        first_hit: int64 ``[Q']``, the rank of the first right answer, from 0.
-        queries: int64 ``[Q']``, their row numbers, rising.
-        skipped: how many were left out.
+        first_hit: int64 ``[Q']``, the rank of the first correct match, from 0.
+        queries: int64 ``[Q']``, their row numbers, ascending.
+        skipped: number of queries left out.
     """
 
     average_precision: Tensor
@@ -46,10 +46,10 @@ class Retrieval:
     skipped: int
 
     def summary(self, rows: Tensor | None = None) -> dict[str, float]:
-        """Return ``map`` and ``rank1``, ``rank5``, ``rank10``, as shares; empty without queries.
+        """Return ``map``, ``rank1``, ``rank5``, ``rank10``, in [0, 1]; empty without queries.
 
         Args:
-            rows: int64, places in the arrays above, repeated or not; by default all of them.
+            rows: int64, indices into the arrays above, repeats allowed; all of them by default.
         """
         precision, first = self.average_precision, self.first_hit
         if rows is not None:
@@ -66,29 +66,37 @@ def retrieve(
 ) -> Retrieval:
     """Rank the gallery for each query by cosine similarity, under Market-1501's rules.
 
-    Removed from the gallery: junk (id -1); for each query, pictures of its id by its camera. An
-    unknown camera differs from every other, another unknown one included. Distractors (id 0) stay
-    as wrong answers. A query that has no right answer left, as every one of id 0 or -1, is left
-    out and counted. Equally similar pictures are ranked as the gallery has them.
+    Junk (id -1) is removed from the gallery, and for each query the images of the same id by the
+    same camera. An unknown camera differs from every other, even from another unknown one.
+    Distractors (id 0) stay as wrong matches. A query without a correct match left, which includes
+    every query of id 0 or -1, is left out and counted. Images of equal similarity are ranked in
+    gallery order.
 
-    Average precision is the mean of the precisions at the right answers, as in most papers' code.
-    (The data set's own script draws trapezia between them instead, which gives slightly less.)
+    Average precision is the mean of the precisions at the correct matches, as in most papers' code.
+    (The data set's own script interpolates between them by trapezia, which gives slightly less.)
 
     Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
 
     Args:
-        query: Q pictures.
-        gallery: G pictures, with features as long as the queries'.
-        block: queries at a time; memory is about 30 bytes x block x G, beside the embeddings.
-        same_rows: query and gallery are the same pictures in the same order, so that row i is
-            removed for query i.
+        query: Q images.
+        gallery: G images, with features of the same length.
+        block: queries at a time; memory is about 30 bytes x block x G, plus the embeddings.
+        same_rows: query and gallery are the same images in the same order; row i is then removed
+            for query i.
 
     Returns:
-        What became of each query.
+        The result of each query.
 
     Raises:
-        InputError: shapes that do not fit, a wrong type, NaN or an infinite feature, an id or a
-            camera below -1, a block below 1, or ``same_rows`` with different ids.
+        InputError: for shapes that do not match, a wrong type, NaN or an infinite feature, an id or
+            a camera below -1, a block below 1, or ``same_rows`` with different ids.
+
+    Example:
+        >>> features = torch.eye(3)
+        >>> ids, camera = torch.tensor([1, 2, 3]), torch.zeros(3, dtype=torch.long)
+        >>> query = Embeddings(features, ids, camera)
+        >>> retrieve(query, query._replace(cameras=camera + 1)).summary()["rank1"]
+        1.0
     """
     for name, embeddings in (("query", query), ("gallery", gallery)):
         _check(name, embeddings)
@@ -115,7 +123,7 @@ def retrieve(
 def _rank_block(
     query: Embeddings, gallery: Embeddings, scale: Tensor, rows: Tensor, same_rows: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return average precision, first hit and row number of those of the rows that count."""
+    """Return average precision, first hit and row number of the rows that have a correct match."""
     ids, cameras = query.ids[rows, None], query.cameras[rows, None]
     same = ids == gallery.ids
     removed = same & (cameras == gallery.cameras) & (cameras >= 0)
@@ -124,7 +132,7 @@ def _rank_block(
         removed[torch.arange(len(rows)), rows] = True
     right = same & ~removed & (ids > 0)
     similarity = _similarity(query.features[rows], gallery.features, scale)
-    # What is removed comes last, so that a place among the sorted is a place among the rest.
+    # Removed images come last, so that ranks count only the others.
     similarity.masked_fill_(removed, -torch.inf)
     order = similarity.argsort(dim=1, descending=True, stable=True)
     row, place = right.gather(1, order).nonzero(as_tuple=True)
@@ -139,8 +147,8 @@ def _rank_block(
 def _similarity(features: Tensor, gallery: Tensor, scale: Tensor) -> Tensor:
     """Return cosines of features ``[B, C]`` and gallery ``[G, C]``: float32 ``[B, G]``.
 
-    Computed in double precision and then rounded, so that equal pictures are equally similar
-    wherever they stand in the gallery.
+    Computed in double precision and then rounded, so that equal images are equally similar wherever
+    they are in the gallery.
     """
     features = features.double() * _inverse_norm(features)[:, None]
     cosines = torch.empty(len(features), len(gallery))

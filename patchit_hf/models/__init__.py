@@ -1,1 +1,1 @@
-"""Backbones, the models built on them, initial weights, and exports read back."""
+"""Backbones, the models built on them, initial weights, and reading exports."""

@@ -1,4 +1,4 @@
-"""A timm backbone, seen as a source of feature maps, and a pretext head on top of it."""
+"""Timm backbones that return feature maps."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """How a backbone was built, so that it can be built again and exported.
+    """How a backbone was built, so that it can be rebuilt and exported.
 
     Attributes:
         name: timm's architecture name.
         args: keyword arguments beyond timm's defaults that change the network.
-        fixed_size: whether the network takes only the size that it was built for.
+        fixed_size: whether the network accepts only the size that it was built for.
     """
 
     name: str
@@ -36,11 +36,11 @@ class BackboneSpec:
 def build_backbone(
     name: str, input_size: tuple[int, int], seed: int = 0, **kwargs: Any
 ) -> tuple[nn.Module, BackboneSpec]:
-    """Build a timm backbone with random weights for inputs of a size.
+    """Build a timm backbone with random weights for a given input size.
 
-    Networks of a fixed size are built at it. Vision transformers pool their tokens by averaging
-    (``global_pool="avg", fc_norm=False``), so that what is exported is what was trained, and take
-    any size that their patches divide (``dynamic_img_size``) where they can.
+    Networks of a fixed size are built for that size. Vision transformers average their tokens
+    (``global_pool="avg", fc_norm=False``), so that the exported features are the trained ones.
+    Where they can, they accept any size that their patches divide (``dynamic_img_size``).
 
     Args:
         name: timm's model name, without a tag.
@@ -48,12 +48,20 @@ def build_backbone(
         seed: seed of the initial weights.
         **kwargs: further arguments of the timm model, such as ``drop_path_rate``.
 
+    Returns:
+        The backbone in training mode, and how it was built.
+
     Raises:
-        InputError: for an unknown model, or one that cannot see such an input.
+        InputError: for an unknown model, or one that cannot process such inputs.
+
+    Example:
+        >>> backbone, spec = build_backbone("resnet10t", (32, 32))
+        >>> feature_map(backbone, torch.zeros(2, 3, 64, 32)).shape
+        torch.Size([2, 512, 2, 1])
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 4, 0.5)
-        hint = f"; near misses: {', '.join(near)}" if near else ""
+        hint = f"; similar names: {', '.join(near)}" if near else ""
         raise InputError(f"--backbone {name!r}: timm has no such model{hint}")
     problem = _probe(name, input_size, kwargs, seed)
     if not isinstance(problem, str):
@@ -67,11 +75,11 @@ def build_backbone(
         None,
     )
     if workable is None:
-        raise InputError(f"--backbone {name!r}: cannot be built and run: {problem}")
+        raise InputError(f"--backbone {name!r}: cannot be built or run: {problem}")
     scale = workable / max(input_size)
     raise InputError(
-        f"--backbone {name!r} cannot see inputs of {input_size[0]}x{input_size[1]} px ({problem}); "
-        f"the smallest size tried that it could is {workable} px: set --task-kwargs "
+        f"--backbone {name!r} cannot process inputs of {input_size[0]}x{input_size[1]} px "
+        f"({problem}); the smallest size that worked is {workable} px: set --task-kwargs "
         f"input_scale={scale:.4g} (or a patch_size of {workable} on a larger canvas)"
     )
 
@@ -79,17 +87,17 @@ def build_backbone(
 def _probe(
     name: str, size: tuple[int, int], kwargs: dict[str, Any], seed: int = 0
 ) -> tuple[nn.Module, BackboneSpec] | str:
-    """Build the model and run it once; return it, or the reason why it cannot."""
+    """Build the model and run it once; return it, or the reason why that fails."""
     try:
         backbone, spec = _build(name, size, kwargs, seed)
         backbone.eval()
         with torch.no_grad():
             features = feature_map(backbone, torch.zeros(2, 3, *size))
         backbone.train()
-    except Exception as error:  # a network may fail in any way on a size that it was not made for
+    except Exception as error:  # a network may fail in any way on an unsuitable size
         return one_line(error)
     if min(features.shape[-2:]) < 1:
-        return "nothing is left of such an input at its last stage"
+        return "its last feature map is empty for such an input"
     if not bool(torch.isfinite(features).all()):
         return "its features are not finite"
     return backbone, spec
@@ -116,12 +124,17 @@ def _build(
 def pooling_args(name: str) -> dict[str, Any]:
     """Return the pooling that a network is trained and exported with, as arguments for timm.
 
-    Networks that would pool by their class token, which no patch task trains, average the others:
-    vision transformers after their final norm, the rest (CaiT, CoaT, ConViT) as timm has it. For
-    all others, and for those that have nothing but the class token (PiT), timm's own stays: ``{}``.
+    Networks that would pool by their class token, which no patch task trains, average the other
+    tokens instead: vision transformers after their final norm, the rest (CaiT, CoaT, ConViT) where
+    timm does. All others keep timm's pooling (``{}``), as do those that offer only the class token
+    (PiT).
 
     Args:
         name: timm's model name, without a tag.
+
+    Example:
+        >>> pooling_args("vit_tiny_patch16_224"), pooling_args("resnet18")
+        ({'global_pool': 'avg', 'fc_norm': False}, {})
     """
     return _pooling(name, constructor_parameters(model_traits(name)[0]))
 
@@ -135,7 +148,7 @@ def _pooling(name: str, accepted: dict[str, inspect.Parameter]) -> dict[str, Any
 
 
 def constructor_parameters(model_class: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """Return what the constructor takes, through ``**kwargs`` up to timm's base class."""
+    """Return the constructor's parameters, following ``**kwargs`` up to timm's base class."""
     accepted: dict[str, inspect.Parameter] = {}
     for base in model_class.__mro__:
         own = inspect.signature(inspect.getattr_static(base, "__init__")).parameters
@@ -151,7 +164,7 @@ def _pools_by_token(accepted: dict[str, inspect.Parameter]) -> bool:
 
 
 def _can_average(name: str) -> bool:
-    """Whether the model takes ``global_pool="avg"``; PiT, for one, keeps its class token alone."""
+    """Whether the model accepts ``global_pool="avg"``; PiT offers only its class token."""
     try:
         with torch.device("meta"):
             timm.create_model(name, pretrained=False, num_classes=0, global_pool="avg")
@@ -168,10 +181,10 @@ def model_traits(name: str) -> tuple[type[nn.Module], bool]:
 
 
 def num_features(backbone: Any) -> int:
-    """Return the channels of a timm model's feature map."""
+    """Return the number of channels of a timm model's feature map."""
     return int(backbone.num_features)
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether any layer normalises by batch statistics."""
+    """Return whether any layer normalises by batch statistics."""
     return any(isinstance(module, BATCH_NORMS) for module in model.modules())

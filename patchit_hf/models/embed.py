@@ -60,7 +60,12 @@ class Extractor:
 
 
 def sampled(size: int, count: int = STATISTICS_CROPS) -> Tensor:
-    """Return at most ``count`` of ``size`` indices, evenly spread and the same every time."""
+    """Return at most ``count`` of ``size`` indices, evenly spread and always the same.
+
+    Example:
+        >>> sampled(9, 3).tolist()
+        [0, 4, 8]
+    """
     return torch.linspace(0, size - 1, min(size, count)).round().long()
 
 

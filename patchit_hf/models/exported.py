@@ -1,4 +1,4 @@
-"""Read an export back, from its folder or from the Hub: safetensors and JSON, and nothing else."""
+"""Read an export from a folder or from the Hub: only safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import timm
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     HFValidationError,
-    HTTPError,  # of whichever HTTP library the client uses
+    HTTPError,  # that of the HTTP library the client uses
 )
 from timm.models import PretrainedCfg
 
@@ -24,7 +24,7 @@ from patchit_hf.common.layout import (
 )
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
-_READS_FILES = {  # arguments of timm that would load something else than the export's weights
+_READS_FILES = {  # arguments of timm that would load other weights than the export's
     "cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
     "pretrained_model_args",
 }  # fmt: skip
@@ -33,7 +33,7 @@ _WEIGHTS = {"custom_load", "file", "hf_hub_filename", "hf_hub_id", "source", "st
 
 @dataclass(frozen=True)
 class Location:
-    """Where an export lies: a folder, or a repository of the Hub with a revision.
+    """Where an export is: in a folder, or in a repository on the Hub.
 
     Attributes:
         name: what the user wrote.
@@ -48,7 +48,7 @@ class Location:
     revision: str | None = None
 
     def fetch(self, *names: str) -> Path:
-        """Return a folder that holds these files, of one commit.
+        """Return a folder that holds these files, all from one commit.
 
         Raises:
             InputError: if one is missing, or the Hub cannot be read.
@@ -56,23 +56,23 @@ class Location:
         if self.folder is not None:
             for name in names:
                 if not (self.folder / name).is_file():
-                    raise InputError(f"{self.name!r}: is no export: it has no {name}")
+                    raise InputError(f"{self.name!r}: not an export: it has no {name}")
             return self.folder
         revision = self.revision
         try:
             for name in names:
                 path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
-                revision = path.parent.name  # the commit that the first file was of
+                revision = path.parent.name  # the commit of the first file
         except (HFValidationError, HTTPError, OSError) as error:
             raise InputError(
-                f"{self.name!r}: is no folder here, and the Hub does not give its {name}: "
+                f"{self.name!r}: no such folder, and its {name} cannot be read from the Hub: "
                 f"{one_line(error)}"
             ) from error
         return path.parent
 
     @property
     def weights(self) -> dict[str, Any]:
-        """What timm's configuration says about where the weights lie; never a pickle."""
+        """Where the weights are, as fields of timm's configuration; never a pickle."""
         if self.folder is not None:
             return {"file": str(self.folder.absolute() / BACKBONE_FILE)}
         revision = f"@{self.revision}" if self.revision else ""
@@ -80,53 +80,57 @@ class Location:
 
 
 def locate(source: str | Path, revision: str | None = None) -> Location:
-    """Return where an export lies.
+    """Find out where an export is.
 
     Args:
-        source: a folder, or ``org/name`` or ``org/name@revision`` on the Hub; timm's prefixes
-            ``local-dir:`` and ``hf-hub:`` say which of both it is.
+        source: a folder, or ``org/name`` or ``org/name@revision`` on the Hub. timm's prefixes
+            ``local-dir:`` and ``hf-hub:`` say which of the two it is.
         revision: branch, tag or commit on the Hub.
 
     Raises:
         InputError: if it is neither.
+
+    Example:
+        >>> locate("org/name@v1").revision
+        'v1'
     """
     prefix, _, rest = str(source).partition(":")
     if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).is_dir()):
         folder = Path(rest if prefix == "local-dir" else source)
         if not folder.is_dir():
-            raise InputError(f"{str(source)!r}: there is no such folder")
+            raise InputError(f"{str(source)!r}: no such folder")
         return Location(str(source), folder)
     match = _HUB_ID.fullmatch(rest if prefix == "hf-hub" else str(source))
     if match is None:
         raise InputError(
-            f"{str(source)!r}: is neither a folder nor a repository of the Hub (org/name, or "
+            f"{str(source)!r}: neither a folder nor a repository on the Hub (org/name or "
             "org/name@revision)"
         )
     return Location(str(source), None, match["repo"], revision or match["revision"])
 
 
 def pretrained_cfg(source: str | Path) -> dict[str, Any]:
-    """Return timm's whole configuration of an export, its weights included.
+    """Return timm's complete configuration of an export, including where its weights are.
 
-    For ``timm.create_model(architecture, pretrained=True, pretrained_cfg=...)``, and as the overlay
-    of another: what the export does not say is there as timm's neutral value, so that nothing is
-    left of the other. The arguments of the network are ``model_args``.
+    For ``timm.create_model(architecture, pretrained=True, pretrained_cfg=...)``, or as an overlay
+    on another configuration. Fields that the export does not set have timm's neutral value, so that
+    nothing of the other configuration remains. The network's own arguments are in ``model_args``.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
 
     Raises:
-        InputError: if there is no export, or one that points to other files.
+        InputError: if there is no export, or it refers to other files.
     """
     location = locate(source)
     return whole_cfg(read_config(location), location)
 
 
 def model_args(source: str | Path) -> dict[str, Any]:
-    """Return the arguments that ``timm.create_model`` needs beside ``pretrained_cfg``.
+    """Return the arguments that ``timm.create_model`` needs besides ``pretrained_cfg``.
 
-    They are none for most convolutional networks. Vision transformers pool by averaging, and say at
-    which size they were trained.
+    Most convolutional networks need none. Vision transformers need their pooling (averaging) and
+    the size at which they were trained.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
@@ -138,12 +142,12 @@ def model_args(source: str | Path) -> dict[str, Any]:
 
 
 def read_config(location: Location) -> dict[str, Any]:
-    """Return ``config.json``, checked: a network of timm's, and no path to anything else.
+    """Return ``config.json`` after checking that it describes a timm network and no other files.
 
     Raises:
-        InputError: if it is something else.
+        InputError: otherwise.
     """
-    weights = () if location.folder is None else (BACKBONE_FILE,)  # which timm fetches
+    weights = () if location.folder is None else (BACKBONE_FILE,)  # on the Hub, timm fetches them
     config = read_json(location.fetch(CONFIG_FILE, *weights) / CONFIG_FILE)
     where = f"{location.name!r}: {CONFIG_FILE}"
     check_architecture(config.get("architecture"), where)
@@ -154,46 +158,46 @@ def read_config(location: Location) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(PretrainedCfg)}
     for key, value in cfg.items():
         if key not in known:
-            raise InputError(f"{where}: timm knows no {key!r} in pretrained_cfg")
+            raise InputError(f"{where}: timm does not know {key!r} in pretrained_cfg")
         if key in _WEIGHTS and value:
             raise InputError(
-                f"{where}: pretrained_cfg has {key}={value!r}; an export's weights are its "
-                f"{BACKBONE_FILE} and no others"
+                f"{where}: pretrained_cfg has {key}={value!r}; only {BACKBONE_FILE} may hold "
+                "an export's weights"
             )
     return config
 
 
 def whole_cfg(config: dict[str, Any], location: Location) -> dict[str, Any]:
-    """Return every field of timm's configuration, with the place of the weights."""
+    """Return every field of timm's configuration, including where the weights are."""
     named = {"architecture": config["architecture"], "num_classes": config.get("num_classes", 0)}
     cfg = PretrainedCfg(**{**config["pretrained_cfg"], **named, **location.weights})
     return dataclasses.asdict(cfg)
 
 
 def creation_args(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the network as timm's own loader of a folder passes them."""
+    """Return the network's arguments in the form that timm's own folder loader passes them."""
     args = dict(config.get("model_args", {}))
     return {**args, "pretrained_model_args": dict(args)} if args else {}
 
 
 def check_architecture(name: object, where: str) -> None:
-    """Check that a network is one of timm's.
+    """Check that timm has a network of this name.
 
     Raises:
-        InputError: if it is not.
+        InputError: if it has not.
     """
     if not isinstance(name, str) or "." in name or not timm.is_model(name):
-        raise InputError(f"{where}: names {name!r}, which is no network of timm {timm.__version__}")
+        raise InputError(f"{where}: timm {timm.__version__} has no network {name!r}")
 
 
 def check_args(args: object, where: str) -> None:
-    """Check that the arguments of a network name no file or weights.
+    """Check that a network's arguments name no file or weights.
 
     Raises:
         InputError: if they do.
     """
     if not isinstance(args, dict):
-        raise InputError(f"{where}: has arguments {args!r} for the network instead of named ones")
+        raise InputError(f"{where}: the network's arguments must be named, not {args!r}")
     for key in args:
         if key in _READS_FILES:
-            raise InputError(f"{where}: may not set {key!r} for the network")
+            raise InputError(f"{where}: {key!r} is not allowed among the network's arguments")

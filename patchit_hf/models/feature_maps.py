@@ -1,4 +1,4 @@
-"""What timm's families call unpooled features, brought to maps ``[B, C, H, W]``."""
+"""Feature maps ``[B, C, H, W]`` of any timm family, whatever its own output looks like."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from torch import Tensor
 def feature_map(backbone: Any, inputs: Tensor) -> Tensor:
     """Return a timm model's unpooled features as ``[B, C, H, W]``, whatever its family.
 
-    Networks that end in several branches of their own grids, pooled one by one (CrossViT,
-    EfficientViM), have no common map: theirs is the pooled vector, ``[B, C, 1, 1]``.
+    Networks that end in several branches with different grids, each pooled on its own (CrossViT,
+    EfficientViM), have no common map. For them this is the pooled vector, ``[B, C, 1, 1]``.
 
     Args:
-        backbone: a timm model; maps, channels-last maps, tokens and vectors are understood.
+        backbone: a timm model whose features are maps, channels-last maps, tokens or vectors.
         inputs: ``[B, 3, H, W]``.
+
+    Example:
+        >>> import timm, torch
+        >>> backbone = timm.create_model("resnet10t", num_classes=0)
+        >>> feature_map(backbone, torch.zeros(2, 3, 64, 32)).shape
+        torch.Size([2, 512, 2, 1])
     """
     output: Any = backbone.forward_features(inputs)
     channels = int(backbone.num_features)

@@ -1,7 +1,7 @@
-"""Features of whole crops, as a user of the exported backbone gets them.
+"""Features of whole crops, as users of the exported backbone get them.
 
-Patch statistics are not crop statistics: batch normalisation's running means, learnt on patches,
-are estimated again on whole crops before any probe, on a copy.
+Statistics of patches differ from those of crops. Before any probe, the running means of batch
+normalisation, which come from patches, are therefore re-estimated on whole crops, in a copy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +18,26 @@ from torch import Tensor, nn
 from patchit_hf.models.backbone import BATCH_NORMS, BackboneSpec, feature_map, has_batch_norm
 from patchit_hf.patch_tasks.base import PatchTask
 
-if TYPE_CHECKING:
-    from patchit_hf.models.patch_task_model import PatchTaskModel
-
 DIVISOR = 32  # what timm's strides divide
 
 
-def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
-    """Return height and width at which whole crops are shown to the trained backbone, in pixels.
+class HasBackbone(Protocol):
+    """A model with a backbone, such as a ``PatchTaskModel``.
 
-    The area that patches are cut from, at the scale at which the network saw it, rounded to the
-    nearest that the divisor divides.
+    Attributes:
+        backbone: the network.
+        spec: how it was built.
+    """
+
+    backbone: nn.Module
+    spec: BackboneSpec
+
+
+def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
+    """Return the height and width at which the trained backbone sees whole crops, in pixels.
+
+    The area that patches are cut from, at the scale used in training, with each side rounded to the
+    nearest multiple of the divisor.
     """
     scale = task.transform.input_scale
     height, width = (max(1, round(side * scale / divisor)) * divisor for side in task.covered)
@@ -36,7 +45,7 @@ def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
 
 
 def divisor(backbone: Any) -> int:
-    """Return what the sides of the input have to be multiples of: 32, or patches of, say, 14 px."""
+    """Return what the input's sides must be multiples of: 32, or a patch size such as 14 px."""
     stages = getattr(backbone, "feature_info", None) or [{}]
     stride = stages[-1].get("reduction", DIVISOR) if isinstance(stages, list) else DIVISOR
     return DIVISOR if DIVISOR % stride == 0 or stride % DIVISOR == 0 else int(stride)
@@ -45,13 +54,13 @@ def divisor(backbone: Any) -> int:
 def whole_crops(
     task: PatchTask, spec: BackboneSpec, crops: Tensor, divisor: int = DIVISOR
 ) -> Tensor:
-    """Bring crops to what the backbone sees of them.
+    """Turn crops into inputs of the backbone.
 
     Args:
-        task: the task that it was trained by.
+        task: the task that it was trained on.
         spec: how it was built; a network of a fixed size gets crops of that size.
         crops: uint8 ``[B, 3, H, W]`` on the task's canvas.
-        divisor: see the function of that name.
+        divisor: see the function ``divisor``.
 
     Returns:
         float32 ``[B, 3, h, w]``, normalised.
@@ -67,14 +76,22 @@ def whole_crops(
 
 @torch.no_grad()
 def reestimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Set running means and variances to those of the given inputs; weights stay as they are.
+    """Set running means and variances to those of the given inputs; weights stay unchanged.
 
     Args:
         backbone: changed in place, and left in evaluation mode.
-        batches: inputs ``[B, 3, h, w]``, at least two pictures each.
+        batches: inputs ``[B, 3, h, w]``, at least two images each.
 
     Returns:
         Number of layers whose statistics were estimated.
+
+    Example:
+        >>> norm = nn.Sequential(nn.BatchNorm2d(3))
+        >>> norm.forward_features, norm.num_features = norm.forward, 3
+        >>> reestimate_batch_norm(norm, [torch.full((2, 3, 4, 4), 7.0)])
+        1
+        >>> norm[0].running_mean
+        tensor([7., 7., 7.])
     """
     layers = [m for m in backbone.modules() if isinstance(m, BATCH_NORMS)]
     layers = [layer for layer in layers if layer.track_running_stats]
@@ -82,7 +99,7 @@ def reestimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # the mean over all batches, each alike
+        layer.momentum = None  # the mean over all batches, weighted equally
         layer.train()
     if layers:
         for inputs in batches:
@@ -103,14 +120,14 @@ def pooled_features(backbone: nn.Module, batches: Iterable[Tensor]) -> Tensor:
 
 
 def crop_backbone(
-    model: PatchTaskModel, task: PatchTask, crops: Tensor, device: torch.device
+    model: HasBackbone, task: PatchTask, crops: Tensor, device: torch.device
 ) -> nn.Module:
-    """Return a copy of the backbone whose batch statistics are those of whole crops.
+    """Return a copy of the backbone with the batch statistics of whole crops.
 
     Args:
-        model: left as it is.
-        task: the task that it is trained by.
-        crops: uint8 ``[N, 3, H, W]`` to estimate them on.
+        model: not changed.
+        task: the task that it is trained on.
+        crops: uint8 ``[N, 3, H, W]``, the crops to estimate the statistics on.
         device: where to compute.
     """
     backbone = copy.deepcopy(model.backbone)
@@ -120,7 +137,7 @@ def crop_backbone(
 
 
 def crop_features(
-    model: PatchTaskModel,
+    model: HasBackbone,
     task: PatchTask,
     crops: Tensor,
     device: torch.device,
@@ -130,18 +147,18 @@ def crop_features(
 
     Args:
         model: the trained model.
-        task: the task that it is trained by.
+        task: the task that it is trained on.
         crops: uint8 ``[N, 3, H, W]``.
         device: where to compute.
-        backbone: what to compute with instead of the model's own, see ``crop_backbone``.
+        backbone: a backbone to use instead of the model's own, see ``crop_backbone``.
     """
     chosen: Any = model.backbone if backbone is None else backbone
     return pooled_features(chosen, _inputs(task, model, crops, device))
 
 
 def _inputs(
-    task: PatchTask, model: PatchTaskModel, crops: Tensor, device: torch.device, size: int = 64
+    task: PatchTask, model: HasBackbone, crops: Tensor, device: torch.device, size: int = 64
 ) -> Iterator[Tensor]:
-    # Parts of nearly one size, so that each counts alike in the batch statistics.
+    # Parts of nearly equal size, because each has the same weight in the batch statistics.
     for part in crops.tensor_split(math.ceil(len(crops) / size)):
         yield whole_crops(task, model.spec, part.to(device), divisor(model.backbone))

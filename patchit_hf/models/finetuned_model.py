@@ -1,4 +1,4 @@
-"""A backbone with the answer to a downstream task: built, trained parts chosen, read back."""
+"""A backbone with a head for a downstream task: build it, choose what is trained, load it."""
 
 from __future__ import annotations
 
@@ -39,17 +39,24 @@ class FinetunedModel(nn.Module):
     """A backbone and the head of a downstream task.
 
     Args:
-        backbone: a timm model; its classifier answers where the task has no head.
+        backbone: a timm model; its classifier gives the output if the task has no head.
         head: takes unpooled features ``[B, C, H, W]``, or None.
         frozen: whether the backbone is not trained; it then stays in evaluation mode.
 
     Attributes:
-        task: the task, where the model was read back.
-        geometry: from crops to inputs, where the model was read back.
-        fit: how crops get to the canvas, where the model was read back.
-        record: its ``patchit.json``, where the model was read back.
+        task: the task; only set by ``from_pretrained``.
+        geometry: maps crops to inputs; only set by ``from_pretrained``.
+        fit: how crops are fitted to the canvas; only set by ``from_pretrained``.
+        record: the contents of ``patchit.json``; only set by ``from_pretrained``.
         mean: per channel, of crops in [0, 1].
         std: per channel.
+
+    Example:
+        >>> import timm
+        >>> model = FinetunedModel(timm.create_model("resnet10t", num_classes=4), None)
+        >>> model.set_statistics([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
+        >>> model(torch.rand(2, 3, 64, 32)).shape
+        torch.Size([2, 4])
     """
 
     task: DownstreamTask
@@ -81,21 +88,21 @@ class FinetunedModel(nn.Module):
         return [name for name, p in self.backbone.named_parameters() if id(p) in mine]
 
     def set_statistics(self, mean: Any, std: Any) -> None:
-        """Set what inputs are normalised with."""
+        """Set mean and standard deviation, per channel, that inputs are normalised with."""
         self.mean.copy_(torch.tensor(mean))
         self.std.copy_(torch.tensor(std))
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Return pictures ``[B, 3, H, W]`` in [0, 1] as the network sees them."""
+        """Return normalised images ``[B, 3, H, W]``; those given are in [0, 1]."""
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
 
     def features(self, x: Tensor) -> Tensor:
-        """Return unpooled features ``[B, C, h, w]`` of pictures ``[B, 3, H, W]`` in [0, 1]."""
+        """Return unpooled features ``[B, C, h, w]`` of images ``[B, 3, H, W]`` in [0, 1]."""
         with small_map_convolutions(x):
             return feature_map(self.backbone, self.normalize(x))
 
     def forward(self, x: Tensor) -> Any:
-        """Return the head's output for pictures ``[B, 3, H, W]`` in [0, 1]."""
+        """Return the head's output for images ``[B, 3, H, W]`` in [0, 1]."""
         if self.head is None:
             with small_map_convolutions(x):
                 return self.backbone(self.normalize(x))
@@ -243,14 +250,14 @@ class FinetunedModel(nn.Module):
             )
 
     def train(self, mode: bool = True) -> FinetunedModel:
-        """Switch to training; a frozen backbone keeps its batch statistics."""
+        """Switch to training mode; a frozen backbone keeps its batch statistics."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
         return self
 
     def parameter_groups(self, weight_decay: float, layer_decay: float | None) -> Any:
-        """Return what the optimiser trains, deeper layers faster if ``layer_decay`` is below 1."""
+        """Return what the optimiser trains; with ``layer_decay`` < 1 deeper layers learn faster."""
         if layer_decay is None:
             return self
         backbone: Any = self.backbone
@@ -263,22 +270,22 @@ class FinetunedModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None) -> FinetunedModel:
-        """Read a finetuned model back, in evaluation mode.
+        """Load a finetuned model, in evaluation mode.
 
         Args:
             source: a folder, or ``org/name[@revision]`` on the Hub.
             revision: branch, tag or commit on the Hub.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is no finetuned model.
         """
         location = locate(source, revision)
         record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
         entry = record.get("downstream")
         if not isinstance(entry, dict):
             raise InputError(
-                f"{location.name!r}: is no finetuned model; finetune it first, or give its "
-                "features to a probe (--probe)"
+                f"{location.name!r}: not a finetuned model; finetune it first, or fit a "
+                "probe to its features (--probe)"
             )
         if record.get("format_version") != FORMAT_VERSION:
             raise InputError(
@@ -292,7 +299,7 @@ class FinetunedModel(nn.Module):
             mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f"{location.name!r}: {DONE_FILE}: is damaged: {type(error).__name__} "
+                f"{location.name!r}: {DONE_FILE}: damaged file: {type(error).__name__} "
                 f"{one_line(error)}"
             ) from error
         args = creation_args(config)

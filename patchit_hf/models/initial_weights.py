@@ -1,4 +1,4 @@
-"""Initial weights of finetuning: random, timm's, an export of ours or another's, a file."""
+"""Initial weights for finetuning: random, timm's, an export (from here or elsewhere), or a file."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Initial:
     Attributes:
         backbone: a timm model with ``num_classes`` outputs.
         name: timm's architecture name.
-        args: arguments beyond timm's defaults that built it.
+        args: arguments beyond timm's defaults that it was built with.
         source: what the user asked for.
-        statistics: mean and deviation per channel that the weights expect; None for those of the
-            training crops.
-        input_size: height and width that they were made for; None where they do not say.
+        statistics: mean and standard deviation per channel that the weights expect; None for those
+            of the training crops.
+        input_size: height and width that the weights were trained for; None if unknown.
     """
 
     backbone: nn.Module
@@ -55,27 +55,32 @@ def open_initial(
     input_size: tuple[int, int] | None = None,
     backbone_kwargs: dict[str, Any] | None = None,
 ) -> Initial:
-    """Build a backbone with the weights that ``--init`` names; the classifier is always new.
+    """Build a backbone with the initial weights that ``--init`` names, and a new classifier.
 
     Args:
         source: ``random``; ``timm`` or ``timm:TAG`` for timm's own weights; ``hf-hub:org/name`` or
             ``org/name[@revision]``; the folder of an export or of a finetuned model; or a
-            ``.safetensors`` file of the backbone's weights.
-        backbone: timm's architecture name; an export brings its own.
+            ``.safetensors`` file of backbone weights.
+        backbone: timm's architecture name; None for an export, which brings its own.
         num_classes: outputs of the classifier, 0 for none.
-        seed: seed of whatever is random.
+        seed: seed of everything random.
         input_size: height and width of the inputs, for networks of a fixed size.
         backbone_kwargs: further arguments of the timm model.
 
     Raises:
-        InputError: if there are no such weights, or they are another network's.
+        InputError: if there are no such weights, or they belong to another network.
+
+    Example:
+        >>> initial = open_initial("random", "resnet10t", num_classes=3)
+        >>> initial.backbone(torch.zeros(2, 3, 64, 32)).shape
+        torch.Size([2, 3])
     """
     kwargs = dict(backbone_kwargs or {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "random":
             name = _named(backbone, source)
-            args = {**pooling_args(name), **kwargs}  # as exports have it: a fair comparison
+            args = {**pooling_args(name), **kwargs}  # the pooling of exports, for a fair comparison
             model = _create(name, source, num_classes, input_size, args)
             return Initial(model, name, args, source, None, None)
         if source == "timm" or source.startswith("timm:"):
@@ -92,7 +97,7 @@ def open_initial(
 def reinitialize_last_stage(backbone: Any, seed: int) -> str:
     """Give the last stage random weights again and return its name.
 
-    Deep stages are what a pretext task specialises most (Yosinski et al., NeurIPS 2014).
+    A pretext task specialises the deep stages most (Yosinski et al., NeurIPS 2014).
 
     Raises:
         InputError: if the network does not name its stages.
@@ -120,7 +125,7 @@ def _from_file(
 ) -> Initial:
     file, name = Path(source), _named(backbone, source)
     if not file.is_file():
-        raise InputError(f"--init {source!r}: there is no such file")
+        raise InputError(f"--init {source!r}: no such file")
     overlay = {"file": str(file.absolute()), "custom_load": False, "hf_hub_id": None, "url": ""}
     model = _create(
         name, source, num_classes, size, kwargs, pretrained=True, pretrained_cfg_overlay=overlay
@@ -158,7 +163,7 @@ def _from_export(
 
 
 def _check_fit(model: Any, file: Path, name: str, source: str) -> None:
-    """Refuse weights of another network, which timm loads as far as names agree.
+    """Check that the weights are this network's; timm loads any tensors of matching names.
 
     Raises:
         InputError: naming the first tensor that is missing.
@@ -177,8 +182,8 @@ def _check_fit(model: Any, file: Path, name: str, source: str) -> None:
     ]
     if missing:
         raise InputError(
-            f"--init {source!r}: holds no {name}: {len(missing)} of its tensors are not there, "
-            f"such as {missing[0]}"
+            f"--init {source!r}: these are not weights of {name}: {len(missing)} of its tensors "
+            f"are missing, such as {missing[0]}"
         )
 
 
@@ -196,7 +201,7 @@ def _create(
     args: dict[str, Any],
     **weights: Any,
 ) -> nn.Module:
-    """Build with timm; a network of a fixed size is built for the inputs that it will get."""
+    """Build the network with timm; one of a fixed size is built for the given input size."""
     args = copy.deepcopy(args)
     if input_size is not None and _takes_size(name):
         args["img_size"] = list(input_size)
@@ -209,7 +214,7 @@ def _create(
 
 
 def _takes_size(name: str) -> bool:
-    """Whether the network is built for one size and says so by ``img_size``."""
+    """Return whether the network has a fixed input size that can be set by ``img_size``."""
     model_class, fixed = model_traits(name)
     return fixed and "img_size" in constructor_parameters(model_class)
 
@@ -219,6 +224,6 @@ def _named(backbone: str | None, source: str) -> str:
         raise InputError(f"--init {source!r}: needs --backbone, such as resnet18")
     if not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), 4, 0.5)
-        hint = f"; near misses: {', '.join(near)}" if near else ""
+        hint = f"; similar names: {', '.join(near)}" if near else ""
         raise InputError(f"--backbone {backbone!r}: timm has no such model{hint}")
     return backbone

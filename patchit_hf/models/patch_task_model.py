@@ -43,6 +43,11 @@ class PatchTaskModel(nn.Module):
     Attributes:
         fit: how images get to the canvas; see ``patchit_hf.data.canvas.to_canvas``.
         record: its ``patchit.json``, where the model was read back.
+
+    Example:
+        >>> model = build_model("resnet10t", create_task("position"), seed=0)
+        >>> model(torch.zeros(2, 1, 3, 32, 32)).shape
+        torch.Size([2, 18])
     """
 
     fit: str = "squash"
@@ -185,9 +190,9 @@ class PatchTaskModel(nn.Module):
             return feature_map(self.backbone, inputs)
 
     def forward(self, inputs: Tensor) -> Any:
-        """Return the head's output for ``[B, 3, H, W]``, or ``[B, K, 3, H, W]`` for K pictures.
+        """Return the head's output for ``[B, 3, H, W]``, or ``[B, K, 3, H, W]`` for K patches each.
 
-        The trunk sees the pictures of all samples as one batch.
+        The backbone sees the patches of all samples as one batch.
         """
         return self.head(self.features(inputs.flatten(0, -4)))
 
@@ -195,7 +200,17 @@ class PatchTaskModel(nn.Module):
 def build_model(
     name: str, task: PatchTask, seed: int, backbone_kwargs: dict[str, Any] | None = None
 ) -> PatchTaskModel:
-    """Build a backbone for a task, with the task's head."""
+    """Build a backbone for a task, with the task's head.
+
+    Args:
+        name: timm's model name, without a tag.
+        task: the patch task.
+        seed: seed of the initial weights.
+        backbone_kwargs: further arguments of the timm model.
+
+    Raises:
+        InputError: see ``build_backbone``.
+    """
     backbone, spec = build_backbone(name, task.input_size, seed, **(backbone_kwargs or {}))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -204,10 +219,10 @@ def build_model(
 
 
 def freeze_unreached(model: PatchTaskModel, input_size: tuple[int, int]) -> None:
-    """Switch off gradients of parameters that the head's output does not depend on.
+    """Freeze the parameters that do not affect the head's output.
 
-    timm's ``forward_head`` layers, which come after the feature map, are such parameters;
-    distributed training would wait for their gradients for ever, and weight decay would wear them.
+    These are timm's ``forward_head`` layers, which come after the feature map. Distributed training
+    would wait for their gradients forever, and weight decay would shrink them.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -221,7 +236,7 @@ def freeze_unreached(model: PatchTaskModel, input_size: tuple[int, int]) -> None
 
 
 def load_model(source: str | Path, revision: str | None = None) -> PatchTaskModel:
-    """Build the exported backbone, its pretext head and its task.
+    """Load an export: the backbone, its pretext head and its task.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
@@ -240,14 +255,14 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     version = record.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{where}: has format {version!r}, this version of patchit_hf reads {FORMAT_VERSION}"
+            f"{where}: has format {version!r}; this version of patchit_hf reads {FORMAT_VERSION}"
         )
     try:
         backbone, task = record["backbone"], _task(record)
         name, args = backbone["name"], backbone["args"]
     except (AttributeError, KeyError, TypeError) as error:
         text = f"{type(error).__name__} {one_line(error)}"
-        raise InputError(f"{where}: is damaged: {text}") from error
+        raise InputError(f"{where}: damaged file: {text}") from error
     check_architecture(name, where)
     check_args(args, where)
     model = build_model(name, task, 0, args)

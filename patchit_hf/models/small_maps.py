@@ -1,14 +1,14 @@
-"""Convolutions on small maps, as the matrix products that they are.
+"""Convolutions on small maps, computed as matrix products.
 
-A patch of 32 px ends in maps of 2x2 and 1x1 in any network of stride 32. A 3x3 kernel on them
-multiplies most of its taps by padding, and CPU libraries are slow at just that: on AVX2 the
-backward pass of one 512-channel 3x3 convolution on a 1x1 map takes as long as the rest of a
-ResNet-10, and those of depthwise ones are most of a MobileNet's step. (Some also get its bf16
-gradient wrong.) With the taps that meet the map alone, the same numbers are one matrix product, or,
-depthwise, a few products by element.
+A patch of 32 px ends in maps of 2x2 and 1x1 in any network of stride 32. Most taps of a 3x3 kernel
+then fall on padding, and CPU libraries are slow in just this case: on AVX2 the backward pass of one
+512-channel 3x3 convolution on a 1x1 map takes as long as the rest of a ResNet-10, and depthwise
+convolutions take up most of a MobileNet's step. (Some libraries also get the bf16 gradient wrong.)
+With only the taps that lie on the map, the same result is one matrix product, or a few elementwise
+products if the convolution is depthwise.
 
-A whole crop of 128x64 ends in a map of 4x2. Its many channels make a kernel of megabytes, and one
-product with the gathered neighbourhoods goes through it fewer times than those libraries do.
+A whole crop of 128x64 ends in a map of 4x2. With its many channels the kernel takes megabytes. One
+matrix product with the gathered neighbourhoods reads it fewer times than those libraries do.
 """
 
 from __future__ import annotations
@@ -22,24 +22,30 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-PRODUCTS = 16  # input times output positions of a covered map: up to here; 2x2 by 2x2
-POSITIONS = 32  # of the output of a wide kernel: up to here; 8x4
-WIDE = 2**20  # weights of a wide kernel: from here
+PRODUCTS = 16  # maximum of input x output positions of a covered map: 2x2 by 2x2
+POSITIONS = 32  # maximum of output positions of a wide kernel: 8x4
+WIDE = 2**20  # minimum number of weights of a wide kernel
 
 
 def small_map_convolutions(inputs: Tensor) -> AbstractContextManager[Any]:
-    """Return ``SmallMapConvolutions`` for inputs on the CPU, and nothing for others.
+    """Return ``SmallMapConvolutions`` for inputs on the CPU, and an empty context for others.
 
-    A mode makes every call of torch's slower, and a GPU waits for those calls.
+    The mode slows down every call of torch, and a GPU would wait for those calls.
     """
     return SmallMapConvolutions() if inputs.device.type == "cpu" else nullcontext()
 
 
 class SmallMapConvolutions(TorchFunctionMode):
-    """While it is entered, convolutions on small maps on the CPU are products.
+    """While active, convolutions on small maps on the CPU are computed as matrix products.
 
-    The results differ from those of ``torch.conv2d`` by rounding alone. Everything else is called
-    as it is.
+    The results differ from those of ``torch.conv2d`` only by rounding. All other functions are
+    called unchanged.
+
+    Example:
+        >>> patch, kernel = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3)
+        >>> with SmallMapConvolutions():
+        ...     torch.conv2d(patch, kernel, padding=1)
+        tensor([[[[1.]]]])
     """
 
     def __torch_function__(
@@ -49,7 +55,7 @@ class SmallMapConvolutions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch's, or its stand-in."""
+        """Call a torch function, or its replacement."""
         if func is torch.conv2d:
             found = _as_product(*args, **(kwargs or {}))
             if found is not None:
@@ -66,7 +72,7 @@ def _as_product(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """Return the convolution ``[B, O, H, W]``; None where it is another one."""
+    """Return the convolution ``[B, O, H, W]``; None if it is not one of those handled here."""
     if input.device.type != "cpu" or input.ndim != 4 or isinstance(padding, str):
         return None
     depthwise = groups == input.shape[1] == weight.shape[0]
@@ -95,8 +101,8 @@ def _covered(
     columns: list[slice],
     depthwise: bool,
 ) -> Tensor:
-    """Return the convolution by the taps ``rows`` x ``columns`` that lie on the map."""
-    kernel = weight.permute(0, 2, 3, 1)  # channels last, as the maps are
+    """Return the convolution from the taps ``rows`` x ``columns`` that lie on the map."""
+    kernel = weight.permute(0, 2, 3, 1)  # channels last, like the maps
     taps = torch.stack([kernel[:, i, j] for i in rows for j in columns])  # [P, O, H, W, I]
     x = input.permute(0, 2, 3, 1)
     if depthwise:
@@ -138,7 +144,7 @@ def _windows(size: int, kernel: int, step: int, pad: int) -> list[slice]:
     """Return the part of the kernel that lies on the map at each position along an axis.
 
     Returns:
-        No slice at all where it does not cover the map at each of them.
+        An empty list if the kernel does not cover the map at every position.
     """
     starts = [pad - step * i for i in range(_positions(size, kernel, step, pad))]
     covers = all(0 <= start and start + size <= kernel for start in starts)

@@ -1,4 +1,4 @@
-"""What is pretrained, on what, by which task, and how."""
+"""Arguments of pretraining: the network, the data, the task, and how it is trained."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from dataclasses import dataclass
 from typing import Any
 
 from patchit_hf.common.arguments import arg
-from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.arguments import LoopArguments, PatchDataArguments
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingArguments(LoopArguments):
-    """Arguments of pretraining; see each field's help.
+    """Arguments that say how pretraining runs; see each field's help.
 
     Raises:
-        InputError: for a value that is out of range, named by its flag.
+        InputError: for a value that is out of range; the message names the flag.
     """
 
     max_eval_crops: int = arg(
         300,
         "--max-eval-crops",
         "evaluation",
-        "held-out crops used, every question of each",
+        "number of held-out crops to evaluate on; every question about each is asked",
         identity=False,
     )
     probe_column: str | None = arg(
         None,
         "--probe-column",
         "evaluation",
-        "labelled column that frozen features of whole crops are probed on, by kNN and linearly",
+        "label column for probing frozen features of whole crops with kNN and a linear classifier",
         identity=False,
     )
     probe_steps: float = arg(
         0.2,
         "--probe-every",
         "evaluation",
-        "steps between probes, or a share of the run below 1; 0 for the end alone",
+        "steps between probes; below 1, a fraction of the run; 0 to probe only at the end",
         identity=False,
     )
     audit: bool = arg(
         True,
         "--audit",
         "evaluation",
-        "at the end, see how far colours, edges and border pixels alone get",
+        "at the end, measure how far colours, edges and border pixels alone get",
         identity=False,
     )
     figures: bool = arg(
@@ -52,15 +52,15 @@ class TrainingArguments(LoopArguments):
         None,
         "--resume",
         "output",
-        "a checkpoint to go on from, a folder or hub:org/name@revision; a run in --output-dir is "
-        "continued by itself",
+        "checkpoint to continue from: a folder or hub:org/name@revision; a run in --output-dir is "
+        "continued automatically",
         identity=False,
     )
     hub_include_people: bool = arg(
         False,
         "--hub-include-people",
         "hub",
-        "upload the figures that show single people of your crops, too",
+        "also upload the figures that show single people from your crops",
         identity=False,
     )
 
@@ -71,31 +71,22 @@ class TrainingArguments(LoopArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainArguments:
-    """What is trained, on what, and by which task."""
+class PretrainArguments(PatchDataArguments):
+    """What is pretrained, on which crops, and by which task.
 
-    backbone: str = arg("resnet18", "--backbone", "model", "any model of timm's, without a tag")
+    Example:
+        >>> PretrainArguments(backbone="resnet50").task
+        'position'
+    """
+
+    backbone: str = arg("resnet18", "--backbone", "model", "name of any timm model, without a tag")
     backbone_kwargs: dict[str, Any] = arg(
-        {}, "--backbone-kwargs", "model", "its options, such as drop_path_rate=0.1"
-    )
-    dataset: str | None = arg(
-        None,
-        "--dataset",
-        "data",
-        "Hub id, folder of images, parquet or arrow, or save_to_disk folder; rendered people "
-        "if left out",
-    )
-    split: str | None = arg(None, "--split", "data", "training split; train, or the only one")
-    streaming: bool = arg(False, "--streaming", "data", "read as it comes, without preparing")
-    canvas: str = arg("200x100", "--canvas", "data", "size that crops are brought to, H x W")
-    task: str = arg("position", "--task", "task", "patch task, or a preset of one (pt18, pt8)")
-    task_kwargs: dict[str, Any] = arg(
-        {}, "--task-kwargs", "task", "its options, such as rows=6 cols=3 patch_size=32 jitter=4"
+        {}, "--backbone-kwargs", "model", "options of the model, such as drop_path_rate=0.1"
     )
     dry_run: bool = arg(
         False,
         "--dry-run",
         "output",
-        "go the whole way with a few crops and steps, and say what the full run would take",
+        "run every stage with a few crops and steps, and estimate the time of the full run",
         identity=False,
     )

@@ -1,4 +1,4 @@
-"""From crops to a task's inputs: which process cuts which sample of which step."""
+"""From crops to a task's inputs: which process cuts which sample in which step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def share_out(
     """Cut ``--batch-size`` into equal parts.
 
     Raises:
-        InputError: if that cannot be, or leaves too little for batch normalisation.
+        InputError: if it cannot be divided evenly, or a part is too small for batch normalisation.
     """
     share = Share.of(args, rank, world, task.inputs_per_sample)
     if share.part * task.inputs_per_sample < 2 and has_batch_norm(model):
@@ -45,12 +45,12 @@ def held_out_batches(
     """Yield every question about this process's share of the held-out crops.
 
     Args:
-        crops: uint8 ``[N, 3, H, W]``; no two processes ask about the same one.
+        crops: uint8 ``[N, 3, H, W]``; each crop belongs to one process.
         task: asks the questions.
         device: where patches are cut.
-        rank: this process.
+        rank: index of this process.
         world: number of processes.
-        size: crops a batch.
+        size: crops per batch.
     """
     for rows in torch.arange(rank, len(crops), world).split(size):
         yield task.sample_all(crops[rows].to(device), Draws(EVAL_SEED, rows, device))
@@ -65,15 +65,15 @@ def training_parts(
     max_steps: int,
     device: torch.device,
 ) -> Iterator[tuple[int, PatchBatch]]:
-    """Yield this process's parts from a step on, for ever.
+    """Yield this process's parts of the batches, endlessly from a given step on.
 
     Args:
         source: the training crops.
-        task: cuts them.
-        share: who gets what.
+        task: cuts the patches.
+        share: which samples this process gets.
         seed: the run's seed.
         start_step: the first step.
-        max_steps: steps of the whole training, of which the draws say how much is done.
+        max_steps: steps of the whole training; the draws' progress is relative to it.
         device: where patches are cut.
 
     Yields:

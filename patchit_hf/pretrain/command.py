@@ -12,17 +12,17 @@ from patchit_hf.common.console import guarded, say
 from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
 DESCRIPTION = """\
-Pretrain a timm backbone on unlabelled person crops by a patch task.
+Pretrain a timm backbone on unlabelled person crops with a patch task.
 
   accelerate launch -m patchit_hf.pretrain --backbone resnet18
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset ... --dry-run
 
-A run that was interrupted is continued by the same command."""
+The same command continues an interrupted run."""
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Pretrain as the words say.
+    """Pretrain as the arguments say.
 
     Returns:
         The exit code.
@@ -75,7 +75,7 @@ def run(argv: list[str] | None = None) -> int:
     try:
         trainer.train()
     finally:
-        if run_folder.finished:  # even where the push failed after it
+        if run_folder.finished:  # even if the push failed afterwards
             _report(folder, trainer.results())
         run_folder.release()
     trainer.accelerator.end_training()
@@ -93,7 +93,7 @@ def _report(folder: str, results: dict[str, Any]) -> None:
 
 
 def _push_again(folder: str, args: TrainingArguments) -> None:
-    """Push a finished run whose push may have failed; nothing happens if all is there."""
+    """Push a finished run, because its push may have failed; if it did not, nothing is sent."""
     from patchit_hf.publish.hub import push_folder
 
     url = push_folder(

@@ -1,4 +1,4 @@
-"""``--dry-run``: the whole path of a run with a few crops and steps, in under a minute."""
+"""``--dry-run``: every stage of a run with a few crops and steps, in under a minute."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ SHEET_CROPS = 6
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dry run found.
+    """The result of a dry run.
 
     Attributes:
-        folder: where the patch sheet and this summary lie.
+        folder: folder of the patch sheet and this summary.
         train_crops: crops of the full run, 0 for a stream.
         steps: optimiser steps of the full run.
-        inputs_per_second: pictures through the trunk, of all processes.
-        hours: time that the full run takes: steps, evaluations, and decoding where crops are kept.
+        inputs_per_second: inputs of the backbone per second, over all processes.
+        hours: estimated time of the full run: steps, evaluations, and decoding if crops are cached.
         memory_gb: peak of this process, in 10**9 bytes.
         device_memory_gb: peak on the accelerator; None on the CPU.
-        reload_difference: largest difference of a feature after export and reload by timm.
+        reload_difference: largest difference of a feature after timm reloads the export.
     """
 
     folder: str
@@ -92,18 +92,18 @@ def dry_run(
     held_out: Any,
     info: dict[str, Any],
 ) -> Summary:
-    """Go the whole way of a run with few crops, into ``<output_dir>-dry-run``.
+    """Run every stage with a few crops, in ``<output_dir>-dry-run``.
 
     Args:
-        model: as it would be trained; its weights change.
-        args: the full run's; ``output_dir`` is set.
+        model: the model to be trained; its weights change.
+        args: arguments of the full run, with ``output_dir`` set.
         task: the task.
         train: training crops.
         held_out: held-out crops, or None.
-        info: what the records say about the data.
+        info: the data's entries for the records.
 
     Raises:
-        InputError: for whatever would keep the full run from starting.
+        InputError: for anything that would keep the full run from starting.
     """
     folder = Path(f"{args.output_dir}-dry-run")
     export = folder / "export"
@@ -136,7 +136,7 @@ def dry_run(
 
 
 def _few(dataset: Any, count: int) -> Any:
-    """Return crops from all over a data set; a stream as it is."""
+    """Return crops spread over a data set; a stream is returned unchanged."""
     if dataset is None or isinstance(dataset, datasets.IterableDataset) or len(dataset) <= count:
         return dataset
     return dataset.select(torch.linspace(0, len(dataset) - 1, count).long().tolist())
@@ -193,7 +193,7 @@ def _reload(trainer: PatchTaskTrainer) -> float:
 
 
 def _write(trainer: PatchTaskTrainer, summary: Summary, folder: Path) -> None:
-    from patchit_hf.figures import labelled_patches, write_figures  # brings matplotlib along
+    from patchit_hf.figures import labelled_patches, write_figures  # imports matplotlib
 
     crops = next(iter(trainer.source.sample(SHEET_CROPS)))
     sheet = labelled_patches(trainer.task, crops, Draws(EVAL_SEED, torch.arange(len(crops))))

@@ -1,4 +1,4 @@
-"""One evaluation: the held-out questions, the health of the features, and the probe."""
+"""An evaluation: accuracy on held-out crops, the health of the features, and the probe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.batches import held_out_batches
 from patchit_hf.pretrain.health import Answers
 from patchit_hf.pretrain.probe import OnlineProbe
-from patchit_hf.training import loop as engine
+from patchit_hf.training import loop
 
 
 class Evaluator:
@@ -29,7 +29,7 @@ class Evaluator:
         probe: a probe on labels; None for none.
 
     Attributes:
-        confusion: counts ``[classes, classes]`` of the last evaluation, true by answered; None
+        confusion: counts ``[classes, classes]`` of the last evaluation, true by predicted; None
             before the first.
     """
 
@@ -59,7 +59,7 @@ class Evaluator:
         )
         try:
             values: dict[str, Any] = dict(
-                engine.evaluate(accelerator, self.prepared, batches, self.task.loss, answers.add)
+                loop.evaluate(accelerator, self.prepared, batches, self.task.loss, answers.add)
             )
         finally:
             hook.remove()

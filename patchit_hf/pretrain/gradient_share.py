@@ -1,4 +1,4 @@
-"""Which of a backbone's weights the task's gradient reaches."""
+"""The share of a backbone's weights that the task's gradient reaches."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from torch import nn
 
 
 class GradientShare:
-    """Counts which weights of a backbone ever got a gradient from the task.
+    """Counts which weights of a backbone ever get a gradient from the task.
 
-    At 32 px a net of stride 32 ends in a 1x1 map: the outer taps of its last stage's kernels only
-    ever meet padding and learn nothing. The share says so.
+    At 32 px a network of stride 32 ends in a 1x1 map. The outer taps of its last kernels then see
+    only padding and learn nothing; the share shows how many weights that concerns.
 
     Args:
         backbone: the module to watch.
-        steps: how many optimiser steps to watch; the first has none where a head starts at zero.
+        steps: number of optimiser steps to watch; in the first one there may be no gradient,
+            because a head starts at zero.
+
+    Example:
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> share = GradientShare(layer)
+        >>> layer(torch.tensor([[1.0, 0.0]])).sum().backward()
+        >>> share.update()
+        >>> share.result()
+        {'weights': 2, 'share': 0.5, 'untouched': []}
     """
 
     def __init__(self, backbone: nn.Module, steps: int = 5) -> None:
@@ -27,14 +36,14 @@ class GradientShare:
         }
 
     def update(self) -> None:
-        """Look at the gradients as they are now."""
+        """Record the current gradients."""
         self.left -= 1
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 self.reached[name] |= parameter.grad != 0
 
     def result(self) -> dict[str, Any]:
-        """Return the share over all weights, and the tensors that nothing reached."""
+        """Return the share over all weights, and the tensors that no gradient reached."""
         total = sum(mask.numel() for mask in self.reached.values())
         reached = sum(int(mask.sum()) for mask in self.reached.values())
         return {
@@ -45,7 +54,7 @@ class GradientShare:
 
 
 def gradient_line(gradient: dict[str, Any], input_size: tuple[int, int]) -> str:
-    """Say which share of the weights learns, and what would raise it."""
+    """Return a line that says which share of the weights learns, and how to raise it."""
     line = (
         f"the task's gradient reached {gradient['share']:.1%} of the backbone's "
         f"{gradient['weights'] / 1e6:.1f} M weights at {input_size[0]}x{input_size[1]} px"

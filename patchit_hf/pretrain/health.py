@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,19 +11,20 @@ from torch import Tensor
 
 from patchit_hf.metrics.pretext import place_metrics, rank_me, spread
 from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.training.monitor import Reporter
 
-FEATURES = 2048  # pictures whose features the rank is computed from
+FEATURES = 2048  # inputs whose features the rank is computed from
 COLLAPSED_RANK = 1.5
 COLLAPSED_SPREAD = 1e-3
 PATIENT_SHARE = 0.2  # of the run, before which being at chance is no alarm
 
 
 class Answers:
-    """What the network answered in an evaluation, and the features it answered from.
+    """The predictions of an evaluation, and the features that they were made from.
 
     Args:
-        task: the task.
-        device: where to count.
+        task: the patch task.
+        device: where predictions are counted.
     """
 
     def __init__(self, task: PatchTask, device: torch.device) -> None:
@@ -36,7 +36,7 @@ class Answers:
         self.kept = 0
 
     def add(self, output: Any, targets: Tensor) -> None:
-        """Count the answers of a batch."""
+        """Count the predictions of a batch."""
         truth, answers = self.task.truth(targets), self.task.answers(output)
         count = self.task.num_classes
         pairs = (truth * count + answers).bincount(minlength=count * count)
@@ -49,14 +49,15 @@ class Answers:
             self.kept += len(self.features[-1])
 
     def result(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Return the health figures; the counts are those of all processes.
+        """Return the health metrics; predictions are those of all processes.
 
         Returns:
-            ``error_distance``: mean distance between the answered and the true place, in sides of
-            the smallest cell, right answers included; ``row_accuracy`` and ``column_accuracy``:
-            share of right answers by the true cell's row and column (these three only where classes
-            are places); ``feature_rank``, see ``rank_me``; ``feature_spread``: deviation of the
-            features over pictures, relative to their size. Features are the main process's.
+            ``error_distance``: mean distance between the predicted and the true cell, in sides of
+            the smallest cell, correct predictions included; ``row_accuracy`` and
+            ``column_accuracy``: accuracy by the true cell's row and column (these three only where
+            classes are cells); ``feature_rank``, see ``rank_me``; ``feature_spread``: standard
+            deviation of the features over inputs, relative to their size. Features are those of
+            the main process.
         """
         self.confusion = accelerator.reduce(self.confusion, reduction="sum")
         values: dict[str, Any] = {}
@@ -69,8 +70,8 @@ class Answers:
         return values
 
 
-def alarm(entry: dict[str, Any], chance: float, crops: int, share_done: float) -> str | None:
-    """Return a line about a run that goes wrong, None if it is in order.
+def warning(entry: dict[str, Any], chance: float, crops: int, share_done: float) -> str | None:
+    """Return a line about a run that goes wrong, None if it does not.
 
     Args:
         entry: an evaluation.
@@ -97,64 +98,43 @@ def alarm(entry: dict[str, Any], chance: float, crops: int, share_done: float) -
     return None
 
 
-@dataclass
-class EarlyStopping:
-    """Says when to stop: too long without a better held-out accuracy, or collapsed.
+class PretrainReporter(Reporter):
+    """What pretraining says of itself: accuracy against chance, and the health of the features.
 
-    A function of the run's evaluations, so that a resumed run and every process decide alike.
-
-    Attributes:
-        patience: evaluations without improvement; 0 for never.
-        threshold: what counts as an improvement of the accuracy.
+    Args:
+        task: the patch task.
+        held_out: number of held-out crops.
     """
 
-    patience: int
-    threshold: float = 0.0
+    unit = "patches"
 
-    def reason(self, entries: list[dict[str, Any]]) -> str | None:
-        """Return why to stop now, None to go on."""
-        if self.patience == 0 or not entries:
+    def __init__(self, task: PatchTask, held_out: int) -> None:
+        self.chance, self.inputs, self.held_out = task.chance, task.inputs_per_sample, held_out
+
+    def postfix(self, values: dict[str, float]) -> str:
+        """Return the accuracy of the last steps beside chance."""
+        if "accuracy" not in values:
+            return super().postfix(values)
+        return f"accuracy {values['accuracy']:.1%} (chance {self.chance:.1%})"
+
+    def line(self, entry: dict[str, Any]) -> str | None:
+        """Return the line about an evaluation."""
+        if "eval_accuracy" not in entry:
             return None
-        best, waited = float("-inf"), 0
-        for entry in entries:
-            accuracy = entry.get("eval_accuracy", float("-inf"))
-            if accuracy > best + self.threshold:
-                best, waited = accuracy, 0
-            else:
-                waited += 1
-        if waited >= self.patience:
-            return f"no better held-out accuracy than {best:.1%} in {waited} evaluations"
-        return None
+        line = (
+            f"step {entry['step']}: held-out accuracy {entry['eval_accuracy']:.1%} "
+            f"({entry['eval_accuracy'] / self.chance:.1f} x chance), loss {entry['eval_loss']:.3f}"
+        )
+        if "eval_error_distance" in entry:
+            line += f", error {entry['eval_error_distance']:.2f} cells"
+        if "eval_feature_rank" in entry:
+            line += f", feature rank {entry['eval_feature_rank']:.0f}"
+        if "data_share" in entry:
+            line += f", {entry['data_share']:.0%} of the time waiting for data"
+        if "probe_knn" in entry:
+            line += f"; probe: kNN {entry['probe_knn']:.1%}, linear {entry['probe_linear']:.1%}"
+        return line
 
-
-@dataclass
-class Clock:
-    """Where the time of a run goes, in seconds of this process.
-
-    Attributes:
-        training: in steps, waiting included.
-        waiting: for crops to be read, moved and cut.
-        steps: seconds of each step since the start, the newest ones.
-    """
-
-    training: float = 0.0
-    waiting: float = 0.0
-    samples: int = 0
-    steps: list[float] = field(default_factory=list)
-
-    def step(self, seconds: float, samples: int) -> None:
-        """Count a step."""
-        self.training += seconds
-        self.samples += samples
-        self.steps = [*self.steps[-63:], seconds]
-
-    def result(self) -> dict[str, float]:
-        """Return throughput and the share of the time that went into data, and start again."""
-        values = {}
-        if self.samples:
-            values = {
-                "samples_per_second": round(self.samples / max(self.training, 1e-9), 1),
-                "data_share": round(self.waiting / max(self.training, 1e-9), 4),
-            }
-        self.training, self.waiting, self.samples = 0.0, 0.0, 0
-        return values
+    def warning(self, entry: dict[str, Any], share_done: float) -> str | None:
+        """Return a line about features that collapse or an accuracy no better than chance."""
+        return warning(entry, self.chance, self.held_out, share_done)

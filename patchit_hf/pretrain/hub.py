@@ -1,4 +1,4 @@
-"""A run and the Hub: checkpoints go up while it trains, and come down to go on from."""
+"""A run and the Hub: push checkpoints during training, and fetch one to continue from."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from patchit_hf.pretrain.arguments import TrainingArguments
 if TYPE_CHECKING:
     from patchit_hf.publish.background import BackgroundPush
 
-PREFIX = "hub:"  # of a checkpoint to resume from
+PREFIX = "hub:"  # marks a checkpoint on the Hub
 
 
 class RunHub:
-    """Pushes a run to where its arguments say, from the main process.
+    """Pushes a run to the repository in its arguments, from the main process.
 
     Args:
-        args: with repository, branch and what may go up.
+        args: with repository, branch and what may be uploaded.
         folder: the run's folder.
         main: whether this is the main process; the others do nothing.
     """
@@ -32,7 +32,7 @@ class RunHub:
         self.background: BackgroundPush | None = None
 
     def start(self) -> None:
-        """Get ready to push checkpoints, if that is asked for."""
+        """Prepare for pushing checkpoints, if the arguments ask for it."""
         if self.main and self.args.push_to_hub and self.args.hub_model_id:
             from patchit_hf.publish.background import BackgroundPush
 
@@ -43,12 +43,12 @@ class RunHub:
             )
 
     def submit(self, step: int) -> None:
-        """Hand over the newest checkpoint; costs a few hard links."""
+        """Submit the newest checkpoint; this only costs a few hard links."""
         if self.background is not None:
             self.background.submit(self.folder, step)
 
     def finish(self, timeout: float = 60.0) -> None:
-        """Wait for the upload that runs, at most so many seconds; what waits is dropped."""
+        """Wait up to ``timeout`` seconds for the running upload; drop any that waits."""
         if self.background is not None:
             self.background.finish(timeout, superseded=True)
 
@@ -60,7 +60,7 @@ class RunHub:
             **kwargs: see ``patchit_hf.publish.hub.push_folder``.
 
         Raises:
-            InputError: if there is no repository named, nothing exported, or the Hub refuses.
+            InputError: if no repository is named, nothing is exported, or the Hub rejects the push.
         """
         from patchit_hf.publish.hub import push_folder
 
@@ -78,14 +78,14 @@ class RunHub:
 
 
 def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Path | None:
-    """Return the checkpoint that ``--resume`` names, from the Hub if it says so.
+    """Return the checkpoint that ``--resume`` names, downloaded if it is on the Hub.
 
     Args:
         chosen: a folder, ``hub:org/name@revision``, or None.
         accelerator: the processes that read it.
 
     Raises:
-        InputError: if the Hub has no such checkpoint or cannot be asked.
+        InputError: if the Hub has no such checkpoint or cannot be reached.
     """
     if chosen is None or not chosen.startswith(PREFIX):
         return Path(chosen) if chosen else None
@@ -96,7 +96,7 @@ def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Path | Non
 
 
 def adopt_history(checkpoint: Path, folder: Path) -> None:
-    """Copy the metrics of the run that a checkpoint is of into a run's folder that has none."""
+    """Copy the metrics that belong to a checkpoint into a run's folder that has none."""
     there, here = checkpoint.parent.parent / METRICS_FILE, folder / METRICS_FILE
     if there.exists() and not here.exists():
         folder.mkdir(parents=True, exist_ok=True)

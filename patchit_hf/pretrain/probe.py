@@ -1,6 +1,6 @@
-"""The online probe: how much do frozen features say about a label, while training goes on?
+"""The online probe: how much do frozen features say about a label during training?
 
-It reads a labelled column of whole crops and never touches the training: it works on a copy of the
+It reads a label column of whole crops and does not affect the training: it works on a copy of the
 backbone, without gradients, with batch statistics estimated on whole crops.
 """
 
@@ -30,7 +30,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class LabelledCrops:
-    """Crops in memory with a label each.
+    """Crops in memory, with one label each.
 
     Attributes:
         crops: uint8 ``[N, 3, H, W]``.
@@ -42,11 +42,11 @@ class LabelledCrops:
 
 
 class OnlineProbe:
-    """A probe on one labelled column of the training and held-out crops.
+    """A probe on one label column of the training and held-out crops.
 
     Args:
-        column: name of the column: whole numbers, class labels, words or booleans; -1 and None
-            are no label.
+        column: name of the column with integers, class labels, strings or booleans; -1 and None
+            mean no label.
         train: labelled training crops.
         test: labelled held-out crops.
     """
@@ -62,10 +62,9 @@ class OnlineProbe:
     def __call__(
         self, model: PatchTaskModel, task: PatchTask, device: torch.device
     ) -> dict[str, float]:
-        """Return ``probe_knn`` and ``probe_linear`` of the backbone as it is now.
+        """Return ``probe_knn`` and ``probe_linear`` of the current backbone.
 
-        Dropout's and everybody else's random numbers, the weights and the batch statistics of the
-        model are left as they are.
+        Weights, batch statistics and the state of all random number generators stay unchanged.
         """
         backbone = crop_backbone(model, task, self.train.crops, device)
         train, test = (
@@ -79,20 +78,20 @@ class OnlineProbe:
 def open_probe(
     train: Any, test: Any, args: TrainingArguments, task: PatchTask
 ) -> OnlineProbe | None:
-    """Bring a subset of the labelled crops into memory.
+    """Load a subset of the labelled crops into memory.
 
     Args:
-        train: training crops; at most 2,000 of those with a label are used.
-        test: held-out crops; at most 1,000 of those with a label are used.
-        args: with the labelled column, ``probe_column``.
+        train: training crops; at most 2,000 labelled ones are used.
+        test: held-out crops; at most 1,000 labelled ones are used.
+        args: with the label column, ``probe_column``.
         task: with the canvas.
 
     Returns:
         The probe, None if no column is named.
 
     Raises:
-        InputError: if the column is missing, holds no labels, or held-out and training crops have
-            less than two classes in common.
+        InputError: if the column is missing or has no labels, or held-out and training crops have
+            fewer than two classes in common.
     """
     column = args.probe_column
     if column is None:
@@ -119,7 +118,7 @@ def open_probe(
 def _labelled_rows(
     dataset: Any, column: str, name: str, known: list[Any] | None
 ) -> tuple[list[int], list[Any]]:
-    """Return the rows that have a label (one of the known ones, if given) and their labels."""
+    """Return the rows with a label (one of the known ones, if given), and their labels."""
     where = f"--probe-column {column!r}"
     if column not in dataset.column_names:
         raise InputError(
@@ -130,7 +129,8 @@ def _labelled_rows(
     wrong = next((v for v in values if not isinstance(v, int | str | bool | type(None))), None)
     if wrong is not None:
         raise InputError(
-            f"{where}: holds {type(wrong).__name__}; labels are whole numbers, words or booleans"
+            f"{where}: has values of type {type(wrong).__name__}; labels must be integers, strings "
+            "or booleans"
         )
     rows = [
         i
@@ -141,7 +141,7 @@ def _labelled_rows(
     if len(set(labels)) < 2:
         raise InputError(
             f"{where}: the {name} crops have fewer than two classes"
-            + ("" if known is None else " that the training crops have")
-            + "; choose a column whose classes are on both sides"
+            + ("" if known is None else " that are also in the training crops")
+            + "; choose a column with the same classes in both"
         )
     return rows, labels

@@ -3,69 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from patchit_hf.common.arguments import identity
-from patchit_hf.common.provenance import command, hardware
-from patchit_hf.data.bad import settle
-from patchit_hf.data.stream import StreamedCrops
-from patchit_hf.models.backbone import has_batch_norm
-from patchit_hf.patch_tasks.base import task_name
-
-if TYPE_CHECKING:
-    from patchit_hf.models.backbone import BackboneSpec
-    from patchit_hf.patch_tasks.base import PatchTask
-    from patchit_hf.pretrain.arguments import TrainingArguments
-
-if TYPE_CHECKING:
-    from patchit_hf.pretrain.trainer import PatchTaskTrainer
+from patchit_hf.models.backbone import BackboneSpec, has_batch_norm
+from patchit_hf.models.patch_task_model import PatchTaskModel
+from patchit_hf.patch_tasks.base import PatchTask, task_name
+from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.pretrain.probe import OnlineProbe
+from patchit_hf.training.outcome import RunOutcome
 
 
-def describe_run(trainer: PatchTaskTrainer) -> dict[str, Any]:
+def describe_run(
+    outcome: RunOutcome, task: PatchTask, model: PatchTaskModel, probe: OnlineProbe | None
+) -> dict[str, Any]:
     """Return command, configuration, data, training and results as JSON values.
 
     The list of bad images in the run's folder is brought up to date.
+
+    Args:
+        outcome: what the training left.
+        task: the patch task.
+        model: the trained model.
+        probe: the probe on labels, if there was one.
     """
-    source = trainer.source
-    steps = trainer.monitor.done if trainer.monitor else 0
-    held_out = [] if trainer.held_out is None else [trainer.held_out.bad]
-    bad = settle(trainer.run.path, source.bad, *held_out)
-    inputs = steps * trainer.share.batch * trainer.task.inputs_per_sample
-    return {
-        "command": command(),
-        "config": trainer.run.config,
-        "data": {
-            **trainer.data_info,
-            "fingerprint": source.fingerprint,
-            "train_crops": None if isinstance(source, StreamedCrops) else len(source),
-            "eval_crops": 0 if trainer.held_out is None else len(trainer.held_out),
-            "on_bad_image": trainer.args.on_bad_image,
-            "bad_images": bad,
-            "mean": list(trainer.task.transform.mean),
-            "std": list(trainer.task.transform.std),
-        },
-        "training": {
-            "patches": inputs,
-            "pixels": inputs * trainer.task.input_size[0] * trainer.task.input_size[1],
-            "steps": steps,
-            "stopped": trainer.monitor.stopped if trainer.monitor else None,
-            "seconds": round(trainer.notes["seconds"], 1),
-            "hardware": hardware(trainer.accelerator),
-            "processes": trainer.world,
-            "mixed_precision": trainer.accelerator.mixed_precision,
-            "gradient": trainer.notes.get("gradient"),
-            "batch_norm_statistics": "patches" if has_batch_norm(trainer.model) else None,
-        },
-        "results": trainer.results(),
-        "probe": _probe(trainer),
-        "audit": trainer.notes.get("audit"),
-        "figures": trainer.notes.get("figures", []),
+    record, notes = outcome.record(), outcome.notes
+    inputs = outcome.steps * outcome.samples * task.inputs_per_sample
+    training = {
+        "patches": inputs,
+        "pixels": inputs * task.input_size[0] * task.input_size[1],
+        **record["training"],
+        "gradient": notes.get("gradient"),
+        "batch_norm_statistics": "patches" if has_batch_norm(model) else None,
     }
-
-
-def _probe(trainer: PatchTaskTrainer) -> dict[str, Any] | None:
-    probe = trainer.evaluator.probe
-    return None if probe is None else {"column": probe.column, "chance": probe.chance}
+    return {
+        **record,
+        "training": training,
+        "probe": None if probe is None else {"column": probe.column, "chance": probe.chance},
+        "audit": notes.get("audit"),
+        "figures": notes.get("figures", []),
+    }
 
 
 def run_config(

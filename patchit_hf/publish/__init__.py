@@ -1,1 +1,1 @@
-"""Hand a trained backbone to the world: export (disk), hub (network), card (words)."""
+"""Publish a trained backbone: export (disk), hub (network) and card (text)."""

@@ -1,4 +1,4 @@
-"""Ask before the work whether its push will be let in: hours later it is too late."""
+"""Check before the work that its result may be pushed; hours later it is too late."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id, refuse_public
 logger = logging.getLogger(__name__)
 
 RepoType = Literal["model", "dataset"]
-FLAGS = {"model": "--hub-model-id", "dataset": "--push-to-hub"}  # that name the repository
+FLAGS = {
+    "model": "--hub-model-id",
+    "dataset": "--push-to-hub",
+}  # the flags that name the repository
 GOES_ON = {
     "model": "the run starts, and pushes when it can",
     "dataset": "the crops are cut, and pushed when they are finished",
 }
 LATER = {
-    "model": "leave --push-to-hub out and push the run's folder later with: "
+    "model": "leave out --push-to-hub and push the run's folder later with: "
     "python -m patchit_hf.publish.hub FOLDER {repo_id}",
     "dataset": "give --output instead, and run the same command with --push-to-hub later",
 }
@@ -38,19 +41,19 @@ def check_push(
 ) -> None:
     """Check that this token may push to a repository; nothing is created.
 
-    One request where the repository exists, two where it does not. A Hub that cannot be reached now
-    is only a warning: it may be there when the work is done.
+    This takes one request if the repository exists, two if not. A Hub that cannot be reached only
+    causes a warning, because it may be back when the work is done.
 
     Args:
         repo_id: ``org/name``.
         repo_type: ``model``, or ``dataset`` for crops.
-        private: whether the repository has to be private.
+        private: whether the repository must be private.
         api: the client to use.
         seconds: how long to wait for an answer.
 
     Raises:
-        InputError: if the name is none, there is no token or a wrong one, it has no right to write
-            there, the repository is public and should not be, or offline mode is on.
+        InputError: if the name is not valid, the token is missing, wrong or may not write there,
+            the repository is public but must be private, or offline mode is on.
     """
     client = api or HfApi()
     flag = f"{FLAGS[repo_type]} {repo_id!r}:"
@@ -58,7 +61,7 @@ def check_push(
         check_repo_id(repo_id)
         if is_offline_mode():
             raise RefusedError(
-                "cannot be pushed to in offline mode (HF_HUB_OFFLINE); "
+                "cannot push in offline mode (HF_HUB_OFFLINE); "
                 + LATER[repo_type].format(repo_id=repo_id)
             )
         if not (client.token or get_token()):
@@ -78,7 +81,7 @@ def check_push(
 def _within(
     seconds: float, client: HfApi, repo_id: str, repo_type: RepoType, private: bool
 ) -> None:
-    """Ask in a thread: some of the client's requests have no time limit of their own."""
+    """Ask in a thread, because some of the client's requests have no time limit."""
     raised: list[BaseException] = []
 
     def ask() -> None:
@@ -107,14 +110,14 @@ def _ask(client: HfApi, repo_id: str, repo_type: RepoType, private: bool) -> Non
 
 
 def _may_create(user: dict[str, Any], owner: str) -> None:
-    """Check that somebody may make a repository.
+    """Check that a user may create a repository.
 
     Raises:
-        RefusedError: if the token only reads, or the name is of somebody else.
+        RefusedError: if the token is read-only, or the owner is someone else.
     """
     orgs = {org.get("name"): org.get("roleInOrg") for org in user.get("orgs", [])}
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise RefusedError("the token may only read; make one that may write")
+        raise RefusedError("the token is read-only; create one with write access")
     if owner != user.get("name") and orgs.get(owner, "read") == "read":
         names = [str(user.get("name"))]
         names += [str(name) for name, role in orgs.items() if role != "read"]

@@ -1,4 +1,4 @@
-"""Push checkpoints while the training goes on: in a thread, which may fail without harm."""
+"""Push checkpoints in a background thread while training continues."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class _Job:
 
 
 class BackgroundPush:
-    """Uploads the newest checkpoint while the training goes on.
+    """Uploads the newest checkpoint while training continues.
 
-    A submission costs a few hard links. Uploads come one after the other; while one runs, only the
-    newest of the later submissions waits. What fails is said in one warning of each kind, until
-    an upload works again; nothing is raised.
+    A submission only costs a few hard links. Uploads run one after the other; while one runs, only
+    the newest of the later submissions waits. Failures raise nothing. Each kind of failure gives
+    one warning, until an upload succeeds again.
 
     Args:
         repo_id: ``org/name``; created if missing.
         private: create it as private, and refuse to push to a public one.
         revision: branch, created if missing; the main one by default.
-        retry: how long the Hub is tried again for one checkpoint.
+        retry: how often and how long to try with one checkpoint.
         api: the client to use.
 
     Attributes:
@@ -76,11 +76,11 @@ class BackgroundPush:
         self._cleaned: set[Path] = set()
 
     def submit(self, folder: str | Path, step: int) -> None:
-        """Hand over a run's newest checkpoint, and return at once.
+        """Submit a run's newest checkpoint, and return at once.
 
         Args:
             folder: the run's folder.
-            step: how many steps were done.
+            step: number of steps done.
         """
         folder = Path(folder)
         if folder not in self._cleaned:
@@ -101,12 +101,12 @@ class BackgroundPush:
                 threading.Thread(target=self._work, name="hub-push", daemon=True).start()
 
     def finish(self, timeout: float = 60.0, *, superseded: bool = False) -> bool:
-        """Wait until what was submitted is on the Hub; give it up when the time is over.
+        """Wait until the submitted checkpoints are on the Hub; give up after the timeout.
 
         Args:
             timeout: seconds to wait.
-            superseded: whether the caller is about to push something newer: a checkpoint that still
-                waits is dropped, and nothing is said about one that is given up.
+            superseded: whether the caller is about to push something newer. A checkpoint that still
+                waits is then dropped, and giving up an upload gives no warning.
 
         Returns:
             Whether the newest submission is on the Hub.
@@ -125,7 +125,7 @@ class BackgroundPush:
             folder = left[-1].folder
             logger.warning(
                 "checkpoint %d is not on the Hub yet: the upload was given up after %.0f s. It "
-                "lies safe in %r; push it later with: %s",
+                "is safe in %r; push it later with: %s",
                 left[-1].step, timeout, str(folder), self.target.command(folder),
             )  # fmt: skip
         return self._newest is None or self._newest.pushed
@@ -136,7 +136,7 @@ class BackgroundPush:
             try:
                 with _no_progress_bars():
                     self._push(job)
-            except Exception as error:  # a push must not end a training
+            except Exception as error:  # a push must not end the training
                 logger.debug("the background push failed", exc_info=True)
                 if not job.abandoned:
                     words = f"{type(error).__name__}: {one_line(error)}"
@@ -159,7 +159,7 @@ class BackgroundPush:
             )
         except NotPushedError as error:
             if not job.abandoned:
-                self._say(error.failure.kind, f"{error} (the training goes on)")
+                self._say(error.failure.kind, f"{error} (training continues)")
             return
         if self._said:
             logger.info("the Hub has checkpoint %d; pushing works again", job.step)
@@ -167,7 +167,7 @@ class BackgroundPush:
         self._said.clear()
 
     def _pause(self, job: _Job, seconds: float) -> bool:
-        """Wait between two attempts, but not for a checkpoint that nobody waits for."""
+        """Wait between two attempts, but stop if the checkpoint is no longer wanted."""
         with self._change:
             done = self._change.wait_for(lambda: job.abandoned or self._waiting, seconds)
         return not done
@@ -180,7 +180,7 @@ class BackgroundPush:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Keep the client's bars out of the training's own."""
+    """Hide the client's progress bars, which would disturb the training's own."""
     if are_progress_bars_disabled():
         yield
         return

@@ -1,7 +1,7 @@
 """The model card: words around what the run measured, and nothing else.
 
 ``python -m patchit_hf.publish.card FOLDER --output DIR`` writes the card of a run's folder, with
-the pictures that it shows, to another place.
+the figures that it shows, to another folder.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import DONE_FILE
 
-# The pictures of a card and what they show. Those of single people stay in the run's folder, unless
-# the people are rendered.
+# The figures of a card and their captions. Those that show single people stay in the run's folder,
+# unless the people are rendered.
 FIGURES = {
     "learning_curve.png": "Held-out accuracy over the training, beside chance and shortcuts",
     "confusion.png": "For each cell of the body, where the network puts its patches",
@@ -51,13 +51,10 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     Returns:
         Markdown with the Hub's metadata on top.
     """
-    template = files("patchit_hf.publish").joinpath("card.md.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    shown = pictures(record)
+    shown = shown_figures(record)
     asked = {name: shown.pop(name) for name in ASKED if name in shown}
-    text = environment.from_string(template).render(
+    return render(
+        "card.md.jinja",
         **record,
         timm_config=config,
         metadata=metadata(record).to_yaml(),
@@ -69,11 +66,24 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
         options={k: v for k, v in record["task"]["kwargs"].items() if v},
         duration=_duration(record["training"]["seconds"]),
     )
-    return text + "\n"
 
 
-def pictures(record: dict[str, Any]) -> dict[str, str]:
-    """Return the names of the figures that a card shows, with what they show.
+def render(template: str, **values: Any) -> str:
+    """Fill a card's template.
+
+    Args:
+        template: a file beside this one.
+        **values: everything that it names.
+    """
+    text = files("patchit_hf.publish").joinpath(template).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    return environment.from_string(text).render(**values) + "\n"
+
+
+def shown_figures(record: dict[str, Any]) -> dict[str, str]:
+    """Return the names of the figures that a card shows, with their captions.
 
     Args:
         record: what ``patchit.json`` holds.
@@ -83,7 +93,7 @@ def pictures(record: dict[str, Any]) -> dict[str, str]:
 
 
 def write_card(folder: Path, output: Path) -> Path:
-    """Write the card of an export, and the pictures that it shows, to another folder.
+    """Write the card of an export, and the figures that it shows, to another folder.
 
     Args:
         folder: a finished run's.
@@ -100,7 +110,7 @@ def write_card(folder: Path, output: Path) -> Path:
     record, config = read_json(folder / DONE_FILE), read_json(folder / "config.json")
     text = render_card(record, config)
     output.mkdir(parents=True, exist_ok=True)
-    for name in pictures(record):
+    for name in shown_figures(record):
         (output / "figures").mkdir(exist_ok=True)
         shutil.copyfile(folder / "figures" / name, output / "figures" / name)
     card = output / "README.md"
@@ -174,7 +184,7 @@ def _duration(seconds: float) -> str:
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Write a card as the words say.
+    """Run the command.
 
     Returns:
         The exit code.
@@ -184,7 +194,9 @@ def run(argv: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="patchit_hf.publish.card", description=__doc__)
     parser.add_argument("folder", type=Path, help="a finished run's folder")
-    parser.add_argument("--output", type=Path, required=True, help="folder for card and pictures")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for the card and its figures"
+    )
     args = parser.parse_args(argv)
     sys.stdout.write(f"{write_card(args.folder, args.output)}\n")
     return 0

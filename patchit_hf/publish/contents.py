@@ -1,4 +1,4 @@
-"""What of a run's folder belongs on the Hub. It knows files, and no network."""
+"""Select the files of a run's folder that belong on the Hub; this module uses no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, METRICS_FILE, RUN_FILE
 
 EXPORTED = ("*.safetensors", "*.json", "*.md", "*.jsonl", "figures/*.png")
-SHOWS_PEOPLE = ("patches", "localisation")  # as in patchit_hf.figures, without its imports
+SHOWS_PEOPLE = (
+    "patches",
+    "localisation",
+)  # as in patchit_hf.figures, but without importing matplotlib
 CHECKPOINT_FILES = ("state.json", "model.safetensors", "optimizer.pt")
 CHECKPOINT_PATH = re.compile(rf"{CHECKPOINTS}/step-(\d{{8}})/[^/]+")
 SNAPSHOT = ".push-"
@@ -27,10 +30,10 @@ class Contents:
     """The files of one push.
 
     Attributes:
-        files: path in the repository to file on the disk.
+        files: local file by path in the repository.
         withheld: paths that must not be in the repository.
-        finished: whether this is a finished run's export; a checkpoint otherwise.
-        title: the commit's message.
+        finished: whether this is the export of a finished run; otherwise it is a checkpoint.
+        title: the commit message.
     """
 
     files: dict[str, Path]
@@ -39,10 +42,10 @@ class Contents:
     title: str
 
     def stale(self, there: Iterable[str]) -> list[str]:
-        """Return what of a repository's files this push takes away.
+        """Return the files of a repository that this push deletes.
 
-        Those are other checkpoints (they stay in the repository's history) and pictures of people
-        that are not to be shown. Whatever else lies there is somebody's, and stays.
+        These are other checkpoints (they stay in the repository's history) and images of people
+        that must not be shown. All other files stay.
         """
         return sorted(
             name
@@ -52,20 +55,20 @@ class Contents:
 
 
 def contents_of(folder: Path, include_people: bool = False) -> Contents:
-    """Return what a run's folder has for the Hub: its export, or else its newest checkpoint.
+    """Return the files of a run's folder for the Hub: its export, or else its newest checkpoint.
 
-    Pictures of single people (``SHOWS_PEOPLE``) stay at home unless they are asked for or the
-    people are rendered.
+    Images of single people (``SHOWS_PEOPLE``) are left out unless they are asked for or the people
+    are rendered.
 
     Raises:
-        InputError: if there is neither an export nor a whole checkpoint.
+        InputError: if there is neither an export nor a complete checkpoint.
     """
     if (folder / DONE_FILE).is_file():
         return _export(folder, include_people)
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         raise InputError(
-            f"{str(folder)!r} is no export: it has no {DONE_FILE}, and no checkpoint either"
+            f"{str(folder)!r}: not an export: it has neither {DONE_FILE} nor a checkpoint"
         )
     files = {
         f"{CHECKPOINTS}/{checkpoint.name}/{name}": checkpoint / name for name in CHECKPOINT_FILES
@@ -76,7 +79,7 @@ def contents_of(folder: Path, include_people: bool = False) -> Contents:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a folder that has all its files."""
+    """Return the newest complete checkpoint of a folder."""
     found = [
         path
         for path in sorted((folder / CHECKPOINTS).glob("step-*"))
@@ -86,13 +89,14 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def take_snapshot(folder: Path) -> Path:
-    """Put a run's newest checkpoint aside, so that it stays when the run deletes it.
+    """Set a run's newest checkpoint aside, so that it survives when the run deletes it.
 
-    Checkpoints are written once and never changed, so they are linked: that costs no time and no
-    space. Only where the disk has no hard links are they copied.
+    Checkpoints are written once and never changed, so hard links do: they take no time and no
+    space. Files are copied only on disks without hard links.
 
     Returns:
-        A folder inside ``folder`` that ``contents_of`` reads like a run's; the caller deletes it.
+        A folder inside ``folder`` that ``contents_of`` reads like a run's folder; the caller
+        deletes it.
     """
     contents = contents_of(folder)
     aside = Path(tempfile.mkdtemp(prefix=SNAPSHOT, dir=folder))
@@ -100,7 +104,7 @@ def take_snapshot(folder: Path) -> Path:
         for name, file in contents.files.items():
             target = aside / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if name == METRICS_FILE:  # lines are added to it
+            if name == METRICS_FILE:  # the run appends to it
                 shutil.copyfile(file, target)
             else:
                 _link(file, target)
@@ -111,7 +115,7 @@ def take_snapshot(folder: Path) -> Path:
 
 
 def drop_snapshots(folder: Path) -> None:
-    """Delete what a killed process put aside."""
+    """Delete snapshots that a killed process left behind."""
     for old in folder.glob(f"{SNAPSHOT}*"):
         shutil.rmtree(old, ignore_errors=True)
 
@@ -145,7 +149,7 @@ def _rendered(record: dict[str, Any]) -> bool:
 
 def _export_title(record: dict[str, Any]) -> str:
     backbone, task, data = (record.get(key, {}) for key in ("backbone", "task", "data"))
-    how = f"pretrained by {task.get('name', 'a patch task')}"
+    how = f"pretrained with {task.get('name', 'a patch task')}"
     if "downstream" in record:
         how = f"finetuned for {record['downstream'].get('task')}"
     title = f"{backbone.get('name', 'A backbone')} {how}"

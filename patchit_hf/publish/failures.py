@@ -1,4 +1,4 @@
-"""What can go wrong between here and the Hub: what it was, and whether trying again makes sense."""
+"""What can go wrong between here and the Hub, and whether it makes sense to try again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from huggingface_hub.errors import (
-    HTTPError,  # of whichever HTTP library the client uses
+    HTTPError,  # that of the HTTP library the client uses
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
@@ -25,26 +25,26 @@ from patchit_hf.common.errors import one_line
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PASSING = (408, 409, 412, 425, 429)  # and all from 500: the same request may do later
-STATUS_IN_TEXT = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet's words
+PASSING = (408, 409, 412, 425, 429)  # and all from 500: the same request may succeed later
+STATUS_IN_TEXT = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # wording of hf_xet
 LOG_IN = "log in with: hf auth login, or set HF_TOKEN"
 REASONS = {
     401: f"the Hub does not accept the token (401); {LOG_IN}",
     403: "the token has no right to do that (403)",
-    409: "something else is being done there (409)",
-    412: "somebody else has pushed in between (412), again and again",
-    429: "the Hub was asked too often (429)",
+    409: "another operation is in progress there (409)",
+    412: "someone else keeps pushing at the same time (412)",
+    429: "too many requests to the Hub (429)",
 }
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How long the Hub is tried again.
+    """How often and how long a request to the Hub is repeated.
 
     Attributes:
-        attempts: how often in all.
-        base_seconds: the first wait; each later one is twice as long.
-        limit_seconds: no attempt begins later than this after the first one.
+        attempts: maximum number of attempts.
+        base_seconds: wait before the second attempt; each later wait is twice as long.
+        limit_seconds: no attempt starts later than this after the first one.
     """
 
     attempts: int = 6
@@ -54,13 +54,14 @@ class Retry:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something did not work.
+    """Why something failed.
 
     Attributes:
-        kind: the status, or a word: ``network``, ``offline``, ``answer``, ``disk``, ``refused``.
-        reason: the same for people, without a full stop.
-        again: whether trying again makes sense.
-        wait: seconds to wait first, as far as the Hub said so.
+        kind: the HTTP status, or one of ``network``, ``offline``, ``answer``, ``storage``,
+            ``disk``, ``refused``.
+        reason: the reason for users, without a full stop.
+        again: whether it makes sense to try again.
+        wait: seconds to wait first, if the Hub asked for that.
     """
 
     kind: str
@@ -70,14 +71,14 @@ class Failure:
 
 
 class RefusedError(Exception):
-    """Something that we ourselves do not do."""
+    """Something that this package itself refuses to do."""
 
 
 class FailedError(Exception):
-    """What was tried failed for good.
+    """An attempt that failed for good.
 
     Attributes:
-        failure: why.
+        failure: the reason.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -86,25 +87,34 @@ class FailedError(Exception):
 
 
 def sleep(seconds: float) -> bool:
-    """Wait, and say that the next attempt may begin."""
+    """Wait, and return true: the next attempt may start."""
     time.sleep(seconds)
     return True
 
 
 def persist(attempt: Callable[[], T], retry: Retry, pause: Callable[[float], bool] = sleep) -> T:
-    """Call something until it works or trying again makes no sense.
+    """Call a function until it succeeds or trying again makes no sense.
 
     Args:
-        attempt: what to do; everything that it did before it failed it may find done.
-        retry: how often and how long.
-        pause: waits so many seconds and returns whether to go on.
+        attempt: the function; a later call may find that an earlier one did part of the work.
+        retry: how often and how long to try.
+        pause: waits the given seconds and returns whether to go on.
 
     Returns:
-        What the attempt returned.
+        What the function returned.
 
     Raises:
-        FailedError: with the last failure. Exceptions that are none of the network's, the Hub's or
-            the disk's pass through.
+        FailedError: with the last failure. Exceptions that do not come from the network, the Hub or
+            the disk pass through.
+
+    Example:
+        >>> calls = iter([TimeoutError(), None])
+        >>> def attempt():
+        ...     if error := next(calls):
+        ...         raise error
+        ...     return "pushed"
+        >>> persist(attempt, Retry(base_seconds=0))
+        'pushed'
     """
     began = time.monotonic()
     number = 0
@@ -127,17 +137,22 @@ def persist(attempt: Callable[[], T], retry: Retry, pause: Callable[[float], boo
 
 
 def diagnose(error: BaseException) -> Failure | None:
-    """Return what an exception of the Hub's client means; None if it is none of these."""
+    """Return the meaning of an exception from the Hub's client; None if it is another exception.
+
+    Example:
+        >>> diagnose(TimeoutError("no answer in 30 s")).reason
+        'the Hub cannot be reached: no answer in 30 s'
+    """
     cause = error
     while isinstance(cause, RuntimeError | LocalEntryNotFoundError) and cause.__cause__:
-        cause = cause.__cause__  # these two only wrap another
+        cause = cause.__cause__  # these two only wrap another exception
     response = getattr(cause, "response", None)
     if isinstance(cause, RefusedError):
         return Failure("refused", one_line(cause))
     if isinstance(cause, OfflineModeIsEnabled):
         return Failure("offline", "offline mode is on (HF_HUB_OFFLINE)")
     if isinstance(cause, LocalTokenNotFoundError):
-        return Failure("401", f"there is no token; {LOG_IN}")
+        return Failure("401", f"no token; {LOG_IN}")
     if isinstance(cause, HTTPError) and response is not None:
         return _by_status(response, getattr(cause, "server_message", None) or "")
     if isinstance(cause, HTTPError | ConnectionError | TimeoutError):
@@ -156,12 +171,12 @@ def diagnose(error: BaseException) -> Failure | None:
 def _by_status(response: Any, message: str) -> Failure:
     status = int(response.status_code)
     stated = f": {one_line(message)}" if message else ""
-    if response.request.method == "PUT":  # to the storage, by links that run out
-        reason = f"the Hub's storage refuses the files ({status}{stated})"
+    if response.request.method == "PUT":  # an upload to the storage; its link may have expired
+        reason = f"the Hub's storage rejects the files ({status}{stated})"
         return Failure(str(status), reason, again=True, wait=_asked_wait(response))
-    trouble = "is in trouble" if status >= 500 else "refuses"
+    trouble = "has an internal problem" if status >= 500 else "rejects the request"
     reason = REASONS.get(status, f"the Hub {trouble} ({status})")
-    if status not in (401, 412, 429):  # of these the Hub says no more
+    if status not in (401, 412, 429):  # for these the Hub's message adds nothing
         reason = reason.replace(f"({status})", f"({status}{stated})")
     wait = _asked_wait(response)
     if wait is not None and wait >= 1:
@@ -175,13 +190,13 @@ def _of_network(error: BaseException) -> Failure:
     if status in (401, 403):
         return Failure(str(status), REASONS[status])
     reason = f"the Hub cannot be reached: {one_line(error)}"
-    if isinstance(error, ConnectionError):  # of hf_xet, which has hosts of its own
+    if isinstance(error, ConnectionError):  # from hf_xet, which uses other hosts
         reason += " (HF_HUB_DISABLE_XET=1 sends files another way)"
     return Failure("network", reason, again=True)
 
 
 def _asked_wait(response: Any) -> float | None:
-    """Return the seconds of ``Retry-After`` (a number or a date) or of the Hub's own header."""
+    """Return the seconds in ``Retry-After`` (a number or a date) or in the Hub's own header."""
     limit = parse_ratelimit_headers(response.headers)
     if response.status_code == 429 and limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)

@@ -1,4 +1,4 @@
-"""Fetch a pushed checkpoint: ``--resume hub:org/name@revision``."""
+"""Download a pushed checkpoint: ``--resume hub:org/name@revision``."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ PREFIX = "hub:"
 def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None = None) -> Path:
     """Download the newest checkpoint of a repository into the Hub's cache.
 
-    Only the checkpoint's own three files and the run's metrics are read. Without a network, and in
-    offline mode, what the cache has of that revision is taken.
+    Only the three files of the checkpoint and the run's metrics are read. Without a network, and in
+    offline mode, the cached files of that revision are used.
 
     Args:
         name: ``hub:org/name``, or ``hub:org/name@revision`` with a branch, tag or commit.
-        retry: how long the Hub is tried again.
+        retry: how often and how long to try.
         api: the client to use.
 
     Returns:
-        The folder ``step-<step>``, as ``load_checkpoint`` reads it. The metrics up to that step
-        lie beside ``checkpoints``: ``folder.parent.parent / "metrics.jsonl"``, if there are any.
+        The folder ``step-<step>`` for ``load_checkpoint``. The metrics up to that step, if any, are
+        in ``folder.parent.parent / "metrics.jsonl"``.
 
     Raises:
-        InputError: if there is no such repository, revision or checkpoint, the token may not see
-            it, or it is neither reachable nor in the cache.
+        InputError: if there is no such repository, revision or checkpoint, the token has no access
+            to it, or it is neither reachable nor cached.
     """
     client = api or HfApi()
     repo_id, _, revision = name.removeprefix(PREFIX).partition("@")
@@ -55,7 +55,7 @@ def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None
         if isinstance(cause, RevisionNotFoundError):
             reason = f"the repository has no {where}"
         elif isinstance(cause, RepositoryNotFoundError):
-            reason = "there is no such repository, or the token may not see it"
+            reason = "no such repository, or the token has no access to it"
         elif error.failure.kind == "network":
             try:
                 return _cached(client, repo_id, revision, reason)
@@ -65,15 +65,15 @@ def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None
 
 
 def _download(client: HfApi, repo_id: str, revision: str) -> Path:
-    """Download the newest checkpoint; if somebody pushes meanwhile, that one's newest."""
+    """Download the newest checkpoint; if another is pushed meanwhile, download that one."""
     for _ in range(3):
         info = client.model_info(repo_id, revision=revision or None, timeout=ANSWER_SECONDS)
         names = {file.rfilename for file in info.siblings or []}
         newest = _newest(names)
         if newest is None:
             raise RefusedError(
-                "there is no checkpoint; a finished run's are taken away, and only earlier commits "
-                "of the repository still have them"
+                "it has no checkpoint; those of a finished run are deleted and only exist in "
+                "earlier commits of the repository"
             )
         wanted = [f"{newest}/{name}" for name in CHECKPOINT_FILES]
         wanted += [METRICS_FILE] if METRICS_FILE in names else []
@@ -82,7 +82,7 @@ def _download(client: HfApi, repo_id: str, revision: str) -> Path:
         )
         if all((folder / name).is_file() for name in wanted):
             return folder / newest
-    raise RefusedError("somebody keeps pushing other checkpoints; name a commit")
+    raise RefusedError("other checkpoints keep being pushed; name a commit")
 
 
 def _cached(client: HfApi, repo_id: str, revision: str, why: str) -> Path:
@@ -97,12 +97,12 @@ def _cached(client: HfApi, repo_id: str, revision: str, why: str) -> Path:
         folder = None
     found = newest_checkpoint(Path(folder)) if folder else None
     if found is None:
-        raise RefusedError(f"{why}, and the cache has no checkpoint of it")
+        raise RefusedError(f"{why}, and no checkpoint of it is cached")
     return found
 
 
 def _newest(names: Iterable[str]) -> str | None:
-    """Return the folder of the newest whole checkpoint among a repository's files."""
+    """Return the folder of the newest complete checkpoint among a repository's files."""
     names = set(names)
     folders = {name.rpartition("/")[0] for name in names if CHECKPOINT_PATH.fullmatch(name)}
     whole = [f for f in folders if all(f"{f}/{name}" in names for name in CHECKPOINT_FILES)]

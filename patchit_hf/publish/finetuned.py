@@ -3,88 +3,59 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from patchit_hf.common.files import adding_to, save_weights, write_json
-from patchit_hf.common.layout import (
-    BACKBONE_FILE,
-    CARD_FILE,
-    CONFIG_FILE,
-    DONE_FILE,
-    HEAD_FILE,
-)
-from patchit_hf.finetune.record import describe_finetuning
 from patchit_hf.metrics.names import long_name
-from patchit_hf.publish.export import pool_type
-
-if TYPE_CHECKING:
-    from patchit_hf.finetune.trainer import Finetuner
+from patchit_hf.models.finetuned_model import FinetunedModel
+from patchit_hf.models.initial_weights import Initial
+from patchit_hf.publish.card import render
+from patchit_hf.publish.export import write_export
+from patchit_hf.publish.timm_config import timm_config
 
 PIPELINE_TAGS = {"attributes": "image-classification", "action": "image-classification"}
 
 
-def export_finetuned(folder: Path, finetuner: Finetuner) -> Path:
-    """Write the model; ``patchit.json`` comes last and says that the rest is whole.
+def export_finetuned(
+    folder: Path, model: FinetunedModel, initial: Initial, record: dict[str, Any]
+) -> Path:
+    """Export a finetuned model.
 
     Args:
         folder: where to; made if missing.
-        finetuner: with the trained model.
+        model: the trained model, with its task and geometry.
+        initial: how its backbone was built.
+        record: what ``patchit.json`` says.
 
     Returns:
-        The folder: ``model.safetensors`` (backbone, with its classifier where that is the head),
-        ``config.json`` (timm's, with label names), ``head.safetensors`` (the task's own head, if it
-        has one), ``README.md`` and ``patchit.json``.
+        The folder; see ``write_export``. ``model.safetensors`` has the backbone's classifier where
+        that is the head, and ``config.json`` the names of its labels.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    record, config = describe_finetuning(finetuner), finetuned_config(finetuner)
     record = json.loads(json.dumps(record))
-    model = finetuner.model
-    with adding_to(folder) as draft:
-        save_weights(model.backbone, draft / BACKBONE_FILE)
-        if model.head is not None:
-            save_weights(model.head, draft / HEAD_FILE)
-        write_json(draft / CONFIG_FILE, config)
-        (draft / CARD_FILE).write_text(render_finetuned_card(record, config), encoding="utf-8")
-    write_json(folder / DONE_FILE, record)
-    return folder
+    config = finetuned_config(model, initial)
+    card = render_finetuned_card(record, config)
+    return write_export(folder, model.backbone, model.head, config, card, record)
 
 
-def finetuned_config(finetuner: Finetuner) -> dict[str, Any]:
-    """Return ``config.json``: how timm and transformers build the network and feed it."""
-    task, geometry, initial = finetuner.task, finetuner.geometry, finetuner.initial
-    backbone: Any = finetuner.model.backbone
+def finetuned_config(model: FinetunedModel, initial: Initial) -> dict[str, Any]:
+    """Return ``config.json`` of a finetuned model."""
+    task, geometry = model.task, model.geometry
+    backbone: Any = model.backbone
     source: dict[str, Any] = dict(backbone.pretrained_cfg)
-    share = max(w / c for w, c in zip(geometry.window, geometry.canvas, strict=True))
-    cfg = {
-        "tag": f"patchit_{type(task).__module__.rpartition('.')[2]}",
-        "custom_load": False,
-        "input_size": [3, *geometry.size],
-        "fixed_input_size": bool(source.get("fixed_input_size", False)),
-        "interpolation": "bicubic",
-        "crop_pct": round(share, 4),
-        "crop_mode": "squash",
-        "mean": [round(v, 6) for v in finetuner.model.mean.tolist()],
-        "std": [round(v, 6) for v in finetuner.model.std.tolist()],
-        "num_classes": task.num_classes,
-        "first_conv": source.get("first_conv"),
-        "classifier": source.get("classifier"),
-        "license": "other",
-    }
-    config: dict[str, Any] = {
-        "architecture": initial.name,
-        "num_classes": task.num_classes,
-        "num_features": int(backbone.num_features),
-        "model_args": {k: v for k, v in initial.args.items() if not k.endswith("_rate")},
-        "pretrained_cfg": {key: value for key, value in cfg.items() if value is not None},
-    }
-    pool = initial.args.get("global_pool") or source.get("global_pool") or pool_type(backbone)
-    if pool:
-        config["global_pool"] = pool
+    config = timm_config(
+        backbone,
+        initial.name,
+        initial.args,
+        tag=f"patchit_{type(task).__module__.rpartition('.')[2]}",
+        input_size=geometry.size,
+        fixed_size=bool(source.get("fixed_input_size", False)),
+        crop_pct=max(w / c for w, c in zip(geometry.window, geometry.canvas, strict=True)),
+        mean=[round(v, 6) for v in model.mean.tolist()],
+        std=[round(v, 6) for v in model.std.tolist()],
+        num_classes=task.num_classes,
+    )
     if task.num_classes:
         config["label_names"] = task.label_names
         kind = "multi_label" if task.multi_label else "single_label"
@@ -94,22 +65,18 @@ def finetuned_config(finetuner: Finetuner) -> dict[str, Any]:
 
 def render_finetuned_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     """Return the model card of a finetuned model: Markdown with the Hub's metadata on top."""
-    template = files("patchit_hf.publish").joinpath("finetuned.md.jinja")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    figures = {
+    metrics = {
         name.removeprefix("eval_"): value
         for name, value in record["results"].items()
         if name.startswith("eval_")
     }
-    text = environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "finetuned.md.jinja",
         **record,
         timm_config=config,
-        metadata=finetuned_metadata(record, figures).to_yaml(),
-        figures={long_name(name): value for name, value in figures.items()},
+        metadata=finetuned_metadata(record, metrics).to_yaml(),
+        figures={long_name(name): value for name, value in metrics.items()},
     )
-    return text + "\n"
 
 
 def finetuned_metadata(record: dict[str, Any], figures: dict[str, float]) -> ModelCardData:

@@ -1,7 +1,8 @@
 """Push a run's folder to the Hub: ``python -m patchit_hf.publish.hub FOLDER org/name``.
 
-It knows nothing of training. A finished run's export goes up as it lies in its folder; of a run
-that is not finished, the newest checkpoint, which ``--resume hub:org/name`` continues from.
+This module knows nothing of training. From a finished run it pushes the export as it is in the
+folder. From an unfinished run it pushes the newest checkpoint; ``--resume hub:org/name`` continues
+from it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from patchit_hf.publish.failures import FailedError, Failure, RefusedError, Retr
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 30.0  # in which the Hub has to answer the first question
+ANSWER_SECONDS = 30.0  # limit for the Hub's answer to the first request
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Target:
 
     Attributes:
         repo_id: ``org/name``; created if missing.
-        private: whether it has to be private.
+        private: whether it must be private.
         revision: branch, created if missing; the main one by default.
-        include_people: whether pictures of single people go too.
+        include_people: whether images of single people are pushed too.
     """
 
     repo_id: str
@@ -68,7 +69,7 @@ class NotPushedError(InputError):
     """A push that failed for good; the message says what to do.
 
     Attributes:
-        failure: why.
+        failure: the reason.
     """
 
     def __init__(self, line: str, failure: Failure) -> None:
@@ -87,29 +88,29 @@ def push_folder(
     retry: Retry | None = None,
     api: HfApi | None = None,
 ) -> str:
-    """Upload a run's folder in one commit; files that the Hub has already are not sent again.
+    """Upload a run's folder in one commit; files that the Hub already has are not sent again.
 
-    A finished run's export replaces the run's checkpoints, which stay in the repository's history.
-    A run that is not finished leaves its newest checkpoint there and no other. Files of other
-    names stay as they are, also those that somebody pushes in between.
+    The export of a finished run replaces the run's checkpoints, which stay in the repository's
+    history. An unfinished run leaves only its newest checkpoint there. Files with other names stay
+    unchanged, even those that someone pushes meanwhile.
 
     Args:
         folder: a run's folder.
         repo_id: ``org/name``; created if missing.
         private: create it as private, and refuse to push to a public one.
         revision: branch, created if missing; the main one by default.
-        message: the commit's message; what was trained, and how well, by default.
+        message: commit message; by default what was trained and the result.
         include_people: also upload the figures that show single people of the user's data.
-        retry: how long the Hub is tried again.
+        retry: how often and how long to try.
         api: the client to use.
 
     Returns:
-        The commit's URL.
+        The URL of the commit.
 
     Raises:
         InputError: if the folder has nothing to push.
-        NotPushedError: if the Hub refuses or cannot be reached. Its one line says that the folder
-            is safe, and names the command that pushes it later.
+        NotPushedError: if the Hub rejects the push or cannot be reached. The message says that the
+            folder is safe, and gives the command that pushes it later.
     """
     target = Target(repo_id, private, revision, include_people)
     folder = Path(folder)
@@ -127,7 +128,7 @@ def upload(
     api: HfApi | None = None,
     pause: Callable[[float], bool] = sleep,
 ) -> str:
-    """Upload what a folder has for the Hub; see ``push_folder``."""
+    """Upload the selected files of a folder; see ``push_folder``."""
     client = api or HfApi()
     try:
         url = persist(lambda: _commit(client, target, contents, message), retry, pause)
@@ -135,7 +136,7 @@ def upload(
         what = "export" if contents.finished else "checkpoint"
         raise NotPushedError(
             f"repository {target.repo_id!r}: not pushed: {error.failure.reason}. The {what} "
-            f"lies safe in {str(folder)!r}; push it later with: {target.command(folder, message)}",
+            f"is safe in {str(folder)!r}; push it later with: {target.command(folder, message)}",
             error.failure,
         ) from error
     logger.debug("pushed to %s", url)
@@ -143,21 +144,26 @@ def upload(
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Check a repository's name without asking anybody.
+    """Check the name of a repository, without the network.
 
     Raises:
-        RefusedError: if it is no ``org/name``.
+        RefusedError: if it is not ``org/name``.
+
+    Example:
+        >>> check_repo_id("resnet18")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        patchit_hf.publish.failures.RefusedError: must be org/name, ...
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise RefusedError(f"is no name of a repository: {error}") from error
+        raise RefusedError(f"not a valid repository name: {error}") from error
     if repo_id.count("/") != 1:
         raise RefusedError("must be org/name, with the name of a user or an organisation")
 
 
 def _commit(api: HfApi, target: Target, contents: Contents, message: str | None) -> str:
-    """Bring the repository's branch to what the contents say: one attempt, one commit."""
+    """Make one attempt to bring the repository's branch to the given contents, in one commit."""
     check_repo_id(target.repo_id)
     head = _open(api, target)
     there = [file.rfilename for file in head.siblings or []]
@@ -174,15 +180,15 @@ def _commit(api: HfApi, target: Target, contents: Contents, message: str | None)
             operations,
             commit_message=message or contents.title,
             revision=target.revision,
-            parent_commit=head.sha,  # what is taken away was listed there
+            parent_commit=head.sha,  # the deletions are based on this commit's files
         )
     except RevisionNotFoundError as error:
-        raise RefusedError(f"{target.revision!r} is no branch") from error
+        raise RefusedError(f"{target.revision!r} is not a branch") from error
     return str(commit.commit_url)
 
 
 def _open(api: HfApi, target: Target) -> ModelInfo:
-    """Return the branch's head and files; repository and branch are made if missing."""
+    """Return the branch's head and files; create repository and branch if missing."""
     try:
         head = _look(api, target)
     except RepositoryNotFoundError:
@@ -192,7 +198,7 @@ def _open(api: HfApi, target: Target) -> ModelInfo:
         try:
             head = _look(api, target)
         except RepositoryNotFoundError as error:
-            raise RefusedError("the name is taken, and not for this token to see") from error
+            raise RefusedError("the name is taken, and the token has no access to it") from error
     except RevisionNotFoundError:
         api.create_branch(target.repo_id, branch=str(target.revision), exist_ok=True)
         head = _look(api, target)
@@ -205,26 +211,26 @@ def _look(api: HfApi, target: Target) -> ModelInfo:
 
 
 def refuse_public(head: ModelInfo | DatasetInfo, private: bool) -> None:
-    """Hold back what has to be private from a repository that is not.
+    """Check that a repository is private if it must be.
 
     Raises:
-        RefusedError: if the repository is public.
+        RefusedError: if it is public.
     """
     if private and head.private is False:
         raise RefusedError(
-            "it is to be private, and the repository exists and is public; make it private in its "
-            "settings, or do not ask for private"
+            "it must be private, but the repository exists and is public; make it private in its "
+            "settings, or leave out private"
         )
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Push a folder as the words say.
+    """Push a folder as the arguments say.
 
     Returns:
         The exit code.
 
     Raises:
-        InputError: for bad input, or a push that failed.
+        InputError: for bad input, or if the push fails.
     """
     parser = argparse.ArgumentParser(
         prog="python -m patchit_hf.publish.hub",
@@ -232,9 +238,9 @@ def run(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", metavar="FOLDER", help="the run's folder")
     parser.add_argument("repo_id", metavar="ORG/NAME", help="repository; created if missing")
-    parser.add_argument("--private", action="store_true", help="it has to be private")
+    parser.add_argument("--private", action="store_true", help="the repository must be private")
     parser.add_argument("--revision", help="branch; created if missing")
-    parser.add_argument("--message", help="the commit's message")
+    parser.add_argument("--message", help="commit message")
     parser.add_argument(
         "--include-people",
         action="store_true",

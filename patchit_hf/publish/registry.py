@@ -1,9 +1,9 @@
-"""Names in timm for our checkpoints: ``patchit_resnet18.people``, or ``resnet18.patchit_people``.
+"""Names in timm for exports: ``patchit_resnet18.people``, or ``resnet18.patchit_people``.
 
-The first is an architecture of its own name, added by timm's public ``register_model``. The second
-stands beside timm's own checkpoints, as ``resnet18.a1_in1k`` does. timm has no public way to it, so
-that it is written into timm's registry, and timm's architecture is built through a function of ours
-from then on; nothing that is there already is changed.
+The first is an architecture of its own, added by timm's public ``register_model``. The second
+stands beside timm's own checkpoints, like ``resnet18.a1_in1k``. timm has no public way to add it,
+so it is written into timm's private registry. From then on timm builds that architecture through a
+function of this module. Existing entries are not changed.
 
 Importing this module registers the published checkpoints, without a network.
 """
@@ -11,7 +11,6 @@ Importing this module registers the published checkpoints, without a network.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -27,47 +26,44 @@ from patchit_hf.models.exported import Location, creation_args, locate, read_con
 
 __all__ = ["PUBLISHED", "enter", "register"]  # timm's ``register_model`` adds to it
 
-logger = logging.getLogger(__name__)
-
 PUBLISHED: dict[str, dict[str, Any]] = {}
-"""The published checkpoints: the Hub's ``org/name`` to what its ``config.json`` holds. None yet."""
+"""The published checkpoints: contents of ``config.json`` by ``org/name`` on the Hub. None yet."""
 
 PREFIX = "patchit_"
 _TAG = re.compile(r"[A-Za-z0-9_-]+")
 _locations: dict[str, Location] = {}
 _args: dict[str, dict[str, Any]] = {}
-_cfgs: dict[str, dict[str, Any]] = {}  # of the names of our own, in the order of their registration
-_entrypoints: dict[str, Callable[..., nn.Module]] = {}  # that stand in for timm's
-default_cfgs: dict[str, Any] = {}  # where timm's ``register_model`` looks for them
+_cfgs: dict[str, dict[str, Any]] = {}  # of ``patchit_*`` names, in order of registration
+_entrypoints: dict[str, Callable[..., nn.Module]] = {}  # these replace timm's
+default_cfgs: dict[str, Any] = {}  # timm's ``register_model`` looks for them here
 
 
-def register(source: str | Path, tag: str | None = None, *, timm_name: bool | None = None) -> str:
+def register(source: str | Path, tag: str | None = None, *, timm_name: bool = False) -> str:
     """Give an export a name in timm, for this process.
 
-    Two kinds of names are there, and by default an export gets both:
+    By default the name is ``patchit_resnet18.people``, added by timm's public ``register_model``.
+    Without a tag, ``patchit_resnet18`` is the first registered export of this architecture.
+    ``timm.list_models("patchit_*", pretrained=True)`` lists all of them.
 
-    - ``patchit_resnet18.people``, by timm's public ``register_model``. Without a tag,
-      ``patchit_resnet18`` is the export of this architecture that was registered first;
-      ``timm.list_models("patchit_*", pretrained=True)`` shows all of them.
-    - ``resnet18.patchit_people``, beside timm's own checkpoints of the architecture. This needs
-      private parts of timm. A version that has others gives no such name.
+    The second choice is ``resnet18.patchit_people``, beside timm's own checkpoints of the
+    architecture. It needs private parts of timm, and some versions may not have them.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
-        tag: what comes after the architecture's name; by default the name of the data, with
-            ``patchit_`` before it where the architecture's name is timm's.
-        timm_name: True for the second kind alone, False for the first alone.
+        tag: the part after the architecture's name. By default the name of the data, with
+            ``patchit_`` before it if ``timm_name`` is true.
+        timm_name: whether the name is to stand beside timm's own.
 
     Returns:
-        The name, of the second kind where there is one. ``timm.create_model`` takes it with
-        ``pretrained=True``, and ``timm.list_models(pretrained=True)`` shows it.
+        The name. ``timm.create_model`` accepts it with ``pretrained=True``, and
+        ``timm.list_models(pretrained=True)`` lists it.
 
     Raises:
-        InputError: if there is no export, if the name stands for something else, or if
+        InputError: if there is no export, if the name is already used for something else, or if
             ``timm_name=True`` and this version of timm has other private parts.
 
     Example:
-        >>> patchit_hf.register("runs/people", timm_name=False)  # doctest: +SKIP
+        >>> patchit_hf.register("runs/people")  # doctest: +SKIP
         'patchit_resnet18.people'
         >>> timm.create_model("patchit_resnet18", pretrained=True)  # doctest: +SKIP
     """
@@ -79,14 +75,14 @@ def enter(
     config: dict[str, Any],
     location: Location,
     tag: str | None = None,
-    timm_name: bool | None = None,
+    timm_name: bool = False,
 ) -> str:
     """Write a checkpoint into timm's registry; see ``register``.
 
     Args:
-        config: what ``config.json`` holds.
-        location: where the weights lie; nothing is read there.
-        tag: what comes after the architecture's name.
+        config: the contents of ``config.json``.
+        location: where the weights are; nothing is read there.
+        tag: the part after the architecture's name.
         timm_name: see ``register``.
     """
     architecture = config["architecture"]
@@ -98,23 +94,18 @@ def enter(
         )
     own = f"{PREFIX}{architecture}.{tag or given.removeprefix(PREFIX) or given}"
     theirs = f"{architecture}.{given}"
-    registry: Any = None
-    if timm_name is not False:
-        try:
-            registry = _private_registry()
-        except (ImportError, AttributeError) as error:
-            reason = f"timm {timm.__version__} takes no checkpoints beside its own: {error}"
-            if timm_name:
-                advice = f"register(..., timm_name=False) names it {own}"
-                raise InputError(f"{location.name!r}: {reason}; {advice}") from error
-            logger.warning("%s; the export is %s", reason, own)
-        else:
-            _check_free(theirs, theirs in registry._model_pretrained_cfgs, location)
-    if timm_name is not True:
+    if not timm_name:
         _check_free(own, own in _cfgs, location)
         _enter_own(own, architecture, cfg, config, location)
-    if registry is None:
         return own
+    try:
+        registry = _private_registry()
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{location.name!r}: timm {timm.__version__} accepts no checkpoints beside its own: "
+            f"{error}; register(..., timm_name=False) gives the name {own}"
+        ) from error
+    _check_free(theirs, theirs in registry._model_pretrained_cfgs, location)
     _enter_theirs(registry, theirs, cfg, config, location)
     return theirs
 
@@ -124,15 +115,15 @@ def _check_free(name: str, taken: bool, location: Location) -> None:
     if taken and (known is None or known.weights != location.weights):
         other = "a checkpoint of timm's" if known is None else known.name
         raise InputError(
-            f"{location.name!r}: timm's name {name!r} stands for {other!r}; choose another tag, as "
-            f"in register({location.name!r}, tag='mine')"
+            f"{location.name!r}: timm's name {name!r} already stands for {other!r}; choose another "
+            f"tag, as in register({location.name!r}, tag='mine')"
         )
 
 
 def _enter_own(
     name: str, architecture: str, cfg: dict[str, Any], config: dict[str, Any], location: Location
 ) -> None:
-    """Register an architecture of our own name with all its checkpoints, the public way."""
+    """Register our own architecture name with all its checkpoints, through timm's public API."""
     own, _, tag = name.partition(".")
     _locations[name], _args[name] = location, creation_args(config)
     _cfgs[name] = {**cfg, "tag": tag}
@@ -145,24 +136,26 @@ def _enter_own(
         if pretrained_cfg is None or isinstance(pretrained_cfg, str):
             full = f"{own}.{pretrained_cfg}" if pretrained_cfg else first
             if full not in mine:
-                raise InputError(f"{full!r}: is not registered; there are {', '.join(mine)}")
+                raise InputError(f"{full!r}: not registered; registered are {', '.join(mine)}")
             pretrained_cfg = mine[full]
         args = {**_args[full], **kwargs}
         return timm.create_model(architecture, pretrained, pretrained_cfg, **args)
 
     entrypoint.__name__ = entrypoint.__qualname__ = own
-    globals()[own] = entrypoint  # as timm expects of a module of models
+    globals()[own] = entrypoint  # timm expects this of a module with models
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", f"Overwriting {own} in registry")  # by more of the same
+        warnings.filterwarnings(
+            "ignore", f"Overwriting {own} in registry"
+        )  # with one more checkpoint
         register_model(entrypoint)
 
 
 def _private_registry() -> Any:
-    """Return timm's registry, with the parts that a name beside timm's own needs.
+    """Return timm's registry with the parts that a name beside timm's own needs.
 
     Raises:
-        ImportError: if this version of timm has it elsewhere.
-        AttributeError: if it has other parts.
+        ImportError: if this version of timm has no such module.
+        AttributeError: if its parts differ.
     """
     from timm.models import _registry
 
@@ -180,7 +173,7 @@ def _private_registry() -> Any:
 def _enter_theirs(
     registry: Any, name: str, cfg: dict[str, Any], config: dict[str, Any], location: Location
 ) -> None:
-    """Write a checkpoint beside those of timm's architecture."""
+    """Add a checkpoint to those of timm's architecture."""
     architecture, _, tag = name.partition(".")
     registry._model_pretrained_cfgs[name] = PretrainedCfg(**{**cfg, "tag": tag})
     registry._model_has_pretrained.add(name)
@@ -191,7 +184,7 @@ def _enter_theirs(
 
 
 def _pass_args(registry: Any, architecture: str) -> None:
-    """Let timm build a network of ours with its own arguments, as it does for a folder."""
+    """Make timm build our checkpoints with their own arguments, as it does for a folder."""
     plain = registry._model_entrypoints[architecture]
     if plain is _entrypoints.get(architecture):
         return
@@ -201,7 +194,7 @@ def _pass_args(registry: Any, architecture: str) -> None:
         cfg = kwargs.get("pretrained_cfg")
         args = _args.get(f"{architecture}.{cfg}", {}) if isinstance(cfg, str) else {}
         model = plain(pretrained=pretrained, **{**args, **kwargs})
-        if args:  # what timm's own export writes down
+        if args:  # timm's own export saves these
             model._model_args = args["pretrained_model_args"]
         return model
 

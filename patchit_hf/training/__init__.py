@@ -1,1 +1,1 @@
-"""The one training stack: loop, trainer, monitor, checkpoints, run folder and optimisers."""
+"""The training stack: loop, trainer, monitor, checkpoints, run folder and optimisers."""

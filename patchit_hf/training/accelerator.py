@@ -1,4 +1,4 @@
-"""The machine: its cores, its name, and the versions on it."""
+"""Devices, precision and threads: the set-up of Accelerate."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from patchit_hf.training.arguments import LoopArguments
 
 logger = logging.getLogger(__name__)
 
-SHARED_STATE = "_shared_state"  # of Accelerate's AcceleratorState
+SHARED_STATE = "_shared_state"  # an attribute of Accelerate's AcceleratorState
 
 
 def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
-    """Return Accelerate's view of the processes, with the tracker that was asked for.
+    """Return the accelerator, with the requested tracker.
 
     Raises:
-        InputError: for a precision that the machine cannot do, or that is none.
+        InputError: for a precision that does not exist or that the machine does not support.
     """
     wanted = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if wanted.lower() not in PrecisionType.list():  # Accelerate takes any word, as no
+    if wanted.lower() not in PrecisionType.list():  # Accelerate treats any other text as "no"
         raise InputError(
             f"ACCELERATE_MIXED_PRECISION {wanted!r}: must be one of {', '.join(PrecisionType)}"
         )
@@ -40,51 +40,57 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
         )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
-    torch.backends.cudnn.deterministic = True  # a resumed run is to be the uninterrupted one
     on_cpu = accelerator.device.type == "cpu" and accelerator.is_local_main_process
     if on_cpu and accelerator.mixed_precision == "bf16" and not has_bf16(cpu_capabilities()):
         logger.warning(
-            "this CPU has no units for bf16, and takes several times as long in it as with "
+            "this CPU has no bf16 units; bf16 takes several times as long on it as "
             "--mixed-precision no"
         )
     return accelerator
 
 
 def start_tracker(accelerator: Accelerator, report_to: str, config: dict[str, Any]) -> None:
-    """Start the tracker that was asked for, if any, with a run's configuration."""
+    """Start the requested tracker, if any, with a run's configuration."""
     if report_to != "none":
         flat = {k: v if isinstance(v, int | float | str) else str(v) for k, v in config.items()}
         accelerator.init_trackers("patchit_hf", config=flat)
 
 
 def _forget_precision(wanted: str) -> None:
-    """Let the next ``Accelerator`` of this Python process have a precision of its own.
+    """Let the next ``Accelerator`` of this Python process have another precision.
 
-    Accelerate keeps that of the first one, and refuses another. Those that exist keep theirs.
+    Accelerate keeps the precision of the first one and rejects any other. Existing accelerators
+    keep theirs.
     """
-    shared = vars(AcceleratorState).get(SHARED_STATE)  # without it, Accelerate refuses
-    if type(shared) is not dict or not shared:  # one for each thread, on a TPU, or none yet
+    shared = vars(AcceleratorState).get(
+        SHARED_STATE
+    )  # without it, Accelerate rejects the precision
+    if type(shared) is not dict or not shared:  # on a TPU one per thread, or none yet
         return
     if AcceleratorState().mixed_precision != wanted.lower():
         setattr(AcceleratorState, SHARED_STATE, {})
 
 
 def device() -> torch.device:
-    """Return where Accelerate computes: a GPU if there is one, unless its settings say the CPU."""
+    """Return Accelerate's device: a GPU if there is one, unless it is configured for the CPU."""
     return torch.device(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device)
 
 
 def cpu_capabilities() -> dict[str, Any]:
-    """Return what torch says of this CPU's instructions; empty where it says nothing."""
+    """Return torch's description of this CPU's instructions; empty if torch has none."""
     known = getattr(torch.cpu, "get_capabilities", None)
     return dict(known()) if known else {}
 
 
 def has_bf16(capabilities: dict[str, Any]) -> bool:
-    """Whether a CPU computes in bfloat16; true where that is not known.
+    """Return whether a CPU has bfloat16 units; true if that is unknown.
 
     Args:
         capabilities: see ``cpu_capabilities``.
+
+    Example:
+        >>> has_bf16({"architecture": "x86_64", "avx512_bf16": False})
+        False
     """
     if capabilities.get("architecture") != "x86_64":
         return True
@@ -92,12 +98,12 @@ def has_bf16(capabilities: dict[str, Any]) -> bool:
 
 
 def use_all_cores(accelerator: Accelerator) -> None:
-    """On the CPU, share the cores among this machine's processes.
+    """On the CPU, divide the cores among this machine's processes.
 
-    ``accelerate launch`` sets ``OMP_NUM_THREADS=1`` unless told otherwise, which leaves the other
-    cores idle. Any other number is somebody's choice and stays, and so is 1 without the launcher.
+    ``accelerate launch`` sets ``OMP_NUM_THREADS=1`` by default, which leaves the other cores idle.
+    Any other value, and 1 without the launcher, is the user's choice and stays.
     """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # which the launcher sets
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # the launcher sets this
     if accelerator.device.type != "cpu" or not launched:
         return
     if os.environ.get("OMP_NUM_THREADS") != "1":

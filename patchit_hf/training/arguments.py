@@ -1,6 +1,6 @@
-"""How a model is trained, in pretraining and in finetuning.
+"""Arguments of training, shared by pretraining and finetuning.
 
-Field names are those of Hugging Face's ``TrainingArguments`` wherever it has one.
+Field names follow Hugging Face's ``TrainingArguments`` where it has such a field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf.common.arguments import arg
+from patchit_hf.common.arguments import Arguments, arg
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.decoding import DecodeArguments
 
@@ -21,86 +21,108 @@ _STEP_OPTIONS = ("step_epochs", "step_factor")
 
 @dataclass(frozen=True, kw_only=True)
 class LoopArguments(DecodeArguments):
-    """Arguments of any training, pretraining and finetuning alike; see each field's help.
+    """Arguments of any training, pretraining or finetuning; see each field's help.
 
     Raises:
-        InputError: for a value that is out of range, named by its flag.
+        InputError: for a value that is out of range; the message names the flag.
+
+    Example:
+        >>> LoopArguments(learning_rate=-1.0)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        patchit_hf.common.errors.InputError: --learning-rate -1.0: must be a finite number...
     """
 
     output_dir: str | None = arg(
         None,
         "--output-dir",
         "output",
-        "folder of the run; runs/<backbone>-<task>-<data> by default",
+        "folder of the run; by default a folder in runs/ named after the run's arguments",
         identity=False,
     )
     num_train_epochs: float = arg(
-        20.0, "--epochs", "training", "epochs; an epoch is one sample per crop"
+        20.0, "--epochs", "training", "number of epochs; an epoch takes one sample of every crop"
     )
     max_steps: int = arg(
-        -1, "--max-steps", "training", "optimiser steps; overrides --epochs unless -1"
+        -1,
+        "--max-steps",
+        "training",
+        "number of optimiser steps, instead of --epochs; -1 to use --epochs",
     )
     train_batch_size: int = arg(
         256,
         "--batch-size",
         "training",
-        "inputs of the trunk per optimiser step, over all processes and accumulation steps",
+        "inputs of the backbone per optimiser step, over all processes and accumulation steps",
     )
     gradient_accumulation_steps: int = arg(
-        1, "--gradient-accumulation-steps", "training", "parts that a process cuts its batch into"
+        1,
+        "--gradient-accumulation-steps",
+        "training",
+        "number of parts that each process splits its batch into, to save memory",
     )
     learning_rate: float = arg(4e-3, "--learning-rate", "training", "peak learning rate")
     lr_scheduler_type: str = arg(
         "cosine", "--schedule", "training", "learning-rate schedule", choices=_SCHEDULES
     )
     lr_scheduler_kwargs: dict[str, Any] = arg(
-        {}, "--schedule-kwargs", "training", "for step: step_epochs=5 step_factor=0.5"
+        {},
+        "--schedule-kwargs",
+        "training",
+        "options of --schedule step, such as step_epochs=5 step_factor=0.5",
     )
     warmup_steps: float = arg(
-        0.05, "--warmup", "training", "warm-up in steps, or as a share of the run below 1"
+        0.05, "--warmup", "training", "warm-up in steps; below 1, as a fraction of the run"
     )
-    weight_decay: float = arg(0.05, "--weight-decay", "training", "decay of weights, not of biases")
-    optim: str = arg("muon", "--optimizer", "training", "an optimiser of timm's")
+    weight_decay: float = arg(
+        0.05, "--weight-decay", "training", "weight decay; biases and norms are not decayed"
+    )
+    optim: str = arg("muon", "--optimizer", "training", "timm's name of the optimiser")
     optim_args: dict[str, Any] = arg(
-        {}, "--optimizer-args", "training", "its options, such as momentum=0.9"
+        {}, "--optimizer-args", "training", "options of the optimiser, such as momentum=0.9"
     )
     max_grad_norm: float = arg(
-        1.0, "--max-grad-norm", "training", "gradients are clipped to this norm; 0 for never"
+        1.0, "--max-grad-norm", "training", "clip gradients to this norm; 0 to not clip"
     )
     mixed_precision: str | None = arg(
         None,
         "--mixed-precision",
         "training",
-        "as Accelerate is configured, unless given",
+        "precision of the computation; by default as Accelerate is configured",
         choices=("no", "bf16", "fp16"),
     )
     cuda_graphs: bool = arg(
         True,
         "--cuda-graphs",
         "training",
-        "on one CUDA GPU, replay the network's kernels instead of launching each",
+        "on a single CUDA GPU, replay the network's kernels as a CUDA graph, which is faster",
         identity=False,
     )
-    seed: int = arg(42, "--seed", "training", "seed of weights, order, cells and jitter")
+    seed: int = arg(
+        42,
+        "--seed",
+        "training",
+        "seed of everything random: weights, order of the crops, cells, jitter",
+    )
     eval_steps: float = arg(
         0.2,
         "--eval-every",
         "evaluation",
-        "steps between evaluations, or a share of the run below 1; 0 for the end alone",
+        "steps between evaluations; below 1, a fraction of the run; 0 to evaluate only at the end",
         identity=False,
     )
     early_stopping_patience: int = arg(
         0,
         "--early-stopping-patience",
         "evaluation",
-        "stop after so many evaluations without a better held-out accuracy; 0 for never",
+        "stop after this many evaluations without a better held-out accuracy; 0 to never stop "
+        "early",
         identity=False,
     )
     early_stopping_threshold: float = arg(
         0.0,
         "--early-stopping-threshold",
         "evaluation",
-        "what counts as better, as a difference of accuracies",
+        "smallest gain in held-out accuracy that counts as better",
         identity=False,
     )
     logging_steps: int = arg(
@@ -110,20 +132,24 @@ class LoopArguments(DecodeArguments):
         500,
         "--save-every",
         "output",
-        "steps between checkpoints, or a share of the run below 1; 0 for none",
+        "steps between checkpoints; below 1, a fraction of the run; 0 for no checkpoints",
         identity=False,
     )
     save_total_limit: int = arg(
-        2, "--save-limit", "output", "newest checkpoints kept while training", identity=False
+        2,
+        "--save-limit",
+        "output",
+        "number of checkpoints to keep; older ones are deleted",
+        identity=False,
     )
     report_to: str = arg(
-        "none", "--report-to", "output", "tracker", identity=False, choices=_REPORTERS
+        "none", "--report-to", "output", "experiment tracker", identity=False, choices=_REPORTERS
     )
     push_to_hub: bool = arg(
         False,
         "--push-to-hub",
         "hub",
-        "upload every checkpoint while training, and the export at the end",
+        "push every checkpoint to the Hub during training, and the export at the end",
         identity=False,
     )
     hub_model_id: str | None = arg(
@@ -162,14 +188,46 @@ class LoopArguments(DecodeArguments):
                 )
         if self.report_to != "none" and importlib.util.find_spec(self.report_to) is None:
             raise InputError(
-                f"--report-to {self.report_to!r}: is not installed; pip install {self.report_to}"
+                f"--report-to {self.report_to!r}: not installed; pip install {self.report_to}"
             )
         if self.push_to_hub and not self.hub_model_id:
             raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatchDataArguments(Arguments):
+    """Which crops are used, and which patch task asks about them."""
+
+    dataset: str | None = arg(
+        None,
+        "--dataset",
+        "data",
+        "Hub id, folder of images, parquet or arrow files, or save_to_disk folder; rendered people "
+        "by default",
+    )
+    split: str | None = arg(
+        None, "--split", "data", "training split; by default train, or the only one"
+    )
+    streaming: bool = arg(
+        False, "--streaming", "data", "stream the data instead of preparing it first"
+    )
+    canvas: str = arg("200x100", "--canvas", "data", "height x width that crops are resized to")
+    task: str = arg("position", "--task", "task", "patch task, or a preset (pt18, pt8)")
+    task_kwargs: dict[str, Any] = arg(
+        {},
+        "--task-kwargs",
+        "task",
+        "options of the task, such as rows=6 cols=3 patch_size=32 jitter=4",
+    )
+
+
 def in_steps(value: float, max_steps: int) -> int:
-    """Return a number of steps; a value below 1 is a share of the run (at least one step)."""
+    """Return a number of steps; a value below 1 is a fraction of the run (at least one step).
+
+    Example:
+        >>> in_steps(0.25, 1000), in_steps(500, 1000)
+        (250, 500)
+    """
     if 0 < value < 1:
         return max(1, math.ceil(value * max_steps))
     return int(value)

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a run needs to go on as if nothing had happened.
+"""Checkpoints: everything that a run needs to continue as if it had never stopped.
 
 Weights are safetensors, the optimiser's state is read with ``weights_only=True``, the rest is JSON;
-nothing is ever unpickled. A checkpoint is written under another name and moved when it is whole.
+nothing is ever unpickled. Checkpoints are written atomically.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def save_checkpoint(
     notes: dict[str, Any],
     limit: int,
 ) -> Path:
-    """Write a checkpoint after ``step`` steps and drop the oldest beyond ``limit``.
+    """Write a checkpoint after ``step`` steps, and delete the oldest ones beyond ``limit``.
 
     Args:
-        folder: where checkpoints lie.
+        folder: folder of the checkpoints.
         step: number of steps done.
-        config: what decides the trained weights, data included.
-        model: the model, unwrapped.
+        config: what decides the trained weights, including the data.
+        model: the unwrapped model.
         optimizer: the optimiser.
         scaler: the gradient scaler of fp16, or None.
-        notes: JSON values to carry along.
-        limit: how many checkpoints stay.
+        notes: JSON values to store with it.
+        limit: number of checkpoints to keep.
 
     Returns:
         The checkpoint's folder, ``step-<step>``.
@@ -60,19 +60,19 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, config: dict[str, Any], model: nn.Module, optimizer: Any, scaler: Any
 ) -> tuple[int, dict[str, Any]]:
-    """Read a checkpoint into model and optimiser.
+    """Load a checkpoint into model and optimiser.
 
     Returns:
-        The number of steps done and the notes.
+        The number of steps done, and the notes.
 
     Raises:
-        InputError: if the folder is no checkpoint, or one of another run or task.
+        InputError: if the folder is not a checkpoint, or belongs to another run or task.
     """
     state_file = folder / "state.json"
     if not state_file.is_file():
-        raise InputError(f"--resume {str(folder)!r}: is no checkpoint (no state.json in it)")
+        raise InputError(f"--resume {str(folder)!r}: not a checkpoint (it has no state.json)")
     state = read_json(state_file)
-    refuse_other(f"checkpoint {str(folder)!r} is of another run", state["config"], config)
+    refuse_other(f"checkpoint {str(folder)!r} belongs to another run", state["config"], config)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     stored = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     optimizer.load_state_dict(stored["optimizer"])

@@ -1,7 +1,7 @@
-"""Replay of a step's kernels on one CUDA GPU.
+"""Replay the kernels of a training step on a single CUDA GPU.
 
-A batch of patches is so little work for a GPU that launching its kernels one by one takes several
-times as long as computing them. A CUDA graph launches them all at once, with the same results.
+A batch of patches is so little work for a GPU that launching the kernels one by one takes several
+times as long as running them. A CUDA graph launches all of them at once, with the same results.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 def can_replay(accelerator: Accelerator, accumulation: int) -> bool:
-    """Whether steps can be replayed: one CUDA GPU, and one backward pass a step.
+    """Return whether steps can be replayed: on a single CUDA GPU, with one backward pass per step.
 
-    Gradients of a second one would be added to buffers that the replay overwrites.
+    The gradients of a second pass would be added to buffers that the replay overwrites.
     """
     alone = accelerator.distributed_type == DistributedType.NO
     return accelerator.device.type == "cuda" and alone and accumulation == 1
@@ -31,22 +31,25 @@ def can_replay(accelerator: Accelerator, accumulation: int) -> bool:
 
 @contextmanager
 def replayed(model: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """While it is entered, the model's passes in training mode on such inputs are replayed.
+    """While the context is active, replay the model's training passes on inputs like this one.
 
-    A network that cannot be captured is run as ever.
+    A network that cannot be captured runs as usual.
 
     Args:
         model: a model on a CUDA GPU.
-        inputs: as every batch will be: shape, type and memory format.
+        inputs: an example of every later batch: same shape, type and memory format.
     """
     own = model.__dict__.get("forward")
     before = [buffer.clone() for buffer in model.buffers()]
     try:
-        # What is captured is run first, so that batch statistics move.
+        # Capturing runs the network first, which changes batch statistics.
         torch.cuda.make_graphed_callables(model, (inputs.clone(),), allow_unused_input=True)
-    except (RuntimeError, AssertionError) as error:  # waits for the device, or has hooks
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # the network waits for the device, or has hooks
         logger.info(
-            "the network's kernels are launched one by one: no CUDA graph of it (%s)",
+            "no CUDA graph of this network (%s): its kernels are launched one by one",
             one_line(error),
         )
         _new_generator(inputs.device)
@@ -63,17 +66,17 @@ def replayed(model: nn.Module, inputs: Tensor) -> Iterator[None]:
 
 
 def _new_generator(device: torch.device) -> None:
-    """Give the device's random numbers another state; the old one waits for the capture's end."""
+    """Give the device's random numbers a new state; the old one waits for the capture to end."""
     default = torch.cuda.default_generators[device.index or 0]
     default.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
 
 
 class Replay:
-    """A function of one CUDA tensor, captured.
+    """A captured function of one CUDA tensor.
 
     Args:
-        function: without side effects and without waiting for the device.
-        example: an input; later ones have its shape and type.
+        function: a function without side effects that does not wait for the device.
+        example: an example input; later ones must have its shape and type.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
@@ -81,14 +84,14 @@ class Replay:
         side = torch.cuda.Stream(example.device)
         side.wait_stream(torch.cuda.current_stream(example.device))
         with torch.cuda.stream(side):
-            function(self.input)  # libraries set themselves up
+            function(self.input)  # libraries initialise themselves
         torch.cuda.current_stream(example.device).wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.output = function(self.input)
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """Return the result, which lasts until the next call."""
+        """Return the result; the next call overwrites it."""
         self.input.copy_(tensor)
         self.graph.replay()
         return self.output

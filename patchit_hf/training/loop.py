@@ -1,4 +1,4 @@
-"""The one loop, on Accelerate. It knows no task by name."""
+"""The training loop, on Accelerate. It knows nothing of tasks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ LossFn = Callable[[Any, Tensor], dict[str, Tensor]]
 
 
 class Part(NamedTuple):
-    """One process's share of one accumulation step."""
+    """One process's part of one accumulation step."""
 
     inputs: Tensor
     targets: Tensor
-    number: int  # which part of the global batch this is
+    number: int  # index of this part in the global batch
 
 
 @dataclass
 class Means:
-    """Running means of named scalars, kept on the device until somebody asks."""
+    """Running means of named scalars, kept on the device until they are read.
+
+    Example:
+        >>> means = Means()
+        >>> means.add({"loss": torch.tensor(1.0)}, 3)
+        >>> means.add({"loss": torch.tensor(5.0)}, 1)
+        >>> means.result()
+        {'loss': 2.0}
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     count: int = 0
@@ -41,13 +49,13 @@ class Means:
         self.count += count
 
     def merge(self, other: Means) -> None:
-        """Add what another one has counted."""
+        """Add the sums and counts of another object."""
         for name, value in other.sums.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += other.count
 
     def result(self, accelerator: Accelerator | None = None) -> dict[str, float]:
-        """Return the means, over all processes if given an accelerator, and start again."""
+        """Return the means and reset them; with an accelerator, over all processes."""
         names = sorted(self.sums)
         if not names:
             return {}
@@ -81,23 +89,23 @@ def train(
 ) -> None:
     """Run optimiser steps.
 
-    What draws numbers inside the model (dropout, drop path) is reseeded from (seed, step, part), so
-    that a resumed run is the uninterrupted one and accumulation equals more processes.
+    Random numbers inside the model (dropout, drop path) are reseeded from (seed, step, part). A
+    resumed run therefore equals an uninterrupted one, and accumulation equals more processes.
 
     Args:
         accelerator: the accelerator that prepared model and optimiser.
         model: the prepared model.
         optimizer: the prepared optimiser.
-        parts: this process's inputs, ``accumulation`` a step.
-        loss_fn: from output and targets to ``loss`` and metrics.
+        parts: this process's inputs, ``accumulation`` parts per step.
+        loss_fn: maps output and targets to ``loss`` and metrics.
         steps: numbers of the steps to run.
-        accumulation: parts a step.
+        accumulation: parts per step.
         lr: learning rate of a step.
-        max_grad_norm: norm that gradients are clipped to, 0 for never.
+        max_grad_norm: norm that gradients are clipped to, 0 to not clip.
         seed: the run's seed.
-        replay: replay the network's kernels where that can be done; see ``cuda_graphs``.
-        before_step: called with the step's number when its gradients are there.
-        after_step: called with the step's number and its means; true ends the training.
+        replay: replay the network's kernels where possible; see ``cuda_graphs``.
+        before_step: called with the step's number once its gradients are computed.
+        after_step: called with the step's number and its means; returns true to end the training.
     """
     model.train()
     replay = replay and can_replay(accelerator, accumulation)
@@ -124,7 +132,7 @@ def train(
             optimizer.zero_grad()
             if after_step(step, means):
                 break
-            if not model.training:  # an evaluation came between
+            if not model.training:  # after an evaluation
                 model.train()
 
 
@@ -135,11 +143,17 @@ def evaluate(
     loss_fn: LossFn,
     observe: Callable[[Any, Tensor], None] | None = None,
 ) -> dict[str, float]:
-    """Return the means of loss and metrics over every process's batches.
+    """Return the means of loss and metrics over the batches of all processes.
 
-    ``observe`` is called with the output and targets of each of this process's batches. Batch
-    statistics are those of the main process, so that the result does not depend on who evaluates
-    what. The model is left in evaluation mode.
+    The model is left in evaluation mode. Batch statistics are those of the main process, so that
+    the result does not depend on which process evaluates what.
+
+    Args:
+        accelerator: the processes.
+        model: the prepared model.
+        batches: inputs and targets of this process.
+        loss_fn: maps output and targets to ``loss`` and metrics.
+        observe: called with output and targets of each of this process's batches.
     """
     if accelerator.num_processes > 1:
         for buffer in model.buffers():
@@ -161,5 +175,10 @@ def _step_seed(seed: int, step: int, part: int) -> int:
 
 
 def due(done: int, every: int) -> bool:
-    """Return whether what is done every so many steps is due after ``done`` of them; 0 is never."""
+    """Return whether something done every ``every`` steps is due after ``done`` steps; 0 is never.
+
+    Example:
+        >>> due(20, every=10), due(25, every=10), due(20, every=0)
+        (True, False, False)
+    """
     return every > 0 and done % every == 0

@@ -1,26 +1,60 @@
-"""What a run tells while it trains: progress, history, alarms, and whether to stop."""
+"""What a run tells while it trains: progress, history, warnings, and whether to stop."""
 
 from __future__ import annotations
 
-import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
+from tqdm.auto import tqdm
 
 from patchit_hf.common.layout import METRICS_FILE
-from patchit_hf.patch_tasks.base import PatchTask
-from patchit_hf.pretrain.arguments import TrainingArguments
-from patchit_hf.pretrain.health import Clock, EarlyStopping, alarm
-from patchit_hf.progress import Progress
+from patchit_hf.training.arguments import LoopArguments
 from patchit_hf.training.loop import Means
 from patchit_hf.training.run_folder import History
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+class Reporter:
+    """What a kind of training says of itself; pretraining and finetuning override what differs.
+
+    Attributes:
+        title: what the progress bar is called.
+        unit: what it counts.
+        inputs: how many of these a sample is.
+        metric: the key of the evaluations that decides which weights are the best; higher is
+            better.
+        metric_name: what a line calls this metric.
+    """
+
+    title = "training"
+    unit = "crops"
+    inputs = 1
+    metric = "eval_accuracy"
+    metric_name = "held-out accuracy"
+
+    def postfix(self, values: dict[str, float]) -> str:
+        """Return what stands behind the progress bar, from the means of the last steps."""
+        return f"loss {values['loss']:.3f}"
+
+    def line(self, entry: dict[str, Any]) -> str | None:
+        """Return the line about an evaluation; None for none."""
+        return None
+
+    def warning(self, entry: dict[str, Any], share_done: float) -> str | None:
+        """Return a line about a run that goes wrong; None if it does not.
+
+        Args:
+            entry: an evaluation.
+            share_done: share of the run that is done, in [0, 1].
+        """
+        return None
 
 
 class Monitor:
@@ -28,47 +62,50 @@ class Monitor:
 
     Args:
         accelerator: the accelerator.
-        args: how it is trained.
-        task: what by.
+        args: how the run is trained.
         folder: the run's folder.
+        reporter: what is said.
         max_steps: steps of the whole run.
-        batch: samples a step.
+        batch: samples of a step.
         start: steps done before.
         seconds: seconds spent before.
         lr_at: learning rate of a step.
-        held_out: number of held-out crops.
 
     Attributes:
         done: steps done.
-        stopped: why the run stopped before its end, None if it did not.
+        stopped: why the run stopped before its end; None if it did not.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
-        args: TrainingArguments,
-        task: PatchTask,
+        args: LoopArguments,
         folder: Path,
+        reporter: Reporter,
         *,
         max_steps: int,
         batch: int,
         start: int,
         seconds: float,
         lr_at: Callable[[int], float],
-        held_out: int,
     ) -> None:
-        self.accelerator, self.args, self.task, self.lr_at = accelerator, args, task, lr_at
-        self.max_steps, self.batch, self.held_out = max_steps, batch, held_out
+        self.accelerator, self.args, self.reporter = accelerator, args, reporter
+        self.max_steps, self.batch, self.lr_at = max_steps, batch, lr_at
         main = accelerator.is_main_process
         self.history = History(folder / METRICS_FILE, main, start)
         self.progress = Progress(
-            max_steps, start, batch, task.chance, task.inputs_per_sample, shown=main
+            reporter.title, reporter.unit, max_steps, start, batch * reporter.inputs, shown=main
         )
         self.clock = Clock()
-        self.stopping = EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold)
+        self.stopping = EarlyStopping(
+            args.early_stopping_patience,
+            args.early_stopping_threshold,
+            reporter.metric,
+            reporter.metric_name,
+        )
         self.done, self.stopped = start, self.stopping.reason(self.history.entries)
-        self.alarms: set[str] = set()
-        self.since_log, self.since_evaluation = Means(), Means()
+        self.warned: set[str] = set()
+        self.since_log, self.since_record = Means(), Means()
         self.before, self.started = seconds, time.perf_counter()
         self.step_started = self.started
 
@@ -82,6 +119,23 @@ class Monitor:
         """Seconds of the run so far, those before a resume included."""
         return self.before + time.perf_counter() - self.started
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the newest evaluation is that of the newest step."""
+        return bool(self.history.last.get("step") == self.done)
+
+    @property
+    def improved(self) -> bool:
+        """Whether the newest evaluation is better than all before it."""
+        values = [e.get(self.reporter.metric, -math.inf) for e in self.history.entries]
+        return bool(values) and values[-1] > max(values[:-1], default=-math.inf)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best evaluation, empty before the first."""
+        key = self.reporter.metric
+        return max(self.history.entries, key=lambda e: e.get(key, -math.inf), default={})
+
     def timed(self, parts: Iterator[T]) -> Iterator[T]:
         """Pass parts on, and count the time until each is there as waiting."""
         while True:
@@ -94,34 +148,44 @@ class Monitor:
         """Note that a step's time starts here."""
         self.step_started = time.perf_counter()
 
-    def end_step(self, done: int, means: Means, *, look: bool) -> None:
+    def end_step(self, done: int, means: Means, *, show: bool) -> None:
         """Count a step.
 
         Args:
             done: steps done with it.
-            means: its metrics.
-            look: whether to bring the figures to the screen, which waits for the device.
+            means: its loss and metrics.
+            show: whether to bring the values to the screen, which waits for the device.
 
         Raises:
-            FloatingPointError: if the loss is not finite, seen when the figures are looked at.
+            FloatingPointError: if the loss is not finite, seen when the values are shown.
         """
         self.done = done
         self.since_log.merge(means)
-        self.since_evaluation.merge(means)
-        if look:
-            values = self.since_log.result()
+        self.since_record.merge(means)
+        if show:
+            values = self.since_log.result(self.accelerator)
             if not math.isfinite(values["loss"]):
-                raise FloatingPointError(
-                    f"the loss is {values['loss']} after step {done}: try a lower --learning-rate "
-                    f"than {self.args.learning_rate}; checkpoints in {self.args.output_dir} are "
-                    "kept"
-                )
-            self.progress.update(done, values)
+                self.close()
+                raise FloatingPointError(self._not_finite(values["loss"]))
+            self.progress.update(done, self.reporter.postfix(values))
         self.clock.step(time.perf_counter() - self.step_started, self.batch)
 
+    def _not_finite(self, loss: float) -> str:
+        remedy = f"try a lower --learning-rate than {self.args.learning_rate}"
+        if self.accelerator.mixed_precision == "fp16":
+            remedy += ", or --mixed-precision bf16"
+        return (
+            f"the loss is {loss} after step {self.done}: {remedy}; checkpoints in "
+            f"{self.args.output_dir} are kept"
+        )
+
     def record(self, evaluated: dict[str, Any]) -> None:
-        """Write an evaluation down, say what it shows, and decide whether to go on."""
-        trained = self.since_evaluation.result(self.accelerator)
+        """Write an evaluation down, say what it shows, and decide whether to go on.
+
+        Args:
+            evaluated: its values, with ``eval_`` or the like before each name.
+        """
+        trained = self.since_record.result(self.accelerator)
         entry: dict[str, Any] = {
             "step": self.done,
             "samples": self.done * self.batch,
@@ -132,10 +196,12 @@ class Monitor:
             "seconds": round(self.seconds, 1),
         }
         self.history.add(entry)
-        self.progress.evaluated(entry)
-        line = alarm(entry, self.task.chance, self.held_out, self.done / self.max_steps)
-        if line and line.split(":")[0] not in self.alarms:
-            self.alarms.add(line.split(":")[0])
+        line = self.reporter.line(entry)
+        if line:
+            self.progress.say(line)
+        line = self.reporter.warning(entry, self.done / self.max_steps)
+        if line and line.split(":")[0] not in self.warned:
+            self.warned.add(line.split(":")[0])
             self.progress.say(line)
         self.stopped = self.stopping.reason(self.history.entries)
         numbers = {
@@ -145,12 +211,127 @@ class Monitor:
         }
         self.accelerator.log(numbers, step=self.done)
 
-    def results(self) -> dict[str, Any]:
-        """Return what was measured last."""
-        keys = (
-            "eval_accuracy", "eval_loss", "eval_error_distance", "eval_feature_rank",
-            "probe_knn", "probe_linear", "train_accuracy", "train_loss",
-        )  # fmt: skip
-        last = self.history.last
-        measured = {key: last[key] for key in keys if key in last}
-        return {**measured, "chance": self.task.chance, "steps": last.get("step", 0)}
+    def flush(self) -> None:
+        """Start the means of training again, as a run that goes on from here will."""
+        self.since_record = Means()
+
+    def close(self) -> None:
+        """Leave the progress bar as it is."""
+        self.progress.close()
+
+
+class Progress:
+    """A progress bar on stderr.
+
+    Args:
+        title: what it is called.
+        unit: what it counts.
+        max_steps: steps of the run.
+        start: steps done before.
+        batch: units of a step.
+        shown: whether this process shows it.
+    """
+
+    def __init__(
+        self, title: str, unit: str, max_steps: int, start: int, batch: int, *, shown: bool
+    ) -> None:
+        self.batch, self.done, self.shown = batch, start, shown
+        self.bar = tqdm(
+            total=max_steps * batch,
+            initial=start * batch,
+            unit=f" {unit}",
+            unit_scale=True,
+            desc=title,
+            disable=not shown,
+            smoothing=0.1,
+            mininterval=0.5 if sys.stderr.isatty() else 20,
+            dynamic_ncols=sys.stderr.isatty(),
+        )
+
+    def update(self, done: int, postfix: str) -> None:
+        """Advance to ``done`` steps."""
+        self.bar.set_postfix_str(postfix, refresh=False)
+        self.bar.update((done - self.done) * self.batch)
+        self.done = done
+
+    def say(self, line: str) -> None:
+        """Write a line above the bar."""
+        if self.shown:
+            self.bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()
+
+
+@dataclass
+class EarlyStopping:
+    """Says when to stop: after too many evaluations without a better one.
+
+    A function of the run's evaluations, so that a resumed run and every process decide alike.
+
+    Attributes:
+        patience: evaluations without improvement; 0 for never.
+        threshold: by how much a better evaluation has to be better.
+        metric: the key that is compared; evaluations without it do not count.
+        name: what the reason calls it.
+
+    Example:
+        >>> stopping = EarlyStopping(patience=2)
+        >>> stopping.reason([{"eval_accuracy": 0.5}, {"eval_accuracy": 0.4}])
+        >>> stopping.reason([{"eval_accuracy": value} for value in (0.5, 0.4, 0.3)])
+        'no better held-out accuracy than 50.0% in 2 evaluations'
+    """
+
+    patience: int
+    threshold: float = 0.0
+    metric: str = Reporter.metric
+    name: str = Reporter.metric_name
+
+    def reason(self, entries: list[dict[str, Any]]) -> str | None:
+        """Return why to stop now, None to go on."""
+        best, waited = -math.inf, 0
+        for entry in entries:
+            if self.metric not in entry:
+                continue
+            if entry[self.metric] > best + self.threshold:
+                best, waited = entry[self.metric], 0
+            else:
+                waited += 1
+        if self.patience == 0 or waited < self.patience:
+            return None
+        return f"no better {self.name} than {best:.1%} in {waited} evaluations"
+
+
+@dataclass
+class Clock:
+    """Where the time of a run goes, in seconds of this process.
+
+    Attributes:
+        training: in steps, waiting included.
+        waiting: for crops to be read, moved and cut.
+        samples: samples of these steps.
+        steps: seconds of each step since the start, the newest ones.
+    """
+
+    training: float = 0.0
+    waiting: float = 0.0
+    samples: int = 0
+    steps: list[float] = field(default_factory=list)
+
+    def step(self, seconds: float, samples: int) -> None:
+        """Count a step."""
+        self.training += seconds
+        self.samples += samples
+        self.steps = [*self.steps[-63:], seconds]
+
+    def result(self) -> dict[str, float]:
+        """Return throughput and the share of the time that went into data, and start again."""
+        values = {}
+        if self.samples:
+            values = {
+                "samples_per_second": round(self.samples / max(self.training, 1e-9), 1),
+                "data_share": round(self.waiting / max(self.training, 1e-9), 4),
+            }
+        self.training, self.waiting, self.samples = 0.0, 0.0, 0
+        return values

@@ -15,8 +15,8 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.training.arguments import LoopArguments, in_steps
 from patchit_hf.training.orthogonal import quicken
 
-_FUSED = {"fused": True}  # torch's own: one pass over the weights
-OPTIONS: dict[str, dict[str, Any]] = {  # ours where timm's default is another
+_FUSED = {"fused": True}  # torch's fused version: one pass over the weights
+OPTIONS: dict[str, dict[str, Any]] = {  # defaults that differ from timm's
     "adam": _FUSED,
     "adamw": _FUSED,
     "momentum": _FUSED,
@@ -42,15 +42,19 @@ def lr_at(
         step: number of the step, from 0.
         max_steps: number of steps of the whole run.
         learning_rate: the peak.
-        warmup_steps: steps of linear warm-up; the first step already learns.
-        schedule: ``cosine`` or ``linear`` to zero, ``constant``, or ``step``, which multiplies by
-            ``step_factor`` every ``step_epochs`` epochs.
-        steps_per_epoch: steps of one epoch, for ``step``.
+        warmup_steps: steps of linear warm-up; the first step has a rate above 0.
+        schedule: ``cosine`` or ``linear`` to zero, ``constant``, or ``step``, which multiplies the
+            rate by ``step_factor`` every ``step_epochs`` epochs.
+        steps_per_epoch: steps per epoch, for ``step``.
         step_epochs: see ``schedule``.
         step_factor: see ``schedule``.
 
     Returns:
         The learning rate.
+
+    Example:
+        >>> [lr_at(step, max_steps=4, learning_rate=1.0, schedule="linear") for step in range(4)]
+        [1.0, 0.75, 0.5, 0.25]
     """
     if step < warmup_steps:
         return learning_rate * (step + 1) / warmup_steps
@@ -67,7 +71,7 @@ def lr_at(
 
 
 def schedule(args: LoopArguments, max_steps: int, steps_per_epoch: float) -> Callable[[int], float]:
-    """Return ``lr_at`` of a run: from a step's number to its learning rate."""
+    """Return ``lr_at`` for a run: a function from step number to learning rate."""
     return functools.partial(
         lr_at,
         max_steps=max_steps,
@@ -82,19 +86,24 @@ def schedule(args: LoopArguments, max_steps: int, steps_per_epoch: float) -> Cal
 def create_optimizer(
     model: nn.Module, name: str, learning_rate: float, weight_decay: float, **kwargs: Any
 ) -> torch.optim.Optimizer:
-    """Build an optimiser over the parameters that are trained.
+    """Build an optimiser for the parameters that are trained.
 
-    Biases, norms and what the backbone names in ``no_weight_decay()`` are not decayed.
+    Biases, norms and the parameters in the backbone's ``no_weight_decay()`` are not decayed.
 
     Args:
         model: the model.
-        name: timm's optimiser name; timm's ``sgd`` is Nesterov's.
+        name: timm's name of the optimiser; timm's ``sgd`` has Nesterov momentum.
         learning_rate: the peak learning rate.
-        weight_decay: weight decay of the rest.
+        weight_decay: weight decay of all other parameters.
         **kwargs: options of the optimiser, such as ``momentum``.
 
     Raises:
         InputError: for an unknown optimiser or option.
+
+    Example:
+        >>> optimizer = create_optimizer(nn.Linear(2, 2), "adamw", 1e-3, weight_decay=0.05)
+        >>> [group["weight_decay"] for group in optimizer.param_groups]
+        [0.0, 0.05]
     """
     if name.lower() not in list_optimizers():
         raise InputError(
@@ -108,7 +117,7 @@ def create_optimizer(
         )
     except TypeError as error:
         raise InputError(
-            f"--optimizer-args {kwargs}: {name!r} does not take them ({error})"
+            f"--optimizer-args {kwargs}: {name!r} does not accept these options ({error})"
         ) from error
     if isinstance(optimizer, Muon):
         quicken(optimizer)

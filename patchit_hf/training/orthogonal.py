@@ -1,13 +1,12 @@
-"""Muon's orthogonalisation: on the CPU in float32 and on the matrix' small side, on a GPU replayed.
+"""Muon's orthogonalisation, made fast: float32 Gram matrices on the CPU, replayed kernels on a GPU.
 
-timm's Muon computes it in bfloat16, which is what GPUs are fast at. A CPU without bfloat16 units
-takes twenty times as long for it as for all the rest of a step. Here it is float32, and kernels,
-which are far wider than high, are iterated on as their Gram matrix: each step of the Newton-Schulz
-iteration is a polynomial in it, so that the wide matrix is read twice instead of ten times. Columns
-of zeros stay zeros and are left out: on a map of one position only the middle of a 3x3 kernel has a
-gradient.
+timm's Muon computes it in bfloat16, which is fast on GPUs. On a CPU without bfloat16 units it takes
+twenty times as long as the rest of a step. Here it is float32. Kernels are much wider than high, so
+the iteration runs on their Gram matrix: each Newton-Schulz step is a polynomial in it, and the wide
+matrix is read twice instead of ten times. Columns of zeros stay zero and are left out: on a 1x1 map
+only the middle of a 3x3 kernel has a gradient.
 
-On a CUDA GPU it is timm's, whose many small kernels are captured once for each shape of a matrix.
+On a CUDA GPU it is timm's function; its many small kernels are captured once per matrix shape.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from patchit_hf.training.cuda_graphs import Replay
 logger = logging.getLogger(__name__)
 
 MODULE, NAME = "timm.optim.muon", "zeropower_via_newtonschulz"  # not part of timm's public API
-_STEPPING = threading.RLock()  # timm's module is the same for all threads
-WIDE = 2  # times as wide as high: from here on the Gram matrix is less work
+_STEPPING = threading.RLock()  # all threads share timm's module
+WIDE = 2  # from this ratio of width to height on, the Gram matrix is less work
 
 Coefficients = list[tuple[float, float, float]]
 
 
 @functools.cache
 def timms_orthogonalize() -> Any:
-    """Return timm's own function, which ours stands in for during a step.
+    """Return timm's own function, which is replaced during a step.
 
     Raises:
-        AttributeError: if this version of timm has none by that name.
+        AttributeError: if this version of timm has no such function.
         ImportError: if it has no such module.
     """
     return getattr(importlib.import_module(MODULE), NAME)
@@ -54,18 +53,21 @@ def orthogonalize(
     safety_factor: float = 1.0,
     scale_eps: bool = False,
 ) -> Tensor:
-    """Bring the singular values of matrices ``[..., M, N]`` near 1.
+    """Bring the singular values of matrices ``[..., M, N]`` close to 1.
 
-    The arguments are those of timm's ``zeropower_via_newtonschulz``, which does all that lies on
-    other devices.
+    The arguments are those of timm's ``zeropower_via_newtonschulz``, which does the work on all
+    devices but the CPU.
 
     Args:
         gradient: the matrices.
-        steps: Newton-Schulz iterations.
-        coefficients: of the polynomial of each step; the last ones go on.
+        steps: number of Newton-Schulz iterations.
+        coefficients: polynomial coefficients of each step; the last ones are reused.
         eps: smallest norm.
-        safety_factor: the norm counts as so many times as large.
+        safety_factor: factor by which the norm is enlarged.
         scale_eps: see timm.
+
+    Returns:
+        The matrices, ``[..., M, N]``.
     """
     how = (steps, coefficients, eps, safety_factor)
     if gradient.device.type != "cpu" or scale_eps:
@@ -84,7 +86,7 @@ def orthogonalize(
 def _dense(
     x: Tensor, steps: int, coefficients: Coefficients, eps: float, safety_factor: float
 ) -> Tensor:
-    """Return what ``orthogonalize`` does, where there are no columns of zeros."""
+    """Return ``orthogonalize`` of matrices without columns of zeros."""
     if x.shape[-2] > x.shape[-1]:
         return _dense(x.mT, steps, coefficients, eps, safety_factor).mT
     if x.shape[-1] < WIDE * x.shape[-2]:
@@ -99,7 +101,7 @@ def _dense(
 
 
 def _polynomial(gram: Tensor, steps: int, coefficients: Coefficients) -> Tensor:
-    """Return what the steps multiply a matrix by, from its Gram matrix ``[..., M, M]``."""
+    """Return the product of all steps' factors, from the Gram matrix ``[..., M, M]``."""
     identity = torch.eye(gram.shape[-1])
     product: Tensor | None = None
     for number in range(steps):
@@ -112,7 +114,7 @@ def _polynomial(gram: Tensor, steps: int, coefficients: Coefficients) -> Tensor:
 
 
 class Orthogonalizer:
-    """``orthogonalize``, with replays for matrices on a CUDA GPU."""
+    """``orthogonalize``, with captured kernels for matrices on a CUDA GPU."""
 
     def __init__(self) -> None:
         self.replays: dict[Any, Replay] = {}
@@ -120,7 +122,7 @@ class Orthogonalizer:
     def __call__(
         self, gradient: Tensor, steps: int, coefficients: Coefficients, **options: Any
     ) -> Tensor:
-        """Return what ``orthogonalize`` does; on a GPU it lasts until the next call."""
+        """Return ``orthogonalize``'s result; on a GPU the next call overwrites it."""
 
         def function(x: Tensor) -> Tensor:
             return orthogonalize(x, steps, coefficients, **options)
@@ -135,10 +137,10 @@ class Orthogonalizer:
 
 
 class QuickMuon(Muon):  # type: ignore[misc]
-    """timm's Muon with this module's orthogonalisation, in its own steps alone."""
+    """timm's Muon with this module's orthogonalisation, only during its own steps."""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take timm's step; its module is as it was afterwards, also where the step fails."""
+        """Take timm's step; afterwards timm's module is restored, even if the step fails."""
         ours: Orthogonalizer = self.__dict__.setdefault("orthogonalizer", Orthogonalizer())
         with _replaced(ours):
             return super().step(closure)
@@ -146,7 +148,7 @@ class QuickMuon(Muon):  # type: ignore[misc]
 
 @contextmanager
 def _replaced(ours: Orthogonalizer) -> Iterator[None]:
-    """While it is entered, timm's module has this orthogonalisation."""
+    """Replace the orthogonalisation in timm's module while the context is active."""
     module = importlib.import_module(MODULE)
     with _STEPPING:
         theirs = getattr(module, NAME)
@@ -158,13 +160,17 @@ def _replaced(ours: Orthogonalizer) -> Iterator[None]:
 
 
 def quicken(optimizer: Muon) -> None:
-    """Let an optimiser of timm's Muon family orthogonalise this way; its state stays as it is.
+    """Give an optimiser of timm's Muon family this orthogonalisation; its state stays unchanged.
 
-    Where timm no longer has the function that is replaced, the optimiser stays timm's own.
+    If timm no longer has the function to replace, the optimiser stays timm's own.
     """
     try:
         timms_orthogonalize()
     except (AttributeError, ImportError):
-        logger.warning("this version of timm has no %s.%s: Muon's steps are its own", MODULE, NAME)
+        logger.warning(
+            "this version of timm has no %s.%s: Muon uses timm's own, slower orthogonalisation",
+            MODULE,
+            NAME,
+        )
         return
     optimizer.__class__ = QuickMuon

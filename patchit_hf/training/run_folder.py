@@ -1,4 +1,4 @@
-"""The folder that a run lives in, and what makes it that run and no other."""
+"""The folder of a run, and the configuration that identifies the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunFolder:
         config: what decides the trained weights, as JSON values.
 
     Raises:
-        InputError: if the folder holds something else than a run of this configuration.
+        InputError: if the folder holds anything but a run with this configuration.
     """
 
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
@@ -33,42 +33,43 @@ class RunFolder:
         self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output-dir {str(path)!r}: is a file")
-        if os.environ.get("RANK", "0") == "0":  # the one that writes
+        if os.environ.get("RANK", "0") == "0":  # only the main process writes
             check_free(self.path, f"--output-dir {str(path)!r}")
         if self.record.exists():
             there = read_json(self.record)["config"]
             refuse_other(f"--output-dir {str(path)!r} holds another run", there, self.config)
         elif self.path.exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
             raise InputError(
-                f"--output-dir {str(path)!r}: holds files but no run of ours; choose a new folder"
+                f"--output-dir {str(path)!r}: has files, but not of a run; choose a new folder"
             )
 
     @property
     def record(self) -> Path:
-        """The file that says which run this is."""
+        """The file that identifies the run."""
         return self.path / RUN_FILE
 
     @property
     def finished(self) -> bool:
-        """Whether the run has exported its result."""
+        """Whether the run is finished and exported."""
         return (self.path / DONE_FILE).exists()
 
     def release(self) -> None:
-        """Let others write into the folder; else that happens when the object is given up."""
+        """Let others write to the folder; otherwise that happens when the object is deleted."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def newest_checkpoint(self) -> Path | None:
-        """Return the newest whole checkpoint."""
+        """Return the newest checkpoint."""
         found = sorted((self.path / CHECKPOINTS).glob("step-*"))
         return found[-1] if found else None
 
     def start(self) -> None:
-        """Create the folder, keep others from writing into it, and say which run it holds.
+        """Create the folder, lock it, and write which run it holds.
 
         Raises:
-            InputError: if another process writes into it, or has made another run of it meanwhile.
+            InputError: if another process is writing to it, or has started another run in it
+                meanwhile.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         name = f"--output-dir {str(self.path)!r}"
@@ -84,14 +85,14 @@ class History:
 
     Args:
         file: the file.
-        writes: whether this process writes it.
-        step: the step that training goes on from; later lines are taken out.
+        writes: whether this process writes the file.
+        step: the step that training continues from; later lines are removed.
     """
 
     def __init__(self, file: Path, writes: bool, step: int) -> None:
         self.file, self.writes = file, writes
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        entries = [_renamed(json.loads(line)) for line in lines if line.endswith("}")]
         self.entries = [entry for entry in entries if entry["step"] <= step]
         if writes:
             text = "".join(json.dumps(entry) + "\n" for entry in self.entries)
@@ -99,7 +100,7 @@ class History:
 
     @property
     def last(self) -> dict[str, Any]:
-        """The newest evaluation, empty before the first."""
+        """The newest evaluation; empty before the first one."""
         return self.entries[-1] if self.entries else {}
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -110,11 +111,21 @@ class History:
                 file.write(json.dumps(entry) + "\n")
 
 
+def _renamed(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation with the keys of today; finetuning wrote ``loss`` before 0.2."""
+    return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
+
+
 def refuse_other(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Compare two configurations.
+    """Check that two configurations are the same.
 
     Raises:
-        InputError: if they differ, naming every field that does.
+        InputError: if they differ; the message names every field that does.
+
+    Example:
+        >>> refuse_other("holds another run", {"seed": 1}, {"seed": 2})
+        Traceback (most recent call last):
+        patchit_hf.common.errors.InputError: holds another run; these differ: seed (1 there, 2 here)
     """
     differing = [
         f"{name} ({there.get(name)!r} there, {here.get(name)!r} here)"

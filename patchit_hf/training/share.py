@@ -1,4 +1,4 @@
-"""How the samples of a step are shared out among processes and accumulation steps."""
+"""How the samples of a step are divided among processes and accumulation steps."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """How the samples of a step are shared out.
+    """How the samples of a step are divided.
 
-    The global batch is cut into ``world * accumulation`` parts; part ``turn * world + rank`` is
-    this process's at an accumulation turn. One process with accumulation 2 and two processes thus
-    work on the same parts.
+    The global batch is cut into ``world * accumulation`` parts. In accumulation turn ``turn``, part
+    ``turn * world + rank`` belongs to this process. One process with accumulation 2 and two
+    processes therefore work on the same parts.
 
     Attributes:
-        batch: samples per step over everything.
-        accumulation: turns a step.
-        rank: this process.
+        batch: samples per step, over all processes and turns.
+        accumulation: turns per step.
+        rank: index of this process.
         world: number of processes.
+
+    Example:
+        >>> share = Share(batch=8, accumulation=1, rank=1, world=2)
+        >>> next(share.numbers(start_step=0))
+        (1, tensor([4, 5, 6, 7]))
     """
 
     batch: int
@@ -42,19 +47,19 @@ class Share:
 
         Args:
             args: with the batch size and the accumulation steps.
-            rank: this process.
+            rank: index of this process.
             world: number of processes.
-            inputs: inputs of the backbone that a sample is.
+            inputs: backbone inputs per sample.
 
         Raises:
-            InputError: if the batch size cannot be cut so.
+            InputError: if the batch size cannot be divided evenly.
         """
         turns = args.gradient_accumulation_steps
         unit = inputs * world * turns
         if args.train_batch_size % unit:
             factors = "processes x gradient accumulation steps"
             if inputs > 1:
-                factors = f"inputs of a sample x {factors}"
+                factors = f"inputs per sample x {factors}"
             raise InputError(
                 f"--batch-size {args.train_batch_size}: must be a multiple of {unit} ({factors})"
             )
@@ -62,7 +67,7 @@ class Share:
 
     @property
     def part(self) -> int:
-        """Samples in one part."""
+        """Samples per part."""
         return self.batch // (self.accumulation * self.world)
 
     def numbers(self, start_step: int) -> Iterator[tuple[int, Tensor]]:
@@ -77,12 +82,12 @@ class Share:
 
 
 def steps_per_epoch(num_crops: int, share: Share) -> float:
-    """Return the steps of an epoch, one sample per crop; 0 for a stream, whose length is 0."""
+    """Return the steps per epoch, with one sample per crop; 0 for a stream (whose length is 0)."""
     return num_crops / share.batch
 
 
 def count_steps(args: LoopArguments, num_crops: int, share: Share) -> int:
-    """Return the optimiser steps of the run; the last batch of the last epoch is a whole one.
+    """Return the optimiser steps of the run; the last batch of the last epoch is filled up.
 
     Raises:
         InputError: for a stream without ``--max-steps``.
@@ -90,5 +95,5 @@ def count_steps(args: LoopArguments, num_crops: int, share: Share) -> int:
     if args.max_steps != -1:
         return args.max_steps
     if num_crops == 0:
-        raise InputError("--streaming: the stream's length is not known; give --max-steps")
+        raise InputError("--streaming: the length of a stream is unknown; give --max-steps")
     return max(1, math.ceil(args.num_train_epochs * steps_per_epoch(num_crops, share)))

@@ -17,8 +17,7 @@ from patchit_hf.audit.cues import (
 )
 from patchit_hf.common.draws import Draws
 from patchit_hf.patch_tasks import list_tasks
-
-from .planted import CANVAS, GRID
+from tests.audit.planted import CANVAS, GRID
 
 
 @pytest.fixture

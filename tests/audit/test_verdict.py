@@ -9,11 +9,10 @@ import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.audit import Audit, audit, report
-from patchit_hf.audit.__main__ import main
+from patchit_hf.audit.command import main
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.source import load_crops
-
-from .planted import (
+from tests.audit.planted import (
     CANVAS,
     GRID,
     TRAIN,
@@ -58,6 +57,7 @@ def _warnings(caplog):
     return [line for line in lines if line.startswith("WARNING shortcut: ")]
 
 
+@pytest.mark.e2e
 def test_a_network_that_learnt_the_frame_is_caught(tmp_path, caplog):
     found, accuracy = _train(tmp_path / "run", framed(textures()), 60)
     assert accuracy > 0.35  # six times chance, and it knows nothing but the frame
@@ -66,9 +66,10 @@ def test_a_network_that_learnt_the_frame_is_caught(tmp_path, caplog):
     assert found["baselines"]["border_pixels"] == pytest.approx(accuracy, abs=0.08)
     (line,) = _warnings(caplog)
     assert line.startswith("WARNING shortcut: border_pixels alone is right in ")
-    assert line.endswith("--canvas 125x62, which leaves the crop's edge out, closes it")
+    assert line.endswith("--canvas 125x62, which leaves out the crop's edge, closes it")
 
 
+@pytest.mark.e2e
 def test_a_network_that_learnt_the_time_stamp_is_caught(tmp_path, caplog):
     found, accuracy = _train(tmp_path / "run", stamped(textures()), 60)
     assert accuracy > 0.09  # one cell of 18, and the others guessed
@@ -76,6 +77,7 @@ def test_a_network_that_learnt_the_time_stamp_is_caught(tmp_path, caplog):
     assert len(_warnings(caplog)) == 1
 
 
+@pytest.mark.e2e
 def test_a_network_that_learnt_the_padding_is_caught(tmp_path, caplog):
     found, accuracy = _train(tmp_path / "run", padded(people()), 60)
     assert accuracy > 1 / 6  # that is to know the column and to guess the row
@@ -84,6 +86,7 @@ def test_a_network_that_learnt_the_padding_is_caught(tmp_path, caplog):
     assert len(_warnings(caplog)) == 1
 
 
+@pytest.mark.e2e
 def test_a_network_that_learnt_shapes_is_not_blamed(tmp_path, caplog):
     grid = {"rows": 1, "cols": 2, "patch_size": 20, "jitter": 2}
     found, accuracy = _train(tmp_path / "run", shapes(), 60, (24, 44), **grid)
@@ -106,6 +109,7 @@ def test_a_hardly_trained_network_is_told_to_train_longer():
     assert found.warning().endswith("; train longer (--epochs)")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("mark", [framed, padded])
 def test_a_mark_is_found_where_the_network_knows_more(mark):
     """Its accuracy is far above the classifiers', and the mark is there all the same."""
@@ -117,11 +121,12 @@ def test_a_mark_is_found_where_the_network_knows_more(mark):
     assert found.finding.endswith(" of the canvas) from the others")
 
 
+@pytest.mark.e2e
 def test_a_marked_cell_is_named():
     found = _audit(stamped(textures()), 0.95)
     assert found.classes == (0,)
     assert found.finding == "alone tells class 0 (x 1-17, y 2-18 of the canvas) from the others"
-    assert found.remedy == "--canvas 125x62, which leaves the crop's edge out, closes it"
+    assert found.remedy == "--canvas 125x62, which leaves out the crop's edge, closes it"
 
 
 @pytest.mark.realdata
@@ -149,6 +154,7 @@ def test_few_crops_of_nothing_are_no_shortcut(seed):
     assert audit(task, pictures[:30], pictures[30:], seed=seed).warning() is None
 
 
+@pytest.mark.e2e
 def test_uneven_light_is_closed_by_standardising():
     light = torch.linspace(0.6, 1, 100)[:, None] * torch.linspace(0.8, 1, 50)
     pictures = (crops(textures()) * light).byte()
@@ -159,6 +165,7 @@ def test_uneven_light_is_closed_by_standardising():
     assert audit(task, pictures[:TRAIN], pictures[TRAIN:]).warning() is None
 
 
+@pytest.mark.e2e
 def test_it_is_repeatable_and_its_record_is_json():
     one, two = _audit(textures()), _audit(textures())
     assert one == two

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from ..conftest import make_crops
+from tests.conftest import make_crops
 
 HEIGHT, WIDTH = 50, 25
 

@@ -16,8 +16,7 @@ from patchit_hf.data.canvas import BadImageError, load_canvas, to_canvas
 from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
-
-from .spoilt import HEIGHT, WIDTH, bad_files, spoilt_crops, spoilt_folder, unusual_files
+from tests.data.spoilt import HEIGHT, WIDTH, bad_files, spoilt_crops, spoilt_folder, unusual_files
 
 CANVAS = (HEIGHT, WIDTH)
 BAD = bad_files()

@@ -52,6 +52,7 @@ def test_same_arguments_give_the_same_row():
     assert first == second
 
 
+@pytest.mark.e2e
 def test_row_does_not_depend_on_the_process(rows):
     code = (
         "import hashlib; from patchit_hf.data.people import render_person as r;"
@@ -65,6 +66,7 @@ def test_row_does_not_depend_on_the_process(rows):
     assert answer.stdout.strip() == hashlib.sha256(rows[21]["image"].tobytes()).hexdigest()
 
 
+@pytest.mark.e2e
 def test_data_set_depends_neither_on_its_length_nor_on_processes(fresh_cache):
     one = load_people(130, seed=2, num_proc=1)
     longer = load_people(150, seed=2, num_proc=2)
@@ -89,6 +91,7 @@ def test_second_call_reads_the_cache(fresh_cache, monkeypatch):
         load_people(3, seed=2)
 
 
+@pytest.mark.e2e
 def test_several_processes_may_ask_at_once(tmp_path):
     code = (
         "import hashlib; from patchit_hf.data.people import load_people;"
@@ -265,6 +268,7 @@ def test_bad_arguments_of_render_person(name):
         render_person(arguments.pop("index"), **arguments)
 
 
+@pytest.mark.e2e
 def test_contact_sheet_example(tmp_path):
     root = Path(__file__).resolve().parents[2]
     path = tmp_path / "sheet.png"

@@ -10,9 +10,8 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 
 from patchit_hf.data.rows import ImageRows, open_arrow
-
-from ..conftest import make_crops
-from .spoilt import saved
+from tests.conftest import make_crops
+from tests.data.spoilt import saved
 
 
 def _embedded(count, start=0):

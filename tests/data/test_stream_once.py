@@ -11,8 +11,7 @@ from PIL import Image
 
 from patchit_hf.data.source import load_crops
 from patchit_hf.data.stream import StreamedCrops
-
-from .spoilt import saved
+from tests.data.spoilt import saved
 
 SHARDS, ROWS = 6, 10  # files, and pictures in each
 SPLITS = [(1, 0), (1, 2), (1, 3), (2, 0), (2, 3), (3, 2), (4, 0), (6, 1)]  # processes, workers

@@ -10,8 +10,7 @@ from patchit_hf.downstream import create_downstream, list_downstream, task_class
 from patchit_hf.downstream.augment import Geometry, View, centre, vary
 from patchit_hf.downstream.reid import batch_hard
 from patchit_hf.finetune.labelled import Labelled, subset
-
-from ..conftest import make_crops
+from tests.conftest import make_crops
 
 TASKS = list_downstream()
 

@@ -197,7 +197,7 @@ def test_a_cut_off_picture(page, tmp_path):
 def test_a_checkpoint_that_cannot_be_shown_is_one_line(tmp_path, case):
     words = {
         "nothing": ([], "name a checkpoint, as an argument or in PATCHIT_CHECKPOINT"),
-        "absent": (["no/such/place"], "'no/such/place': is neither a folder nor a repository"),
+        "absent": (["no/such/place"], "'no/such/place': neither a folder nor a repository"),
         "pair": ([str(tmp_path / "pair")], "the pair task's answers are no places on the body"),
     }
     if case == "pair":

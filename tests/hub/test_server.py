@@ -408,6 +408,7 @@ def test_dataset_repo(hub: Hub, api: HfApi, folder: Path) -> None:
         api.model_info("org/d")
 
 
+@pytest.mark.e2e
 def test_datasets_pushes_and_loads(hub: Hub) -> None:
     code = """
         from datasets import Dataset, load_dataset
@@ -421,6 +422,7 @@ def test_datasets_pushes_and_loads(hub: Hub) -> None:
     assert any(name.endswith(".parquet") for name in hub.files("datasets/org/d"))
 
 
+@pytest.mark.e2e
 def test_run_reports_and_isolates(hub: Hub) -> None:
     hub.create(ID, FILES, private=True)
     code = f"""
@@ -438,6 +440,7 @@ def test_run_reports_and_isolates(hub: Hub) -> None:
         hub.run("raise SystemExit(3)")
 
 
+@pytest.mark.e2e
 def test_timm_loads_what_was_pushed(hub: Hub, folder: Path) -> None:
     code = """
         import json, sys

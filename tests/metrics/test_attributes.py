@@ -247,9 +247,9 @@ def test_classes_without_a_known_label(n):
 
 def test_classes_refuse():
     p, y = torch.rand(4, 2), torch.zeros(4, 1).int()
-    with pytest.raises(InputError, match="probabilities: of 2 attributes: must be of 1"):
+    with pytest.raises(InputError, match="probabilities: 2 attributes: must be 1"):
         class_attributes([p, p], y, ["sex"], [["f", "m"]])
-    with pytest.raises(InputError, match="classes: of 0 attributes"):
+    with pytest.raises(InputError, match="classes: 0 attributes"):
         class_attributes([p], y, ["sex"], [])
     with pytest.raises(InputError, match=r"sex: probabilities of shape \[4, 2\].*\[4, 3\]"):
         class_attributes([p], y, ["sex"], [["f", "m", "x"]])

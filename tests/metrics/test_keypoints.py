@@ -83,7 +83,7 @@ def test_unlabelled_joints_may_be_nowhere():
     same(pck_hits(predicted, truth, torch.tensor([10.0]), 0.5), [[NAN, 1]])
     same(oks(predicted, truth, torch.tensor([100.0]), torch.tensor([0.1, 0.1])), [1])
     same(head_length(truth, 0, 1), [NAN])
-    with pytest.raises(InputError, match="truth: 1 visible joints have no finite place"):
+    with pytest.raises(InputError, match="truth: 1 visible joints have no finite position"):
         pck_hits(predicted, torch.tensor([[[NAN, 1, 1.0], [1, 1, 1]]]), torch.tensor([1.0]), 0.5)
 
 

@@ -11,9 +11,8 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments
 from patchit_hf.common.draws import Draws
 from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
-
-from ..conftest import make_crops, train_and_kill
-from .conftest import CANVAS, OPTIONS, small_task
+from tests.conftest import make_crops, train_and_kill
+from tests.patch_tasks.conftest import CANVAS, OPTIONS, small_task
 
 
 def _random_crops(count=6):
@@ -139,6 +138,7 @@ def _trainer(folder, name, crops, **kwargs):
     return PatchTaskTrainer("test_resnet", args, task, crops, crops)
 
 
+@pytest.mark.e2e
 def test_a_tiny_net_overfits_64_crops(tmp_path, name):
     crops = datasets.Dataset.from_dict({"image": make_crops(64)})
     crops = crops.cast_column("image", datasets.Image())
@@ -147,6 +147,7 @@ def test_a_tiny_net_overfits_64_crops(tmp_path, name):
     assert trainer.train()["eval_accuracy"] > 0.95
 
 
+@pytest.mark.e2e
 def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, name, crops):
     whole = _trainer(tmp_path / "whole", name, crops)
     whole.train()

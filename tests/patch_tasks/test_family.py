@@ -10,8 +10,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.jigsaw import distant_permutations
 from patchit_hf.patch_tasks.people import info_nce
-
-from .conftest import small_task
+from tests.patch_tasks.conftest import small_task
 
 
 def _corners(pictures):

@@ -17,8 +17,7 @@ from patchit_hf.crops.detections import read_detections
 from patchit_hf.crops.make import make_crops
 from patchit_hf.data.canvas import load_canvas
 from patchit_hf.patch_tasks import create_task
-
-from .conftest import OPTIONS
+from tests.patch_tasks.conftest import OPTIONS
 
 FLAT = 200  # value of the third channel inside
 COUNT = 12  # crops a batch

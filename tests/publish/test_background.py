@@ -13,8 +13,7 @@ from patchit_hf.publish.background import BackgroundPush
 from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import push_folder
 from tests.hub.server import Hub
-
-from .folders import EXPORT, QUICK, checkpoint_names, make_export, save, until
+from tests.publish.folders import EXPORT, QUICK, checkpoint_names, make_export, save, until
 
 ID = "org/patchit"
 
@@ -122,8 +121,8 @@ def test_trouble_is_said_once_until_it_is_over(tmp_path, push, hub: Hub, caplog)
     (line,) = warnings(caplog)
     assert "\n" not in line
     assert line.startswith(f"repository '{ID}': not pushed: the Hub cannot be reached: ")
-    assert f"The checkpoint lies safe in '{tmp_path}'; push it later with: " in line
-    assert line.endswith(f"python -m patchit_hf.publish.hub {tmp_path} {ID} (the training goes on)")
+    assert f"The checkpoint is safe in '{tmp_path}'; push it later with: " in line
+    assert line.endswith(f"python -m patchit_hf.publish.hub {tmp_path} {ID} (training continues)")
     hub.start()
     push.submit(tmp_path, 6)
     assert push.finish(30)

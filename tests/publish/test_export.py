@@ -29,7 +29,7 @@ RECORD = {
         "stopped": None,
     },
     "audit": None, "figures": [], "probe": None,
-    "results": {"eval_accuracy": 0.5, "chance": 1 / 18, "steps": 1},
+    "results": {"eval_accuracy": 0.5, "chance": 1 / 18, "step": 1},
 }  # fmt: skip
 
 NETS = [
@@ -52,7 +52,13 @@ def _trained(name, task, steps=1):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", [*NETS, pytest.param("vgg16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *[n if n.startswith("test_") else pytest.param(n, marks=pytest.mark.e2e) for n in NETS],
+        pytest.param("vgg16", marks=pytest.mark.slow),
+    ],
+)
 def test_reloaded_features_are_the_trained_ones(name, tmp_path):
     torch.manual_seed(0)
     task = create_task("pt18")
@@ -92,6 +98,7 @@ def test_the_head_comes_back(tmp_path):
     torch.testing.assert_close(rebuilt.eval()(inputs), model(inputs))
 
 
+@pytest.mark.e2e
 def test_transformers_reads_it(tmp_path):
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
@@ -181,19 +188,19 @@ def test_what_the_card_says_of_the_data(tmp_path):
     assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["org/crops"])
     card = _card(tmp_path, name="people", rendered=True, license="whatever")
     assert card.data.license == "apache-2.0"
-    assert "rendered by a program" in card.text
-    assert "# test_resnet, pretrained on rendered people by the position task" in card.text
+    assert "people in the training crops are rendered" in card.text
+    assert "# test_resnet, pretrained on rendered people with the position task" in card.text
 
 
 def test_the_card_names_crops_without_the_way_to_them(tmp_path):
     text = _card(tmp_path, name="/home/somebody/My Crops").text
-    assert "pretrained on `My Crops` by" in text
+    assert "pretrained on `My Crops` with" in text
     assert "/home/somebody" not in text
     assert "| licence of the crops | the data set states none |" in text
     data = {"name": "org/crops", "hub": True, "license": "cc-by-4.0", "homepage": "https://a.org"}
     text = _card(tmp_path, **data, citation="@misc{crops}\n").text
-    assert "pretrained on `org/crops` by" in text
-    assert "| licence of the crops | cc-by-4.0 |\n| home of the crops | https://a.org |" in text
+    assert "pretrained on `org/crops` with" in text
+    assert "| licence of the crops | cc-by-4.0 |\n| homepage of the crops | https://a.org |" in text
     assert "```bibtex\n@misc{crops}\n```" in text
 
 
@@ -239,7 +246,7 @@ def test_the_card_shows_what_was_measured_and_single_people_only_if_rendered(tmp
     }  # fmt: skip
     text = _card(tmp_path, measured).text
     for words in (
-        "nothing but the mean colour | 11.1 %", "**Shortcut:** the mean colour alone is right in",
+        "mean colour alone | 11.1 %", "**Shortcut:** the mean colour alone is right in",
         "1.23 cells", "rank of 41", "column `hat`", "linear 72.0 %", "(figures/confusion.png)",
     ):  # fmt: skip
         assert words in text
@@ -264,11 +271,12 @@ def test_the_card_goes_elsewhere_with_its_pictures(tmp_path, capsys):
 
 def test_an_unmeasured_accuracy_is_not_in_the_card(tmp_path):
     task = create_task("pt18")
-    record = {**RECORD, "results": {"chance": 1 / 18, "steps": 1}}
+    record = {**RECORD, "results": {"chance": 1 / 18, "step": 1}}
     export_run(tmp_path, _trained("test_resnet", task), task, record)
-    assert "Nothing was held out" in (tmp_path / "README.md").read_text()
+    assert "No crops were held out" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.e2e
 def test_the_share_of_weights_that_learn():
     """At 32 px the last stage of a stride-32 net sees 1x1 maps: of 3x3 kernels, only the middle."""
     shares = {}

@@ -9,8 +9,7 @@ from patchit_hf.publish.fetch import fetch_checkpoint
 from patchit_hf.publish.hub import push_folder
 from patchit_hf.training.checkpoint import load_checkpoint
 from tests.hub.server import Hub
-
-from .folders import QUICK, make_export, save
+from tests.publish.folders import QUICK, make_export, save
 
 ID = "org/patchit"
 
@@ -41,7 +40,7 @@ def test_a_checkpoint_comes_back(pushed, tmp_path):
     torch.testing.assert_close(model.state_dict(), pushed.state_dict())
     assert optimizer.state_dict()["state"][0]["momentum_buffer"].shape == (50, 100)
     assert (fetch().parent.parent / "metrics.jsonl").read_text() == '{"step": 4}\n'
-    with pytest.raises(InputError, match="is of another run; these differ: task"):
+    with pytest.raises(InputError, match="belongs to another run; these differ: task"):
         read(fetch(), {"backbone": "resnet18", "task": "pair"})
 
 
@@ -66,18 +65,20 @@ def test_a_revision(pushed, tmp_path, hub: Hub):
     hub.repo(ID).tags["v1"] = first
     assert read(fetch(f"hub:{ID}@trial/a"))[0] == 6
     assert read(fetch(f"hub:{ID}@{first}"))[0] == read(fetch(f"hub:{ID}@v1"))[0] == 4
-    with pytest.raises(InputError, match=f"--resume 'hub:{ID}': there is no checkpoint; a finish"):
+    with pytest.raises(
+        InputError, match=f"--resume 'hub:{ID}': it has no checkpoint; those of a finish"
+    ):
         fetch()
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("hub:org/absent", "'hub:org/absent': there is no such repository, or the token may not"),
+        ("hub:org/absent", "'hub:org/absent': no such repository, or the token has no"),
         (f"hub:{ID}@v2", "the repository has no revision 'v2'"),
         ("hub:patchit", "must be org/name, with the name of a user or an organisation"),
-        ("hub:org/a b", "is no name of a repository"),
-        ("hub:", "is no name of a repository"),
+        ("hub:org/a b", "not a valid repository name"),
+        ("hub:", "not a valid repository name"),
     ],
 )
 def test_what_is_not_there(pushed, name, words):
@@ -98,7 +99,7 @@ def test_trouble_that_passes(pushed, hub: Hub):
     [
         (401, "does not accept the token"),
         (403, "has no right to do that"),
-        (500, "the Hub is in trouble"),
+        (500, "the Hub has an internal problem"),
     ],
 )
 def test_trouble_that_stays(pushed, hub: Hub, status, words):
@@ -124,9 +125,13 @@ def test_without_a_network_the_cache_is_taken(pushed, hub: Hub, monkeypatch):
     folder = fetch()
     hub.stop()
     assert fetch() == folder
-    with pytest.raises(InputError, match=r"cannot be reached: .*, and the cache has no checkpoint"):
+    with pytest.raises(
+        InputError, match=r"cannot be reached: .*, and no checkpoint of it is cached"
+    ):
         fetch("hub:org/other")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert fetch() == folder
-    with pytest.raises(InputError, match=r"'hub:org/other': offline mode is on .*the cache has no"):
+    with pytest.raises(
+        InputError, match=r"'hub:org/other': offline mode is on .*no checkpoint of it is cached"
+    ):
         fetch("hub:org/other")

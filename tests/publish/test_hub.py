@@ -20,10 +20,17 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import NotPushedError, main, push_folder
+from tests.conftest import train_and_kill
 from tests.hub.server import Hub
-
-from ..conftest import train_and_kill
-from .folders import EXPORT, PICTURES, QUICK, checkpoint_names, make_export, save, until
+from tests.publish.folders import (
+    EXPORT,
+    PICTURES,
+    QUICK,
+    checkpoint_names,
+    make_export,
+    save,
+    until,
+)
 
 ID = "org/patchit"
 FILES = {"README.md", "config.json", "head.safetensors", "model.safetensors", "patchit.json"}
@@ -49,6 +56,7 @@ def commits(hub: Hub, revision="main") -> list[str]:
 # What goes up.
 
 
+@pytest.mark.e2e
 def test_a_run_pushes_its_export_which_timm_loads(tmp_path, crops, small, hub: Hub):
     args = TrainingArguments(
         output_dir=str(tmp_path / "run"), max_steps=3, train_batch_size=8, save_steps=2,
@@ -73,7 +81,7 @@ def test_a_run_pushes_its_export_which_timm_loads(tmp_path, crops, small, hub: H
 def test_an_export_is_one_commit(folder, hub: Hub):
     url = push(folder)
     assert hub.files(ID) == {name: (folder / name).read_bytes() for name in EXPORT}
-    title = "resnet18 pretrained by position on crops: held-out accuracy 43.2%"
+    title = "resnet18 pretrained with position on crops: held-out accuracy 43.2%"
     assert commits(hub) == [title, "initial commit"]
     assert url == f"{hub.endpoint}/{ID}/commit/{hub.repo(ID).head()}"
 
@@ -150,7 +158,9 @@ def test_the_finished_export_takes_the_place_of_checkpoints(tmp_path, hub: Hub):
 
 
 def test_what_is_no_run_is_not_pushed(tmp_path):
-    with pytest.raises(InputError, match=r"is no export: it has no patchit\.json, and no checkp"):
+    with pytest.raises(
+        InputError, match=r"not an export: it has neither patchit\.json nor a checkp"
+    ):
         push(tmp_path)
 
 
@@ -187,7 +197,7 @@ def test_a_tag_is_no_branch(folder, hub: Hub):
     push(folder)
     hub.repo(ID).tags["v1"] = hub.repo(ID).head()
     (folder / "config.json").write_text("[]")
-    with pytest.raises(InputError, match="'v1' is no branch"):
+    with pytest.raises(InputError, match="'v1' is not a branch"):
         push(folder, revision="v1")
 
 
@@ -271,7 +281,7 @@ def refusal(folder, **options) -> str:
     line = str(error.value)
     assert "\n" not in line
     assert "Traceback" not in line
-    assert f"The export lies safe in {str(folder)!r}; push it later with: " in line
+    assert f"The export is safe in {str(folder)!r}; push it later with: " in line
     assert {p.name for p in folder.iterdir()} >= FILES
     return line
 
@@ -282,7 +292,7 @@ def refusal(folder, **options) -> str:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (400, r"the Hub refuses \(400: Injected failure\)"),
+        (400, r"the Hub rejects the request \(400: Injected failure\)"),
         (401, r"does not accept the token \(401\); log in with: hf auth login"),
         (403, r"has no right to do that \(403: Injected failure\)"),
     ],
@@ -303,10 +313,10 @@ def test_a_refusal_is_not_tried_again(folder, hub: Hub, route, status, words):
 @pytest.mark.parametrize(
     ("route", "status", "words"),
     [
-        ("/commit/", 409, "something else is being done there (409: Injected failure)"),
-        ("/commit/", 412, "somebody else has pushed in between (412), again and again"),
-        ("/commit/", 429, "the Hub was asked too often (429)"),
-        ("/commit/", 503, "the Hub is in trouble (503: Injected failure)"),
+        ("/commit/", 409, "another operation is in progress there (409: Injected failure)"),
+        ("/commit/", 412, "someone else keeps pushing at the same time (412)"),
+        ("/commit/", 429, "too many requests to the Hub (429)"),
+        ("/commit/", 503, "the Hub has an internal problem (503: Injected failure)"),
     ],
 )
 def test_trouble_that_stays(folder, hub: Hub, route, status, words):
@@ -345,7 +355,7 @@ def test_a_wait_that_is_too_long_is_not_waited_for(folder, hub: Hub, kind):
     date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     value = {"seconds": "3600", "date": date}[kind]
     hub.fail("/commit/", status=429, times=None, headers={"Retry-After": value})
-    assert re.search(r"too often \(429\) and asks to wait for 3[56]\d\d s\.", refusal(folder))
+    assert re.search(r"the Hub \(429\) and asks to wait for 3[56]\d\d s\.", refusal(folder))
     assert hub.count("POST", "/commit/", 429) == 1
 
 
@@ -392,6 +402,7 @@ def test_no_token(folder, hub: Hub, monkeypatch):
 # Interrupted, and the command line.
 
 
+@pytest.mark.e2e
 def test_a_killed_upload_goes_on_where_it_was(folder, hub: Hub):
     argv = [sys.executable, "-m", "patchit_hf.publish.hub", str(folder), ID]
     process = subprocess.Popen(argv, env=hub.env(), stderr=subprocess.DEVNULL)
@@ -431,7 +442,7 @@ def test_the_command_says_what_is_wrong(tmp_path, hub: Hub, capsys):
     assert main([str(tmp_path), ID]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith(f"error: '{tmp_path}' is no export")
+    assert err.startswith(f"error: '{tmp_path}': not an export")
 
 
 # While training.
@@ -444,6 +455,7 @@ def _args(folder, **kwargs):
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_a_killed_run_goes_on_elsewhere_from_what_it_pushed(tmp_path, crops, small, hub: Hub):
     """Bit for bit the uninterrupted run, from the Hub alone."""
     task = create_task("position", (50, 25), **small)

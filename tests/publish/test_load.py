@@ -63,6 +63,7 @@ def _change(file, change):
     file.write_text(json.dumps(content))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "architectures",
     [
@@ -81,6 +82,7 @@ def test_every_line_of_the_readmes_table(hub: Hub, tmp_path, architectures):
         assert f": {way.split('|')[1].strip()}: " in shown, way
 
 
+@pytest.mark.e2e
 def test_pretraining_goes_on_from_an_export(exported, tmp_path):
     model, folder = exported
     loaded = PatchTaskModel.from_pretrained(folder)
@@ -96,6 +98,7 @@ def test_pretraining_goes_on_from_an_export(exported, tmp_path):
     assert any(not torch.equal(before[name], p) for name, p in after)
 
 
+@pytest.mark.e2e
 def test_revisions(hub: Hub, exported, tmp_path, monkeypatch):
     model, folder = exported
     old = _train(tmp_path / "old", seed=1)
@@ -158,7 +161,7 @@ def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
     model, folder = exported
     before, entrypoint = timm.list_models(pretrained=True), timm.models.model_entrypoint("test_vit")
     other = _train(tmp_path / "other", seed=1)
-    register = functools.partial(patchit_hf.register, timm_name=False)
+    register = patchit_hf.register
     names = [register(folder), register(tmp_path / "other", tag="other"), register(folder)]
     assert names == ["patchit_test_vit.made_up", "patchit_test_vit.other", names[0]]
     assert not [w for w in recwarn if "Overwriting" in str(w.message)]
@@ -188,7 +191,7 @@ def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
     timm.models.save_for_hf(loaded, tmp_path / "again", safe_serialization=True)
     again = timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True).eval()
     torch.testing.assert_close(again(inputs), other.backbone(inputs))
-    with pytest.raises(InputError, match=r"'patchit_test_vit\.absent': is not registered"):
+    with pytest.raises(InputError, match=r"'patchit_test_vit\.absent': not registered"):
         timm.create_model("patchit_test_vit.absent", pretrained=True)
     with pytest.raises(InputError, match=r"stands for .*; choose another tag"):
         register(tmp_path / "other", tag="made_up")
@@ -197,35 +200,25 @@ def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
 def test_an_export_of_the_hub_has_a_name_of_its_own(hub: Hub, exported):
     model, folder = exported
     push_folder(folder, "org/x")
-    name = patchit_hf.register("org/x", tag="hub", timm_name=False)
+    name = patchit_hf.register("org/x", tag="hub")
     inputs = torch.randn(2, 3, 32, 32)
     loaded = timm.create_model(name, pretrained=True).eval()
     torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
 
 
-def test_by_default_an_export_has_both_names(exported):
-    model, folder = exported
-    assert patchit_hf.register(folder, tag="both") == "test_vit.both"
-    inputs = torch.randn(2, 3, 32, 32)
-    for name in ("test_vit.both", "patchit_test_vit.both"):
-        loaded = timm.create_model(name, pretrained=True).eval()
-        torch.testing.assert_close(loaded(inputs), model.backbone(inputs))
-
-
 @pytest.mark.parametrize("part", ["_model_has_pretrained", "_model_with_tags"])
-def test_without_timms_private_registry_there_is_the_public_way(
-    exported, monkeypatch, caplog, part
-):
+def test_without_timms_private_registry_there_is_the_public_way(exported, monkeypatch, part):
     class Rest:
         _model_entrypoints, _model_pretrained_cfgs = {}, {}
         _model_has_pretrained, _model_with_tags = set(), {}
 
     delattr(Rest, part)
     monkeypatch.setattr(timm.models, "_registry", Rest)
-    with pytest.raises(InputError, match=rf"{part}'; register.* names it patchit_test_vit\.late"):
+    with pytest.raises(
+        InputError, match=rf"{part}'; register.* gives the name patchit_test_vit\.late"
+    ):
         patchit_hf.register(exported[1], tag="late", timm_name=True)
     assert patchit_hf.register(exported[1], tag="late") == "patchit_test_vit.late"
-    assert part in caplog.text
     inputs = torch.randn(2, 3, 32, 32)
     loaded = timm.create_model("patchit_test_vit.late", pretrained=True).eval()
     torch.testing.assert_close(loaded(inputs), exported[0].backbone(inputs))
@@ -241,13 +234,13 @@ def test_published_checkpoints_are_listed_without_a_network(exported, monkeypatc
 
 
 def test_a_taken_name_is_refused(exported, folder):
-    patchit_hf.register(exported[1])
-    with pytest.raises(InputError, match=r"'test_vit\.patchit_made_up' stands for .*tag='mine'"):
-        patchit_hf.register(folder)
+    patchit_hf.register(exported[1], timm_name=True)
+    with pytest.raises(InputError, match=r"'test_vit\.patchit_made_up' already .*tag='mine'"):
+        patchit_hf.register(folder, timm_name=True)
     with pytest.raises(InputError, match="a checkpoint of timm's"):
-        patchit_hf.register(folder, tag="r160_in1k")
+        patchit_hf.register(folder, timm_name=True, tag="r160_in1k")
     with pytest.raises(InputError, match=r"tag 'a\.b\*' .*are allowed"):
-        patchit_hf.register(folder, tag="a.b*")
+        patchit_hf.register(folder, timm_name=True, tag="a.b*")
 
 
 def test_the_whole_configuration_leaves_nothing_of_timms(exported):
@@ -319,33 +312,37 @@ def test_a_pickle_beside_missing_weights_is_not_looked_at(hub: Hub, folder, monk
 def test_a_configuration_that_points_elsewhere_is_refused(folder, key, value):
     _change(folder / "config.json", lambda c: c["pretrained_cfg"].update({key: value}))
     for read in (patchit_hf.pretrained_cfg, patchit_hf.model_args, patchit_hf.register):
-        with pytest.raises(InputError, match=rf"{key}={value!r}; an export's weights are its"):
+        with pytest.raises(InputError, match=rf"{key}={value!r}; only model.safetensors may"):
             read(folder)
 
 
 @pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "cache_dir"])
 def test_arguments_that_read_files_are_refused(folder, key):
     _change(folder / "config.json", lambda c: c["model_args"].update({key: "../x.pth"}))
-    with pytest.raises(InputError, match=rf"config\.json: may not set '{key}'"):
+    with pytest.raises(InputError, match=rf"config\.json: '{key}' is not allowed"):
         patchit_hf.register(folder)
     _change(folder / "patchit.json", lambda c: c["backbone"]["args"].update({key: "../x.pth"}))
-    with pytest.raises(InputError, match=rf"patchit\.json: may not set '{key}'"):
+    with pytest.raises(InputError, match=rf"patchit\.json: '{key}' is not allowed"):
         PatchTaskModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("patchit.json", lambda c: c.update(format_version=99), "has format 99, .* reads 1"),
-        ("patchit.json", lambda c: c.pop("task"), "is damaged: KeyError 'task'"),
-        ("patchit.json", lambda c: c.update(backbone=[]), "is damaged: TypeError"),
+        ("patchit.json", lambda c: c.update(format_version=99), "has format 99; .* reads 1"),
+        ("patchit.json", lambda c: c.pop("task"), "damaged file: KeyError 'task'"),
+        ("patchit.json", lambda c: c.update(backbone=[]), "damaged file: TypeError"),
         ("patchit.json", lambda c: c["task"].update(name="os"), "'os': unknown task"),
         ("patchit.json", lambda c: c["task"]["kwargs"].update(rows=5), "head.*size mismatch"),
-        ("patchit.json", lambda c: c["backbone"].update(name="no.net"), "names 'no.net', which is"),
-        ("config.json", lambda c: c.update(architecture="hf-hub:a/b"), "names 'hf-hub:a/b'"),
-        ("config.json", lambda c: c.update(model_args=[1]), r"has arguments \[1\]"),
+        ("patchit.json", lambda c: c["backbone"].update(name="no.net"), "has no network 'no.net'"),
+        (
+            "config.json",
+            lambda c: c.update(architecture="hf-hub:a/b"),
+            "has no network 'hf-hub:a/b'",
+        ),
+        ("config.json", lambda c: c.update(model_args=[1]), r"must be named, not \[1\]"),
         ("config.json", lambda c: c.pop("pretrained_cfg"), "has no pretrained_cfg"),
-        ("config.json", lambda c: c["pretrained_cfg"].update(x=1), "timm knows no 'x'"),
+        ("config.json", lambda c: c["pretrained_cfg"].update(x=1), "timm does not know 'x'"),
     ],
 )
 def test_a_damaged_export_is_one_line(folder, file, change, message):
@@ -360,19 +357,19 @@ def test_a_damaged_export_is_one_line(folder, file, change, message):
 def test_what_is_no_export_is_named(hub: Hub, tmp_path, monkeypatch):
     hub.create("org/x", {"README.md": b"# x\n"})
     for source, message in (
-        (tmp_path, r"is no export: it has no config\.json"),
-        (f"local-dir:{tmp_path}/absent", "there is no such folder"),
-        ("no such folder", "is neither a folder nor a repository"),
-        ("org/x", r"is no folder here, and the Hub does not give its config\.json: .*404"),
-        ("org/absent", "is no folder here, .*Repository Not Found"),
-        ("org/x@absent", "is no folder here, .*Revision Not Found"),
-        ("../x", "is no folder here, "),
+        (tmp_path, r"not an export: it has no config\.json"),
+        (f"local-dir:{tmp_path}/absent", "no such folder"),
+        ("no such folder", "neither a folder nor a repository"),
+        ("org/x", r"no such folder, and its config\.json cannot be read from the Hub: .*404"),
+        ("org/absent", "no such folder, .*Repository Not Found"),
+        ("org/x@absent", "no such folder, .*Revision Not Found"),
+        ("../x", "no such folder, "),
     ):
         with pytest.raises(InputError, match=message) as error:
             patchit_hf.pretrained_cfg(source)
         assert "\n" not in str(error.value)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"does not give its patchit\.json"):
+    with pytest.raises(InputError, match=r"its patchit\.json cannot be read from the Hub"):
         PatchTaskModel.from_pretrained("org/x")
 
 

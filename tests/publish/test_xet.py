@@ -4,8 +4,7 @@ import pytest
 
 from tests.hub import xet
 from tests.hub.server import Hub
-
-from .folders import EXPORT, make_export, save
+from tests.publish.folders import EXPORT, make_export, save
 
 pytest.importorskip("hf_xet")
 
@@ -42,4 +41,4 @@ def test_pushes_and_fetches_go_by_xet(tmp_path, hub: Hub):
     refused, wrong = done.stderr.splitlines()[-2:]
     assert "'org/refused': not pushed: the token has no right to do that (403)." in refused
     assert "'org/wrong': not pushed: the Hub does not accept the token (401); log in" in wrong
-    assert f"The export lies safe in '{export}'; push it later with: python -m" in wrong
+    assert f"The export is safe in '{export}'; push it later with: python -m" in wrong

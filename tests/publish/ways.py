@@ -107,11 +107,15 @@ def transform(compose, trained):
 
 
 def name(found, trained):
+    assert found == f"patchit_{trained.name}.people"
+
+
+def timm_name(found, trained):
     assert found == f"{trained.name}.patchit_people"
 
 
 def listed(found, trained):
-    assert f"{trained.name}.patchit_people" in found
+    assert f"patchit_{trained.name}.people" in found
     assert timm.list_models(f"{trained.name}.a1_in1k") in ([], [f"{trained.name}.a1_in1k"])
 
 
@@ -179,6 +183,8 @@ CHECKS = {
     "a name in timm": name,
     "the backbone by that name": backbone,
     "timm's list with it": listed,
+    "a name beside timm's own checkpoints (needs private parts of timm)": timm_name,
+    "the backbone by that name, beside timm's own": backbone,
     "transformers' configuration": config,
     "transformers' image processor": processor,
     "the backbone in transformers": auto_model,
@@ -195,7 +201,10 @@ NOT_FOR_VITS = {
 }
 VITS_ONLY = {"a vision transformer for another size"}
 WITHOUT_BATCH_NORM = {"the same, for networks without batch norm"}
-ONCE = {"a name in timm"}  # from the folder, the name is taken by then
+ONCE = {
+    "a name in timm",
+    "a name beside timm's own checkpoints (needs private parts of timm)",
+}  # from the folder, the name is taken by then
 
 
 def read_table(readme: Path) -> tuple[str, dict[str, str]]:
@@ -226,6 +235,7 @@ def main(readme: str, *architectures: str) -> None:
                 forgets(eval(line.replace("hf-hub:org/name", f"local-dir:{folder}"), scope), new)
                 continue
             line = line.replace('"resnet18', f'"{architecture}')
+            line = line.replace('"patchit_resnet18', f'"patchit_{architecture}')
             hub = line.replace("org/name", repo).replace("runs/mine", folder)
             local = line.replace("hf-hub:org/name", f"local-dir:{folder}")
             local = local.replace("org/name", folder).replace("runs/mine", folder)

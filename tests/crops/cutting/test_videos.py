@@ -1,0 +1,295 @@
+"""Frames of real small videos: the right ones, each decoded once, and one line where that fails."""
+
+import struct
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from patchit_hf.common.errors import InputError  # noqa: E402
+from patchit_hf.crops.command import main  # noqa: E402
+from patchit_hf.crops.cutting.options import CropOptions  # noqa: E402
+from patchit_hf.crops.cutting.videos import FrameReader, VideoFolder  # noqa: E402
+from patchit_hf.crops.detections import read_detections  # noqa: E402
+from patchit_hf.crops.make import make_crops  # noqa: E402
+from patchit_hf.data.pictures import BadPictureError  # noqa: E402
+from tests.crops.test_crops import accounted, pixels, rows_of, tree  # noqa: E402
+
+WIDTH, HEIGHT, FRAMES, GOP = 160, 120, 60, 10
+
+
+def grey_of(number):
+    """What a frame is painted with, left of its middle; right of it is white."""
+    return 20 + 3 * number
+
+
+def frame_of(number):
+    picture = np.full((HEIGHT, WIDTH, 3), grey_of(number), np.uint8)
+    picture[:, WIDTH // 2 :] = 250
+    return picture
+
+
+def make_video(path, frames=FRAMES, codec="libx264", **options):
+    """A video whose frames say which they are; with B-frames, and a keyframe every ten."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.gop_size = GOP
+        if codec == "libx264":
+            stream.options = {"bf": "2", "crf": "10", "sc_threshold": "0", **options}
+        else:
+            stream.options = {"qmin": "1", "qmax": "1"}
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(frame_of(number), format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+def number_of(picture):
+    """Which frame a picture is."""
+    return round((float(np.asarray(picture.pixels)[:, : WIDTH // 2 - 8].mean()) - 20) / 3)
+
+
+@pytest.fixture
+def video(tmp_path):
+    (tmp_path / "videos").mkdir()
+    return make_video(tmp_path / "videos/cam.mp4")
+
+
+KINDS = [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.ts", "libx264")]
+
+
+@pytest.mark.parametrize(("name", "codec"), KINDS)
+def test_every_frame_is_the_one_that_was_asked_for(tmp_path, name, codec):
+    with FrameReader(make_video(tmp_path / name, codec=codec)) as reader:
+        assert (reader.count, reader.size) == (FRAMES, (WIDTH, HEIGHT))
+        assert [number_of(reader.picture(n)) for n in range(FRAMES)] == list(range(FRAMES))
+        assert reader.decoded == FRAMES
+
+
+@pytest.mark.parametrize(("name", "codec"), KINDS)
+@pytest.mark.parametrize("wanted", [[3, 4, 4, 9, 31, 58], [0, 59], [25], list(range(0, 60, 7))])
+def test_frames_are_found_without_decoding_any_twice(tmp_path, name, codec, wanted):
+    with FrameReader(make_video(tmp_path / name, codec=codec)) as reader:
+        assert [number_of(reader.picture(n)) for n in wanted] == wanted
+        assert reader.decoded <= FRAMES
+        if name == "a.mp4":  # at most a group of pictures for each
+            groups = {n // GOP for n in wanted}
+            assert reader.decoded <= len(groups) * (GOP + 2)
+
+
+def test_what_is_far_is_jumped_to(video):
+    with FrameReader(video) as reader:
+        assert number_of(reader.picture(57)) == 57
+        assert reader.decoded <= GOP
+        assert number_of(reader.picture(2)) == 2  # and back, for whoever wants to look again
+
+
+def test_frames_have_names(tmp_path, video):
+    make_video(tmp_path / "videos/b/other.mkv", frames=3) if (
+        tmp_path / "videos/b"
+    ).mkdir() is None else None
+    folder = VideoFolder(tmp_path / "videos")
+    assert folder.files == ["b/other.mkv", "cam.mp4"]
+    names = ["cam.mp4#7", "cam/img1/000008.jpg", "cam_9", "x/cam.mp4#3", "other/2", "b/other/1.png",
+             "7", "third_8", "cam", "gone.mp4#1"]  # fmt: skip
+    assert folder.locate(names) == [
+        "cam.mp4#7", "cam.mp4#8", "cam.mp4#9", "cam.mp4#3", "b/other.mkv#2", "b/other.mkv#1",
+        None, None, None, None,
+    ]  # fmt: skip
+    alone = VideoFolder(video, first=1)
+    assert alone.locate(["7", "img1/000001.jpg", "0", "000000.jpg"]) == [
+        "cam.mp4#7", "cam.mp4#1", None, None,
+    ]  # fmt: skip
+    assert alone.number("cam.mp4#7") == 6
+
+
+def test_a_turned_video_is_shown_upright(tmp_path, video):
+    """The matrix in a phone's file says how it is shown; so is it cut."""
+    content = video.read_bytes()
+    at = content.index(b"tkhd") + 4 + 40  # version 0: the matrix is the 41st byte on
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(content[:at] + turned + content[at + 36 :])
+    with FrameReader(tmp_path / "turned.mp4") as reader:
+        picture = reader.picture(4)
+    assert picture.notes == ("turned as the video says",)
+    assert (picture.stored, picture.pixels.size) == ((WIDTH, HEIGHT), (HEIGHT, WIDTH))
+    shown = np.asarray(picture.pixels).mean(axis=(1, 2))
+    expected = np.rot90(frame_of(4), -1).mean(axis=(1, 2))  # a quarter clockwise
+    assert np.abs(shown - expected).max() < 40
+
+
+# From boxes on frames to crops.
+
+
+def boxes_of(frames):
+    """Two boxes a frame, xyxy: one on the painted side, one on the white."""
+    return {n: [(4.0, 10.0, 40.0, 100.0), (100.0, 10.0, 140.0, 110.0)] for n in frames}
+
+
+def as_mot(boxes, path):
+    lines = [
+        f"{n + 1},{track},{x0 + 1},{y0 + 1},{x1 - x0},{y1 - y0},0.9,-1,-1,-1\n"
+        for n, several in boxes.items()
+        for track, (x0, y0, x1, y1) in enumerate(several, 1)
+    ]
+    path.write_text("".join(lines))
+    return path
+
+
+def as_csv(boxes, path):
+    lines = [
+        f"cam.mp4,{n},{track},{x0},{y0},{x1},{y1}\n"
+        for n, several in boxes.items()
+        for track, (x0, y0, x1, y1) in enumerate(several, 1)
+    ]
+    path.write_text("video,frame,track_id,x0,y0,x1,y1\n" + "".join(lines))
+    return path
+
+
+FORMATS = {"mot": as_mot, "csv": as_csv}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_boxes_by_the_number_of_the_frame(tmp_path, video, kind, workers):
+    boxes = FORMATS[kind](
+        boxes_of([0, 3, 17, 40, 59]), tmp_path / f"cam.{'txt' if kind == 'mot' else kind}"
+    )
+    options = CropOptions(image_format="png", validation=0.0)
+    make_crops(read_detections(boxes), video.parent, tmp_path / "out", options, workers=workers)
+    report = accounted(tmp_path / "out", 10)
+    assert report["boxes"]["kept"] == 10
+    assert report["pictures"]["decoded"] == 5
+    rows = rows_of(tmp_path / "out")
+    for row in rows:
+        frame = int(row["file"].partition("#")[2]) - (kind == "mot")
+        expected = grey_of(frame) if row["box"][0] < 50 else 250
+        assert abs(pixels(row).mean() - expected) < 2.5
+    assert {row["file"].partition("#")[0] for row in rows} == {"cam.mp4"}
+    assert report["splits"]["train"]["sources"] == 1
+    assert len({row["image"]["path"] for row in rows}) == 10
+
+
+def test_every_kth_frame_of_one_video(tmp_path, video, capsys):
+    boxes = as_csv(boxes_of(range(FRAMES)), tmp_path / "b.csv")
+    command = [
+        "--detections", boxes, "--images", video, "--output", tmp_path / "out", "--workers", 0,
+        "--every", 20,
+    ]  # fmt: skip
+    assert main([str(word) for word in command]) == 0, capsys.readouterr().err
+    report = accounted(tmp_path / "out", 2 * FRAMES)
+    assert report["boxes"]["reasons"] == {"other frame": 114}
+    assert report["pictures"]["decoded"] == 3
+    assert {row["file"] for row in rows_of(tmp_path / "out")} == {
+        "cam.mp4#0", "cam.mp4#20", "cam.mp4#40",
+    }  # fmt: skip
+
+
+def test_videos_are_sources(tmp_path, video):
+    lines = ["video,frame,x0,y0,x1,y1\n"]
+    for name in "abcd":
+        make_video(video.parent / f"{name}.mp4", frames=6)
+        lines += [f"{name}.mp4,{n},4,10,40,100\n" for n in range(6)]
+    (tmp_path / "b.csv").write_text("".join(lines))
+    make_crops(
+        read_detections(tmp_path / "b.csv"), video.parent, tmp_path / "out",
+        CropOptions(validation=0.3),
+    )  # fmt: skip
+    report = accounted(tmp_path / "out", 24)
+    assert report["splits"] == {
+        "train": {"crops": 18, "sources": 3}, "validation": {"crops": 6, "sources": 1},
+    }  # fmt: skip
+
+
+def test_a_run_on_a_video_goes_on_where_it_stopped(tmp_path, video):
+    boxes = as_csv(boxes_of([0, 10, 20, 30, 40, 61]), tmp_path / "b.csv")
+    found, options = read_detections(boxes), CropOptions(shard_size=2)
+    with pytest.raises(
+        InputError, match=r"b.csv, row 11: picture cam.mp4#61: frame 61: the video has 60 frames"
+    ):
+        make_crops(found, video.parent, tmp_path / "a/out", options)
+    make_crops(found, video.parent, tmp_path / "a/out", options, on_bad_image="skip")
+    make_crops(found, video.parent, tmp_path / "b/out", options, on_bad_image="skip")
+    assert tree(tmp_path / "a/out") == tree(tmp_path / "b/out")
+    assert accounted(tmp_path / "a/out", 12)["boxes"]["reasons"] == {"bad picture": 2}
+
+
+# Videos that cannot be read.
+
+
+def test_a_cut_off_video_is_said_to_be(tmp_path, video):
+    content = make_video(tmp_path / "a.mp4", movflags="faststart").read_bytes()
+    make_video(tmp_path / "a.mkv")
+    whole = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    with FrameReader(tmp_path / "cut.mkv") as reader:
+        assert 5 < reader.count < FRAMES
+        assert number_of(reader.picture(4)) == 4
+        with pytest.raises(
+            BadPictureError, match=rf"frame 59: the video has {reader.count} frames"
+        ):
+            reader.picture(59)
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])  # its index is at the end
+    with pytest.raises(BadPictureError, match="no video that can be read: Invalid data found"):
+        FrameReader(tmp_path / "cut.mp4")
+
+
+def test_bad_videos_are_one_line(tmp_path, video, capsys):
+    boxes = as_csv(boxes_of([0, 3]), tmp_path / "b.csv")
+    content = video.read_bytes()
+    for name, damage in {
+        "half": content[: len(content) // 3],
+        "empty": b"",
+        "text": b"x" * 99,
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cam.mp4").write_bytes(damage)
+        out = tmp_path / f"out-{name}"
+        command = [
+            "--detections",
+            boxes,
+            "--images",
+            tmp_path / name,
+            "--output",
+            out,
+            "--workers",
+            0,
+        ]
+        assert main([str(word) for word in command]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        (line,) = [line for line in lines if line.startswith("error:")]
+        assert "b.csv, row 1: picture cam.mp4#0: no video that can be read: Invalid data" in line
+        assert str(tmp_path) not in line
+        assert not (out / "data").exists()
+    with pytest.raises(InputError, match="is no video; must be a folder or a video"):
+        make_crops(read_detections(boxes), boxes, tmp_path / "out")
+    with pytest.raises(InputError, match="--first-frame 2"):
+        CropOptions(first_frame=2)
+
+
+def test_pictures_have_no_every(tmp_path):
+    from tests.crops.test_crops import as_text, make_scenes
+
+    boxes = as_text(make_scenes(tmp_path / "images", 3), tmp_path / "b.txt")
+    with pytest.raises(InputError, match="--every 2: is for videos"):
+        make_crops(
+            read_detections(boxes), tmp_path / "images", tmp_path / "o", CropOptions(every=2)
+        )
+
+
+def test_any_damaged_byte_is_a_frame_or_a_bad_picture(tmp_path, video):
+    content = np.frombuffer(video.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        broken = content.copy()
+        broken[rng.integers(0, len(broken), 30)] = rng.integers(0, 256, 30)
+        (tmp_path / "b.mp4").write_bytes(broken.tobytes())
+        try:
+            with FrameReader(tmp_path / "b.mp4") as reader:
+                for number in (0, 30, 59):
+                    reader.picture(number)
+        except BadPictureError:
+            pass

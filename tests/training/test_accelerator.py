@@ -1,0 +1,60 @@
+"""What is said about the machine."""
+
+import logging
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.training.accelerator import cpu_capabilities, create_accelerator, device, has_bf16
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, True),
+        ({"architecture": "aarch64"}, True),
+        ({}, True),
+    ],
+)
+def test_which_cpus_compute_in_bf16(capabilities, expected):
+    assert has_bf16(capabilities) is expected
+
+
+def test_a_precision_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "nonsense")
+    with pytest.raises(
+        InputError, match="ACCELERATE_MIXED_PRECISION 'nonsense': must be one of no"
+    ):
+        create_accelerator(TrainingArguments(), tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bf16")
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_a_cpu_without_bf16_is_said_to_be_slow_in_it(precision, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        create_accelerator(TrainingArguments(mixed_precision=precision), tmp_path)
+    slow = precision == "bf16" and not has_bf16(cpu_capabilities())
+    assert ("no bf16 units" in caplog.text) == slow
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"ACCELERATE_USE_CPU": "1"}, "cpu"),
+        ({"ACCELERATE_TORCH_DEVICE": "meta"}, "meta"),
+        ({}, "cuda" if torch.cuda.is_available() else "cpu"),
+    ],
+)
+def test_where_is_computed(variables, expected, monkeypatch):
+    AcceleratorState._reset_state(True)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert device().type == expected
+    finally:
+        AcceleratorState._reset_state(True)
