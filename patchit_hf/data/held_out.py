@@ -30,7 +30,7 @@ VERSION = 1  # of the choice
 KEYS = 10_000  # texts of keys that are in memory at a time
 
 
-def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
+def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, datasets.Dataset, str]:
     """Split 10 % off a data set, by person or source where a column says so.
 
     A missing or negative key stands for an unknown person: such a row is its own group.
@@ -64,7 +64,7 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     return select(train, np.flatnonzero(rest), "train"), select(train, held, "held out"), words
 
 
-def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
+def select(dataset: datasets.Dataset, rows: NDArray[np.int64], what: str) -> datasets.Dataset:
     """Return some rows of a data set, without a Python list of them.
 
     Args:
@@ -89,7 +89,9 @@ def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
     )
 
 
-def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
+def hold_out_stream(
+    train: datasets.IterableDataset, image_column: str
+) -> tuple[datasets.IterableDataset, datasets.IterableDataset, str]:
     """Split about 10 % off a stream, by the hash of person or source, else of the picture itself.
 
     A row's side does not depend on who reads the stream, or in which order.

@@ -35,7 +35,7 @@ class ImageRows:
         column: its image column.
     """
 
-    def __init__(self, dataset: Any, column: str) -> None:
+    def __init__(self, dataset: datasets.Dataset, column: str) -> None:
         self.dataset, self.column = dataset, column
         try:
             self._order = row_order(dataset)
@@ -188,7 +188,7 @@ def open_arrow(name: str) -> datasets.Dataset:
     return dataset
 
 
-def _column(dataset: Any, column: str) -> list[tuple[Any, str | None]]:
+def _column(dataset: datasets.Dataset, column: str) -> list[tuple[Any, str | None]]:
     """Return the chunks of a column, and the file that ``datasets`` has mapped for each, if any."""
     table = dataset.data
     rows = table.blocks if isinstance(table, ConcatenationTable) else [[table]]

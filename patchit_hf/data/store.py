@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ class CropStore:
 
 
 def open_crops(
-    dataset: Any,
+    dataset: datasets.Dataset,
     column: str,
     canvas: tuple[int, int],
     fit: str,
@@ -165,7 +166,7 @@ def open_crops(
 
 
 def crops_in_memory(
-    dataset: Any,
+    dataset: datasets.Dataset,
     column: str,
     canvas: tuple[int, int],
     fit: str,
@@ -187,7 +188,7 @@ def crops_in_memory(
     return crops, store.index
 
 
-def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
+def _note(dataset: datasets.Dataset, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
     """Return the file that says what is known of a data set's crops; None for one in memory."""
     if not dataset.cache_files:
         return None

@@ -10,6 +10,8 @@ from patchit_hf.common.errors import InputError, check_options
 from patchit_hf.common.public import lazily
 
 if TYPE_CHECKING:
+    import datasets
+
     from patchit_hf.downstream.augment import Augmentation as Augmentation
     from patchit_hf.downstream.augment import Geometry as Geometry
     from patchit_hf.downstream.base import DownstreamTask as DownstreamTask
@@ -81,7 +83,7 @@ def task_class(name: str) -> type[DownstreamTask]:
     return found
 
 
-def create_downstream(name: str, dataset: Any, **options: Any) -> DownstreamTask:
+def create_downstream(name: str, dataset: datasets.Dataset, **options: Any) -> DownstreamTask:
     """Build a task for a data set, from which its label columns and classes are read.
 
     Args:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import datasets
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,7 +51,7 @@ class Task(DownstreamTask):
 
     @classmethod
     def from_dataset(
-        cls, dataset: Any, *, column: str | None = None, smoothing: float = 0.1
+        cls, dataset: datasets.Dataset, *, column: str | None = None, smoothing: float = 0.1
     ) -> Self:
         """Build the task from a training split; by default from ``action`` or ``label``."""
         name = find_column(dataset, column, COLUMNS, "column")
@@ -81,7 +82,7 @@ class Task(DownstreamTask):
         """Names of the classes."""
         return self.column.classes
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return class indices, int64 ``[N]``; -1 for no label."""
         return self.column.encode(dataset)
 

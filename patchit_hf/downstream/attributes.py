@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
+import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class Task(DownstreamTask):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: datasets.Dataset,
         *,
         columns: list[str] | None = None,
         hidden: int = 0,
@@ -163,7 +164,7 @@ class Task(DownstreamTask):
         """Return the head of the paper, or None without a hidden layer."""
         return hidden_head(num_features, self.hidden, sum(self.outputs)) if self.hidden else None
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return class indices, int64 ``[N, A]``; -1 for no label."""
         return torch.stack([column.encode(dataset) for column in self.label_columns], 1)
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
+import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class DownstreamTask(ABC):
 
     @classmethod
     @abstractmethod
-    def from_dataset(cls, dataset: Any) -> Self:
+    def from_dataset(cls, dataset: datasets.Dataset) -> Self:
         """Build the task from the columns of a training split; its options are keyword-only."""
 
     @classmethod
@@ -101,7 +102,7 @@ class DownstreamTask(ABC):
         """Whether each output of the classifier answers its own yes/no question."""
         return False
 
-    def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
+    def prepare(self, dataset: datasets.Dataset, canvas: tuple[int, int]) -> datasets.Dataset:
         """Return the data set that images and targets are read from.
 
         Args:
@@ -111,7 +112,7 @@ class DownstreamTask(ABC):
         return dataset
 
     @abstractmethod
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return the targets ``[N, ...]`` of every row of a split that ``prepare`` returned.
 
         Raises:
@@ -186,7 +187,9 @@ class DownstreamTask(ABC):
         """
         return lambda rows: self.measure(predictions[rows], targets[rows]).summary, len(targets)
 
-    def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
+    def in_picture(
+        self, predictions: Tensor, geometry: Geometry, dataset: datasets.Dataset
+    ) -> Tensor:
         """Return predictions in the coordinates of the given images instead of the network's input.
 
         Args:

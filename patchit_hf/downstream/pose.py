@@ -100,7 +100,7 @@ class Task(DownstreamTask):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: datasets.Dataset,
         *,
         column: str | None = None,
         joints: list[str] | None = None,
@@ -137,7 +137,7 @@ class Task(DownstreamTask):
         """PCK@0.2 if the joints include a torso, else the average precision."""
         return "pck" if self._torso() else "ap"
 
-    def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
+    def prepare(self, dataset: datasets.Dataset, canvas: tuple[int, int]) -> datasets.Dataset:
         """Cut people out of their images, with their joints in pixels of the canvas."""
         require(dataset, self.column)
         if self.box_column is not None:
@@ -161,7 +161,7 @@ class Task(DownstreamTask):
             cut, with_indices=True, remove_columns=kept, features=features, desc="cutting people"
         )
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return float32 ``[N, J, 3]``: x, y in pixels of the canvas, and 1 if visible."""
         found = torch.tensor(column_values(dataset, self.column), dtype=torch.float32)
         if found.shape[1:] != (len(self.joints), 3):
@@ -241,7 +241,9 @@ class Task(DownstreamTask):
             summary |= oks_ap(found[known], predictions[known, :, 2].mean(1))
         return Report({k: v for k, v in summary.items() if v is not None}, table)
 
-    def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
+    def in_picture(
+        self, predictions: Tensor, geometry: Geometry, dataset: datasets.Dataset
+    ) -> Tensor:
         """Return x, y in pixels of the image that the person was cut from."""
         windows = torch.tensor(column_values(dataset, WINDOW))
         return self.placed(predictions, geometry, windows)

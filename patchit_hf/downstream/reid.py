@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Self
 
+import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class Task(DownstreamTask):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: datasets.Dataset,
         *,
         id_column: str | None = None,
         camera_column: str | None = None,
@@ -115,7 +116,7 @@ class Task(DownstreamTask):
         """Mean average precision of the search."""
         return "map"
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return int64 ``[N, 3]``: person (-1 nobody, 0 distractor), camera (-1 unknown), role."""
         require(dataset, self.id_column)
         people = [self._number(value) for value in column_values(dataset, self.id_column)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import datasets
 import torch
 
 from patchit_hf.common.errors import InputError, one_line
@@ -24,7 +25,7 @@ DEFAULT_SIZE = (192, 96)  # of inputs, height and width in pixels
 def open_start(
     init: str | Initial,
     task: str | DownstreamTask,
-    train: Any,
+    train: datasets.Dataset,
     backbone: str | None = None,
     backbone_kwargs: dict[str, Any] | None = None,
     input_size: tuple[int, int] | None = None,
