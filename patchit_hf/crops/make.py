@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def make_crops(
-    detections: Detections,
+    detections: Detections | str | Path,
     images: str | Path,
     output: str | Path,
     options: CropOptions | None = None,
     *,
     workers: int = 0,
     on_bad_image: str = "raise",
-    name: str = "boxes in memory",
+    name: str | None = None,
     license: str = "unknown",
     title: str | None = None,
     pictures_from: str = "",
@@ -33,7 +33,8 @@ def make_crops(
     A call after an interruption continues the data set. A call after it is finished does nothing.
 
     Args:
-        detections: the boxes; see ``read_detections`` and ``from_supervision``.
+        detections: the boxes: a result of ``read_detections`` or ``from_supervision``, or a file
+            or folder for ``read_detections``.
         images: folder of the images or videos, or one video.
         output: folder of the data set: new, empty, or an unfinished one of the same boxes and
             options.
@@ -41,7 +42,7 @@ def make_crops(
         workers: number of worker processes; 0 cuts in this process.
         on_bad_image: ``raise`` an error; ``skip`` the image; or ``replace`` each of its boxes by
             the next box of the same track that ``keep_every`` or ``every`` left out, if any.
-        name: what the card calls the boxes.
+        name: what the card calls the boxes; a file's own name by default.
         license: licence of the crops, as the Hub spells it.
         title: title of the card; derived from the folder's name if None.
         pictures_from: where the images come from, for the card.
@@ -72,9 +73,14 @@ def make_crops(
     from patchit_hf.crops.cutting.run import cut_all
     from patchit_hf.crops.cutting.shards import REPORT, Shards
     from patchit_hf.crops.cutting.suspect import check_boxes
+    from patchit_hf.crops.detections import Detections, read_detections
 
     if on_bad_image not in ON_BAD:
         raise InputError(f"on_bad_image {on_bad_image!r}: must be one of {', '.join(ON_BAD)}")
+    if not isinstance(detections, Detections):
+        name = name or Path(detections).name
+        detections = read_detections(detections)
+    name = name or "boxes in memory"
     options = options or CropOptions()
     folder = Path(output).expanduser()
     plan = make_plan(detections, open_images(images, options, detections.kind), options)

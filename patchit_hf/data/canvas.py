@@ -71,13 +71,18 @@ def to_canvas(image: Image.Image, canvas: tuple[int, int], fit: str) -> NDArray[
     if image.format == "JPEG":  # decode at a reduced size if that is large enough
         lying = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         image.draft("RGB", (height, width) if lying else (width, height))
-    image = ImageOps.exif_transpose(image)
-    image = to_8_bits(image) if image.mode in DEEP else image.convert("RGB")
+    image = upright_rgb(image)
     if fit == "cover":
         image = ImageOps.fit(image, (width, height), method=RESAMPLE)
     elif image.size != (width, height):
         image = image.resize((width, height), RESAMPLE)
     return np.asarray(image, dtype=np.uint8)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an image as it is shown: turned as its EXIF tag says, in 8-bit RGB."""
+    image = ImageOps.exif_transpose(image)
+    return to_8_bits(image) if image.mode in DEEP else image.convert("RGB")
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -113,7 +118,7 @@ def decode_rgb(value: Any) -> Image.Image:
     """Decode a value of an undecoded image column as RGB; see ``decode``."""
     image = decode(value)
     with decoding():
-        return image.convert("RGB")
+        return upright_rgb(image)
 
 
 @contextmanager
@@ -202,12 +207,28 @@ def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> ND
         BadImageError: if the image is missing, damaged, too large or too small.
         InputError: if its file exists but cannot be read now.
     """
-    path = value.get("path") if isinstance(value, Mapping) else None
-    path = str(value) if isinstance(value, str | Path) else path
-    try:
+    with naming(where, value):
         image = decode(value)
         with decoding():
             return to_canvas(image, canvas, fit)
+
+
+@contextmanager
+def naming(where: str, value: Any) -> Iterator[None]:
+    """Let an image be decoded: an error says which image it was.
+
+    Args:
+        where: what the error names, such as ``row 17 of data/train``.
+        value: what is decoded, see ``decode``.
+
+    Raises:
+        BadImageError: if the image is missing, damaged, too large or too small.
+        InputError: if its file cannot be read for another reason, which says nothing of the image.
+    """
+    path = value.get("path") if isinstance(value, Mapping) else None
+    path = str(value) if isinstance(value, str | Path) else path
+    try:
+        yield
     except (UnreachableError, MemoryError) as error:
         raise InputError(f"{where} (file {path}): cannot be read: {one_line(error)}") from error
     except UnusableError as error:

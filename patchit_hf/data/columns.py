@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import datasets
 
 from patchit_hf.common.errors import InputError
@@ -12,7 +10,9 @@ from patchit_hf.data.dataset_state import stream_features
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
 
 
-def find_image_column(dataset: Any, column: str | None, name: str) -> str:
+def find_image_column(
+    dataset: datasets.Dataset | datasets.IterableDataset, column: str | None, name: str
+) -> str:
     """Return the name of the image column.
 
     Args:

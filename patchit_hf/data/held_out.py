@@ -30,7 +30,7 @@ VERSION = 1  # of the choice
 KEYS = 10_000  # keys that are in memory as text at a time
 
 
-def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
+def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, datasets.Dataset, str]:
     """Split 10 % off a data set, by the first of ``GROUP_COLUMNS`` that it has.
 
     A missing or negative key means an unknown person; such a row is a group of its own.
@@ -65,7 +65,7 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     return select(train, np.flatnonzero(rest), "train"), select(train, held, "held out"), words
 
 
-def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
+def select(dataset: datasets.Dataset, rows: NDArray[np.int64], what: str) -> datasets.Dataset:
     """Select rows of a data set without making a Python list of them.
 
     Args:
@@ -90,7 +90,9 @@ def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
     )
 
 
-def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
+def hold_out_stream(
+    train: datasets.IterableDataset, image_column: str
+) -> tuple[datasets.IterableDataset, datasets.IterableDataset, str]:
     """Split about 10 % off a stream, by the hash of person or source, else of the image.
 
     Which side a row is on does not depend on who reads the stream, or in which order.

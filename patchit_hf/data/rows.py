@@ -35,7 +35,7 @@ class ImageRows:
         column: its image column.
     """
 
-    def __init__(self, dataset: Any, column: str) -> None:
+    def __init__(self, dataset: datasets.Dataset, column: str) -> None:
         self.dataset, self.column = dataset, column
         try:
             self._order = row_order(dataset)
@@ -192,7 +192,7 @@ def open_arrow(name: str) -> datasets.Dataset:
     return dataset
 
 
-def _column(dataset: Any, column: str) -> list[tuple[Any, str | None]]:
+def _column(dataset: datasets.Dataset, column: str) -> list[tuple[Any, str | None]]:
     """Return the chunks of a column, each with the file that ``datasets`` has mapped, if any."""
     table = dataset.data
     rows = table.blocks if isinstance(table, ConcatenationTable) else [[table]]

@@ -32,8 +32,8 @@ class Crops:
             data set states.
     """
 
-    train: Any
-    held_out: Any
+    train: datasets.Dataset | datasets.IterableDataset
+    held_out: datasets.Dataset | datasets.IterableDataset | None
     image_column: str
     name: str
     split: str
@@ -99,7 +99,7 @@ def load_crops(
 
 def open_split(
     dataset: str | None, split: str | None, image_column: str | None = None
-) -> tuple[Any, str]:
+) -> tuple[datasets.Dataset | None, str]:
     """Open one split for evaluation.
 
     Args:
@@ -188,7 +188,7 @@ def _choose_split(splits: dict[str, Any], split: str | None, name: str) -> str:
     raise InputError(f"data set {name!r} has no train split; choose one with --split: {names}")
 
 
-def _meta(dataset: Any) -> dict[str, Any]:
+def _meta(dataset: datasets.Dataset | datasets.IterableDataset) -> dict[str, Any]:
     info = dataset.info
     meta = {"license": info.license, "homepage": info.homepage, "citation": info.citation}
     return {key: value for key, value in meta.items() if value}

@@ -19,6 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -107,7 +108,7 @@ class CropStore:
 
 
 def open_crops(
-    dataset: Any,
+    dataset: datasets.Dataset,
     column: str,
     canvas: tuple[int, int],
     fit: str,
@@ -191,7 +192,7 @@ def open_crops(
     return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
 
 
-def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
+def _note(dataset: datasets.Dataset, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
     """Return the note file of a data set's cached crops; None for a data set in memory."""
     if not dataset.cache_files:
         return None

@@ -63,7 +63,7 @@ class StreamedCrops:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: datasets.IterableDataset,
         column: str,
         canvas: tuple[int, int],
         fit: str,

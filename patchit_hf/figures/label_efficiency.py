@@ -24,7 +24,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     deviation over seeds.
 
     Args:
-        result: the return value of ``patchit_hf.compare.cells.compare``.
+        result: what ``patchit_hf.compare.cells.run_plan`` returned.
 
     Returns:
         The figure; None if there is only one number of labels.

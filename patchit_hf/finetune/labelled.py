@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+import datasets
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ class Labelled:
 
 
 def open_labelled(
-    dataset: Any,
+    dataset: datasets.Dataset,
     task: DownstreamTask,
     canvas: tuple[int, int],
     args: DecodeArguments,
@@ -111,7 +112,7 @@ def open_labelled(
 
 
 def _open(
-    dataset: Any,
+    dataset: datasets.Dataset,
     column: str,
     canvas: tuple[int, int],
     args: DecodeArguments,
@@ -143,7 +144,7 @@ def _origin(store: CropStore | LazyCrops) -> Tensor:
 
 
 def open_crops_of(
-    dataset: Any,
+    dataset: datasets.Dataset,
     canvas: tuple[int, int],
     args: DecodeArguments,
     name: str,
