@@ -6,8 +6,9 @@ neither torch nor transformers.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from patchit_hf.common.public import lazily
 
 if TYPE_CHECKING:
     from patchit_hf.common.errors import InputError as InputError
@@ -53,13 +54,7 @@ _PUBLIC = {
 }
 
 __all__ = [*_PUBLIC, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use."""
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, _ = lazily(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:
