@@ -12,8 +12,7 @@ from patchit_hf import (
     TrainingArguments,
     create_task,
 )
-from patchit_hf.data.bad import BadImages
-from patchit_hf.data.store import crops_in_memory
+from patchit_hf.data.store import open_crops
 from patchit_hf.evaluate.command import main
 from patchit_hf.models.features import crop_backbone, crop_features
 from tests.conftest import make_crops
@@ -62,9 +61,8 @@ def test_the_command_writes_what_embed_returns(folder, rows, words, tmp_path):
 
 def test_embeddings_are_of_whole_crops_as_training_sees_them(folder, rows):
     model, device = PatchTaskModel.from_pretrained(folder), torch.device("cpu")
-    crops, _ = crops_in_memory(
-        rows[1], "image", (60, 30), "cover", workers=1, name="rows", bad=BadImages()
-    )
+    store = open_crops(rows[1], "image", (60, 30), "cover", on_disk=False, main=False)
+    crops = store[torch.arange(len(store))]
     expected = crop_features(model, model.task, crops, device)
     np.testing.assert_allclose(model.embed(rows[1]), expected.numpy(), atol=1e-5)
     whole = crop_backbone(model, model.task, crops[:64], device)
