@@ -101,6 +101,7 @@ class PatchTaskTrainer(HubTrainer):
         self.task = self.model.task = task.with_statistics(*broadcast_object_list(found)[0])
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
+        self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
         self._prepare(self.model)
         self.evaluator = Evaluator(
