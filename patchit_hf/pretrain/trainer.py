@@ -26,6 +26,7 @@ from patchit_hf.pretrain.record import default_output_dir, describe_run, run_con
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
 from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
+from patchit_hf.training.checkpoint import Checkpoint
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 
@@ -171,7 +172,7 @@ class PatchTaskTrainer(HubTrainer):
     def _also_evaluated(self) -> dict[str, Any]:
         return dict(self.evaluator.probed())
 
-    def _checkpoint(self) -> Path | None:
+    def _checkpoint(self) -> Checkpoint | None:
         return super()._checkpoint() or named_checkpoint(
             self.args.resume_from_checkpoint, self.accelerator
         )

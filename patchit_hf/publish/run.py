@@ -12,6 +12,7 @@ from patchit_hf.common.console import say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import METRICS_FILE
 from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.checkpoint import STATE_FILE, Checkpoint, read_checkpoint
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.trainer import Trainer
 
@@ -152,8 +153,8 @@ def push_finished(args: LoopArguments, folder: Path, *, include_people: bool = F
     say(f"pushed: {hub.push()}")
 
 
-def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Path | None:
-    """Return the checkpoint that ``--resume`` names, downloaded if it is on the Hub.
+def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Checkpoint | None:
+    """Read the checkpoint that ``--resume`` names, downloaded if it is on the Hub.
 
     Args:
         chosen: a folder, ``hub:org/name@revision``, or None.
@@ -162,12 +163,17 @@ def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Path | Non
     Raises:
         InputError: if the Hub has no such checkpoint or cannot be reached.
     """
-    if chosen is None or not chosen.startswith(PREFIX):
-        return Path(chosen) if chosen else None
-    from patchit_hf.publish.fetch import fetch_checkpoint
+    if not chosen:
+        return None
+    folder = Path(chosen)
+    if chosen.startswith(PREFIX):
+        from patchit_hf.publish.fetch import fetch_checkpoint
 
-    with accelerator.local_main_process_first():
-        return fetch_checkpoint(chosen)
+        with accelerator.local_main_process_first():
+            folder = fetch_checkpoint(chosen)
+    if not (folder / STATE_FILE).is_file():
+        raise InputError(f"--resume {chosen!r}: not a checkpoint (it has no {STATE_FILE})")
+    return read_checkpoint(folder)
 
 
 def adopt_history(checkpoint: Path, folder: Path) -> None:

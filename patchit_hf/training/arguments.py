@@ -135,6 +135,14 @@ class LoopArguments(DecodeArguments):
         "steps between checkpoints; below 1, a fraction of the run; 0 for no checkpoints",
         identity=False,
     )
+    save_minutes: float = arg(
+        10.0,
+        "--save-minutes",
+        "output",
+        "minutes between checkpoints, in addition to --save-every; the first comes after two; "
+        "0 for --save-every alone",
+        identity=False,
+    )
     save_total_limit: int = arg(
         2,
         "--save-limit",
@@ -172,7 +180,7 @@ class LoopArguments(DecodeArguments):
             self._check_whole(name, 0)
         for name in (
             "warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps",
-            "early_stopping_threshold",
+            "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
         self._check_number("learning_rate", positive=True)

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from accelerate import Accelerator
 
-from patchit_hf.common.layout import METRICS_FILE
+from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
 from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.checkpoint import checkpoints
 from patchit_hf.training.loop import Means
 from patchit_hf.training.progress import Clock, Progress
 from patchit_hf.training.run_folder import History
@@ -68,6 +69,7 @@ class Monitor:
         batch: samples of a step.
         start: steps done before.
         seconds: seconds spent before.
+        means: sums of the training's means since the last evaluation, of an earlier start.
         lr_at: learning rate of a step.
 
     Attributes:
@@ -86,6 +88,7 @@ class Monitor:
         batch: int,
         start: int,
         seconds: float,
+        means: dict[str, Any] | None,
         lr_at: Callable[[int], float],
     ) -> None:
         self.accelerator, self.args, self.reporter = accelerator, args, reporter
@@ -104,7 +107,8 @@ class Monitor:
         )
         self.done, self.stopped = start, self.stopping.reason(self.history.entries)
         self.warned: set[str] = set()
-        self.since_log, self.since_record = Means(), Means()
+        self.since_log, self.since_record = Means(), Means.restored(means, accelerator)
+        self.checkpoints = folder / CHECKPOINTS
         self.before, self.started = seconds, time.perf_counter()
         self.step_started = self.started
 
@@ -164,26 +168,35 @@ class Monitor:
         if show:
             values = self.since_log.result(self.accelerator)
             if not math.isfinite(values["loss"]):
-                self.close()
-                raise FloatingPointError(self._not_finite(values["loss"]))
+                raise self.diverged(f"the loss is {values['loss']}")
             self.progress.update(done, self.reporter.postfix(values))
         self.clock.step(time.perf_counter() - self.step_started, self.batch)
 
-    def _not_finite(self, loss: float) -> str:
-        remedy = f"try a lower --learning-rate than {self.args.learning_rate}"
+    def diverged(self, what: str) -> FloatingPointError:
+        """Return the error of a run whose numbers are not finite any more.
+
+        Args:
+            what: which numbers, as a clause.
+        """
+        remedy = f"try a lower --learning-rate than {self.args.learning_rate:g}"
         if self.accelerator.mixed_precision == "fp16":
             remedy += ", or --mixed-precision bf16"
-        return (
-            f"the loss is {loss} after step {self.done}: {remedy}; checkpoints in "
-            f"{self.args.output_dir} are kept"
-        )
+        kept = checkpoints(self.checkpoints)
+        state = f"the last checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+        return FloatingPointError(f"{what} after step {self.done}: {remedy}; {state}")
 
     def record(self, evaluated: dict[str, Any]) -> None:
         """Write an evaluation down, say what it shows, and decide whether to go on.
 
         Args:
             evaluated: its values, with ``eval_`` or the like before each name.
+
+        Raises:
+            FloatingPointError: if its loss or its features are not finite.
         """
+        for name in ("eval_loss", "eval_feature_rank"):
+            if not math.isfinite(evaluated.get(name, 0.0)):
+                raise self.diverged(f"{name} is {evaluated[name]}")
         trained = self.since_record.result(self.accelerator)
         entry: dict[str, Any] = {
             "step": self.done,
@@ -209,10 +222,6 @@ class Monitor:
             if name not in ("step", "samples") and isinstance(value, int | float)
         }
         self.accelerator.log(numbers, step=self.done)
-
-    def flush(self) -> None:
-        """Start the means of training again, as a run that goes on from here will."""
-        self.since_record = Means()
 
     def close(self) -> None:
         """Leave the progress bar as it is."""
