@@ -47,7 +47,7 @@ class FinetuningArguments(LoopArguments):
         "early",
     )
     early_stopping_threshold: float = arg(
-        0.0, "--early-stopping-threshold", "evaluation", "smallest gain that counts as better"
+        0.0, "--early-stopping-threshold", "evaluation", "gain above which it counts as better"
     )
     load_best_model_at_end: bool = arg(
         True,

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
+from patchit_hf.data.images import ImageInput, ImageInputs, Images
+from patchit_hf.downstream.augment import Geometry
+from patchit_hf.models.answers import PatchAnswers
 from patchit_hf.models.backbone import (
     BATCH_NORMS,
     BackboneSpec,
@@ -21,8 +27,10 @@ from patchit_hf.models.backbone import (
     num_features,
     pretraining_args,
 )
+from patchit_hf.models.embed import Extractor, embed
 from patchit_hf.models.exported import Location, check_architecture, check_args, locate, read_config
 from patchit_hf.models.feature_maps import feature_map as feature_map
+from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.given_model import check_rebuilt, unwrapped
 from patchit_hf.models.initial_weights import Initial, Statistics, open_initial
 from patchit_hf.models.layers import freeze_stages, layered_groups
@@ -30,6 +38,8 @@ from patchit_hf.models.origin import Origin, fingerprint, origin_of_export
 from patchit_hf.models.small_maps import small_map_convolutions
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import PatchTask
+
+ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
 
 
 class PatchTaskModel(nn.Module):
@@ -44,11 +54,18 @@ class PatchTaskModel(nn.Module):
         statistics: mean and standard deviation per channel that these weights expect; None for
             those of the training crops.
 
+    Attributes:
+        fit: how images get to the canvas; see ``patchit_hf.data.canvas.to_canvas``.
+        record: its ``patchit.json``, where the model was read back.
+
     Example:
         >>> model = build_model("resnet10t", create_task("position"), seed=0)
         >>> model(torch.zeros(2, 1, 3, 32, 32)).shape
         torch.Size([2, 18])
     """
+
+    fit: str = "squash"
+    record: dict[str, Any]
 
     def __init__(
         self,
@@ -77,6 +94,114 @@ class PatchTaskModel(nn.Module):
             revision: branch, tag or commit on the Hub.
         """
         return load_model(source, revision)
+
+    def ask(self, image: ImageInput, rounds: int = 1) -> PatchAnswers:
+        """Ask the task's questions about one image, as an evaluation does.
+
+        Args:
+            image: one image of any kind that ``embed`` takes.
+            rounds: how often it is cut into patches, each time with other offsets.
+
+        Returns:
+            Crop, patches, right answers and those of the network.
+
+        Raises:
+            InputError: for an image that cannot be used, a model without a task, or no round.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> model = build_model("test_resnet", create_task("position"), seed=0)
+            >>> answers = model.ask(torch.zeros(3, 200, 100), rounds=2)
+            >>> answers.patches.shape, answers.answered.shape
+            (torch.Size([18, 32, 32, 3]), torch.Size([2, 18]))
+        """
+        task, images = self._given_task(), Images(image)
+        if not images.single:
+            raise InputError(f"image: {len(images)} images; ask about one at a time")
+        if rounds < 1:
+            raise InputError(f"rounds {rounds!r}: must be a whole number of at least 1")
+        (crop,) = next(images.batches(task.canvas, self.fit, 1))
+        device, training = next(self.parameters()).device, self.training
+        first: Tensor | None = None
+        truth, answered = [], []
+        self.eval()
+        with torch.inference_mode():
+            for numbers in torch.arange(rounds).split(ROUNDS_AT_ONCE):
+                crops = crop.to(device).expand(len(numbers), -1, -1, -1)
+                batch = task.sample_all(crops, Draws(EVAL_SEED, numbers, device))
+                answered.append(task.answers(self(batch.inputs)).view(len(numbers), -1).cpu())
+                truth.append(task.truth(batch.targets).view(len(numbers), -1).cpu())
+                if first is None:
+                    first = task.transform.colours(task.examples(batch)[: truth[0].shape[1], 0])
+        self.train(training)
+        return PatchAnswers(
+            crop,
+            cast(Tensor, first),
+            torch.cat(truth),
+            torch.cat(answered),
+            None if task.boxes is None else task.boxes.cpu(),
+            task.num_classes,
+            task.chance,
+        )
+
+    def embed(
+        self,
+        images: ImageInputs,
+        batch_size: int = 64,
+        *,
+        image_column: str | None = None,
+        reestimate_batch_norm: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return features of whole images, as users of the exported backbone get them.
+
+        Batch normalisation has learnt its statistics on patches, and whole crops have others.
+        ``reestimate_batch_norm`` sets them, on a copy, to those of (at most 2000 of) the given
+        images, which should then be many and of the kind that is embedded later: what one image's
+        features are depends on the others. ``python -m patchit_hf.evaluate FOLDER --embed`` does
+        so by default.
+
+        Args:
+            images: one image or many: PIL images, paths, bytes of files, arrays ``[H, W, 3]``,
+                tensors ``[3, H, W]``, a column of images, or a ``datasets.Dataset``.
+            batch_size: images at a time.
+            image_column: the image column of a data set that has several.
+            reestimate_batch_norm: whether batch statistics are those of the given images.
+
+        Returns:
+            float32 ``[N, C]``; ``[C]`` for a single image.
+
+        Raises:
+            InputError: for an image that cannot be used, by its index.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> model = build_model("test_resnet", create_task("position"), seed=0)
+            >>> model.embed([torch.zeros(3, 200, 100), torch.ones(3, 100, 50)]).shape
+            (2, 96)
+        """
+        found = Images(images, image_column)
+        return embed(self.extractor(), found, batch_size, reestimate=reestimate_batch_norm)
+
+    def extractor(self) -> Extractor:
+        """Return the frozen backbone with the way of whole crops to it.
+
+        Raises:
+            InputError: if the model has no task, and thus no canvas.
+        """
+        task = self._given_task()
+        step = divisor(self.backbone)
+        size = task.input_size if self.spec.fixed_size else crop_size(task, step)
+        device = next(self.backbone.parameters()).device
+        mean, std = (
+            torch.tensor(v, device=device) for v in (task.transform.mean, task.transform.std)
+        )
+        geometry = Geometry(task.canvas, task.covered, size)
+        return Extractor(self.backbone, geometry, mean, std, self.fit)
+
+    def _given_task(self) -> PatchTask:
+        if self.task is None:
+            raise InputError("this model has no task, which says what size its images have")
+        return self.task
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
@@ -240,6 +365,7 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
     model.origin = dataclasses.replace(origin, fingerprint=fingerprint(model.backbone.state_dict()))
     model.statistics = task.transform.mean, task.transform.std
+    model.fit, model.record = str(record.get("config", {}).get("fit", "squash")), record
     return model.eval()
 
 

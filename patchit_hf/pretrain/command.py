@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from typing import Any
 
 from patchit_hf.common import cli
@@ -51,7 +50,9 @@ def run(argv: list[str] | None = None) -> int:
     if run_folder.finished and not what.dry_run:
         say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
         if args.push_to_hub and first:
-            _push_again(folder, args)
+            from patchit_hf.publish.run import push_finished
+
+            push_finished(args, run_folder.path, include_people=args.hub_include_people)
         return 0
     if args.push_to_hub and first:
         from patchit_hf.publish.access import check_push
@@ -94,24 +95,6 @@ def _report(folder: str, results: dict[str, Any]) -> None:
     say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
 
 
-def _push_again(folder: str, args: TrainingArguments) -> None:
-    """Push a finished run, because its push may have failed; if it did not, nothing is sent."""
-    from patchit_hf.publish.hub import push_folder
-
-    url = push_folder(
-        folder,
-        args.hub_model_id or "",
-        private=args.hub_private_repo,
-        revision=args.hub_revision,
-        include_people=args.hub_include_people,
-    )
-    say(f"pushed: {url}")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
     return guarded(run, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

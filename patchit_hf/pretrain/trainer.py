@@ -24,20 +24,19 @@ from patchit_hf.pretrain.batches import share_out, training_parts
 from patchit_hf.pretrain.evaluator import Evaluator
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
-from patchit_hf.pretrain.hub import RunHub, adopt_history, named_checkpoint
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
+from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
 from patchit_hf.training.arguments import in_steps
 from patchit_hf.training.loop import Part
 from patchit_hf.training.optim import schedule
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import steps_per_epoch
-from patchit_hf.training.trainer import Trainer
 
 
-class PatchTaskTrainer(Trainer):
+class PatchTaskTrainer(HubTrainer):
     """Pretrain a timm backbone by a patch task.
 
     Args:
@@ -88,7 +87,8 @@ class PatchTaskTrainer(Trainer):
         self.model = _model(model, task, args.seed)
         args = args.settled(random=self.model.origin is None)
         self.model.freeze_stages(args.freeze_stages)
-        super().__init__(args, run or _open_run(self.model, task, args, info), info)
+        run = run or _open_run(self.model, task, args, info)
+        super().__init__(args, run, info, include_people=args.hub_include_people)
         self.share = share_out(args, task, self.model, self.rank, self.world)
         name = str(info["name"])
         with self.accelerator.local_main_process_first():
@@ -112,28 +112,13 @@ class PatchTaskTrainer(Trainer):
         self.task = self.model.task = task.with_statistics(*broadcast_object_list(found)[0])
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
+        self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
         self._prepare(self.model.parameter_groups(args.weight_decay, args.layer_decay))
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
-        self.hub = RunHub(args, self.run.path, self.is_main)
         self.watch: GradientShare | None = None
-
-    def train(self) -> dict[str, Any]:
-        """Train to the end, from the newest checkpoint if there is one; export, and push if asked.
-
-        Returns:
-            The results, as in ``patchit.json``.
-
-        Raises:
-            FloatingPointError: if the loss stops being finite; checkpoints stay.
-        """
-        results = super().train()
-        self.hub.finish()
-        if self.args.push_to_hub:
-            self.push_to_hub()
-        return results
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -153,21 +138,6 @@ class PatchTaskTrainer(Trainer):
             export_run(target, self.model, self.task, self.record())
         self.accelerator.wait_for_everyone()
         return target
-
-    def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
-        """Upload the run's export to the Hub in one commit.
-
-        Args:
-            repo_id: ``org/name``; ``args.hub_model_id`` by default.
-            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
-
-        Returns:
-            The commit's URL, on the main process.
-
-        Raises:
-            InputError: if there is no repository named, nothing exported, or the Hub refuses.
-        """
-        return self.hub.push(repo_id, **kwargs)
 
     def record(self) -> dict[str, Any]:
         """Return what ``patchit.json`` says beside backbone, task and versions."""
@@ -245,7 +215,7 @@ class PatchTaskTrainer(Trainer):
         adopt_history(checkpoint, self.run.path)
 
     def _begin(self, start: int) -> None:
-        self.hub.start()
+        super()._begin(start)
         self.watch = GradientShare(self.model.backbone, self.model.frozen) if start == 0 else None
 
     def _before_step(self, step: int) -> None:
@@ -264,9 +234,6 @@ class PatchTaskTrainer(Trainer):
             line = gradient_line(self.notes["gradient"], self.task.input_size)
             self._running().progress.say(line)
 
-    def _after_save(self, done: int) -> None:
-        self.hub.submit(done)
-
     def _end(self) -> None:
         if self.is_main:
             self.notes |= wrap_up(
@@ -279,9 +246,6 @@ class PatchTaskTrainer(Trainer):
                 confusion=self.evaluator.confusion,
                 trackers=self.accelerator.trackers,
             )
-
-    def _abort(self) -> None:
-        self.hub.finish(0)
 
 
 def _model(model: nn.Module | str, task: PatchTask, seed: int) -> PatchTaskModel:

@@ -230,7 +230,7 @@ def run(argv: list[str] | None = None) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command starts again")
+    return guarded(run, argv, "repeat the command to start over")
 
 
 if __name__ == "__main__":

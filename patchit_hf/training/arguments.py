@@ -122,7 +122,7 @@ class LoopArguments(DecodeArguments):
         0.0,
         "--early-stopping-threshold",
         "evaluation",
-        "smallest gain in held-out accuracy that counts as better",
+        "gain in held-out accuracy above which an evaluation counts as better",
         identity=False,
     )
     logging_steps: int = arg(

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
+from patchit_hf.common.console import say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import METRICS_FILE
-from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.run_folder import RunFolder
+from patchit_hf.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from patchit_hf.publish.background import BackgroundPush
@@ -22,13 +25,17 @@ class RunHub:
     """Pushes a run to the repository in its arguments, from the main process.
 
     Args:
-        args: with repository, branch and what may be uploaded.
+        args: with repository and branch.
         folder: the run's folder.
         main: whether this is the main process; the others do nothing.
+        include_people: whether the figures that show single people are uploaded.
     """
 
-    def __init__(self, args: TrainingArguments, folder: Path, main: bool) -> None:
+    def __init__(
+        self, args: LoopArguments, folder: Path, main: bool, *, include_people: bool = False
+    ) -> None:
         self.args, self.folder, self.main = args, folder, main
+        self.include_people = include_people
         self.background: BackgroundPush | None = None
 
     def start(self) -> None:
@@ -72,9 +79,77 @@ class RunHub:
         options = {
             "private": self.args.hub_private_repo,
             "revision": self.args.hub_revision,
-            "include_people": self.args.hub_include_people,
+            "include_people": self.include_people,
         }
         return push_folder(self.folder, repo_id, **{**options, **kwargs})
+
+
+class HubTrainer(Trainer):
+    """A trainer whose checkpoints and export are pushed, if its arguments ask for it.
+
+    Args:
+        args: how to train, and where to push.
+        run: the run's folder.
+        data_info: what the records say about the data.
+        include_people: whether the figures that show single people are uploaded.
+    """
+
+    def __init__(
+        self,
+        args: LoopArguments,
+        run: RunFolder,
+        data_info: dict[str, Any],
+        *,
+        include_people: bool = False,
+    ) -> None:
+        super().__init__(args, run, data_info)
+        self.hub = RunHub(args, run.path, self.is_main, include_people=include_people)
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end, from the newest checkpoint if there is one; export, and push if asked.
+
+        Returns:
+            The results, as in ``patchit.json``.
+
+        Raises:
+            FloatingPointError: if the loss stops being finite; checkpoints stay.
+            InputError: if the Hub rejects the push; the export stays.
+        """
+        results = super().train()
+        self.hub.finish()
+        if self.args.push_to_hub:
+            self.push_to_hub()
+        return results
+
+    def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
+        """Upload the run's export to the Hub in one commit.
+
+        Args:
+            repo_id: ``org/name``; ``args.hub_model_id`` by default.
+            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
+
+        Returns:
+            The commit's URL, on the main process.
+
+        Raises:
+            InputError: if no repository is named, nothing is exported, or the Hub rejects the push.
+        """
+        return self.hub.push(repo_id, **kwargs)
+
+    def _begin(self, start: int) -> None:
+        self.hub.start()
+
+    def _after_save(self, done: int) -> None:
+        self.hub.submit(done)
+
+    def _abort(self) -> None:
+        self.hub.finish(0)
+
+
+def push_finished(args: LoopArguments, folder: Path, *, include_people: bool = False) -> None:
+    """Push a finished run, because its push may have failed; if it did not, nothing is sent."""
+    hub = RunHub(args, folder, main=True, include_people=include_people)
+    say(f"pushed: {hub.push()}")
 
 
 def named_checkpoint(chosen: str | None, accelerator: Accelerator) -> Path | None:
