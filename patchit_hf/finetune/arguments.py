@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from patchit_hf.common.arguments import arg
-from patchit_hf.common.errors import InputError
 from patchit_hf.training.arguments import LoopArguments
 
 
@@ -78,10 +77,7 @@ class FinetuningArguments(LoopArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise InputError(
-                f"--layer-decay {self.layer_decay!r}: must be above 0 and at most 1 (layer_decay)"
-            )
+        self._check_layer_decay(self.layer_decay)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError, one_line
@@ -31,6 +30,7 @@ from patchit_hf.downstream.results import Result
 from patchit_hf.models.embed import Extractor, embed
 from patchit_hf.models.exported import creation_args, locate, read_config
 from patchit_hf.models.feature_maps import feature_map
+from patchit_hf.models.layers import layered_groups
 from patchit_hf.models.people import Boxes, open_people
 from patchit_hf.models.small_maps import small_map_convolutions
 
@@ -258,15 +258,7 @@ class FinetunedModel(nn.Module):
 
     def parameter_groups(self, weight_decay: float, layer_decay: float | None) -> Any:
         """Return what the optimiser trains; with ``layer_decay`` < 1 deeper layers learn faster."""
-        if layer_decay is None:
-            return self
-        backbone: Any = self.backbone
-        groups = param_groups_layer_decay(backbone, weight_decay, layer_decay=layer_decay)
-        if self.head is not None:
-            groups.append({"params": list(self.head.parameters()), "weight_decay": weight_decay})
-        for group in groups:
-            group["params"] = [p for p in group["params"] if p.requires_grad]
-        return [group for group in groups if group["params"]]
+        return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None) -> FinetunedModel:

@@ -16,6 +16,7 @@ Pretrain a timm backbone on unlabelled person crops with a patch task.
   accelerate launch -m patchit_hf.pretrain --backbone resnet18
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset ... --dry-run
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --init timm --dataset ...
 
 The same command continues an interrupted run."""
 
@@ -39,10 +40,11 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.training.run_folder import RunFolder
 
     task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
-    model = build_model(what.backbone, task, args.seed, what.backbone_kwargs)
+    model = build_model(what.named_backbone, task, args.seed, what.backbone_kwargs, init=what.init)
+    args = args.settled(random=model.origin is None)
     info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
-    folder = args.output_dir or default_output_dir(what.backbone, task, info["name"])
-    run_folder = RunFolder(folder, run_config(model.spec, task, args, info))
+    folder = args.output_dir or default_output_dir(model, task, info["name"])
+    run_folder = RunFolder(folder, run_config(model, task, args, info))
     args = dataclasses.replace(args, output_dir=folder)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:

@@ -60,7 +60,7 @@ class LoopArguments(DecodeArguments):
         "training",
         "number of parts that each process splits its batch into, to save memory",
     )
-    learning_rate: float = arg(4e-3, "--learning-rate", "training", "peak learning rate")
+    learning_rate: float | None = arg(4e-3, "--learning-rate", "training", "peak learning rate")
     lr_scheduler_type: str = arg(
         "cosine", "--schedule", "training", "learning-rate schedule", choices=_SCHEDULES
     )
@@ -183,7 +183,8 @@ class LoopArguments(DecodeArguments):
             "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
-        self._check_number("learning_rate", positive=True)
+        if self.learning_rate is not None:
+            self._check_number("learning_rate", positive=True)
         if self.max_steps != -1:
             self._check_whole("max_steps", 1)
         else:
@@ -200,6 +201,19 @@ class LoopArguments(DecodeArguments):
             )
         if self.push_to_hub and not self.hub_model_id:
             raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The peak learning rate, once it is known what a training starts from."""
+        if self.learning_rate is None:
+            raise RuntimeError("the learning rate depends on the initial weights; see settled()")
+        return self.learning_rate
+
+    def _check_layer_decay(self, value: float | None) -> None:
+        if value is not None and not 0 < value <= 1:
+            raise InputError(
+                f"--layer-decay {value!r}: must be above 0 and at most 1 (layer_decay)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,7 @@ class Trainer(Hooks):
         """
         args = self.args
         optimizer = create_optimizer(
-            parameters, args.optim, args.learning_rate, args.weight_decay, **args.optim_args
+            parameters, args.optim, args.peak_learning_rate, args.weight_decay, **args.optim_args
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
 
