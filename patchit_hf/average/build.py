@@ -158,7 +158,8 @@ def _record(sources: list[Source], statistics: dict[str, Any] | None) -> dict[st
     first = sources[0]
     cfg, data = first.cfg, [source.record.get("data", {}) for source in sources]
     known = [start_of(source.record) for source in sources]
-    initial = next((start for start in known if start), {})
+    start = max(known, key=len)  # the one that says most: all are the same
+    random = start.get("init") == "random"
     return {
         "format_version": FORMAT_VERSION,
         "backbone": {
@@ -166,8 +167,9 @@ def _record(sources: list[Source], statistics: dict[str, Any] | None) -> dict[st
             "args": first.config.get("model_args", {}),
         },
         "averaged": [_entry(source) for source in sources],
-        "initial": initial,
-        "initial_in_words": in_words(initial),
+        "config": {"seed": start["seed"]} if random else {},
+        "initial_weights": None if random or not start else start,
+        "start": in_words(start),
         "batch_norm": statistics,
         "data": {
             "name": ", ".join(dict.fromkeys(str(entry.get("name")) for entry in data)),

@@ -87,10 +87,15 @@ def check_alike(sources: list[Source]) -> None:
                 )
     for index, one in enumerate(sources):
         for other in sources[index + 1 :]:
-            if not same_start(start_of(one.record), start_of(other.record)):
+            start, theirs = start_of(one.record), start_of(other.record)
+            if not same_start(start, theirs):
+                found, expected = in_words(theirs), in_words(start)
+                if found == expected:
+                    found += f" with fingerprint {theirs.get('fingerprint')}"
+                    expected += f" with {start.get('fingerprint')}"
                 raise InputError(
-                    f"{other.name!r} started from {in_words(start_of(other.record))}, and "
-                    f"{one.name!r} from {in_words(start_of(one.record))}; an average needs the same"
+                    f"{other.name!r} started from {found}, and {one.name!r} from {expected}; "
+                    "an average needs the same"
                 )
 
 
@@ -124,8 +129,8 @@ def start_of(record: dict[str, Any]) -> dict[str, Any]:
         >>> start_of({"config": {"seed": 3}})
         {'init': 'random', 'seed': 3}
     """
-    if isinstance(record.get("initial"), dict):
-        return dict(record["initial"])
+    if isinstance(record.get("initial_weights"), dict):
+        return dict(record["initial_weights"])
     config = record.get("config", {})
     init = config.get("init") or "random"
     if init != "random":
@@ -136,7 +141,7 @@ def start_of(record: dict[str, Any]) -> dict[str, Any]:
 def same_start(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Return whether two starts may be the same: nothing that both of them say is different.
 
-    The hash of the weights decides where both have it, since one file may have two names.
+    The fingerprint of the weights decides where both have it, since one file may have two names.
 
     Example:
         >>> same_start({"init": "random", "seed": 0}, {"init": "random", "seed": 1})
@@ -144,8 +149,8 @@ def same_start(one: dict[str, Any], other: dict[str, Any]) -> bool:
         >>> same_start({"init": "a.safetensors"}, {})
         True
     """
-    if "sha256" in one and "sha256" in other:
-        return bool(one["sha256"] == other["sha256"])
+    if one.get("fingerprint") and other.get("fingerprint"):
+        return bool(one["fingerprint"] == other["fingerprint"])
     return all(one[key] == other[key] for key in ("init", "seed") if key in one and key in other)
 
 
@@ -160,7 +165,7 @@ def in_words(start: dict[str, Any]) -> str:
         return "weights that its record does not name"
     if start.get("init") == "random":
         return f"random weights of seed {start.get('seed')}"
-    init = str(start.get("init"))
+    init = str(start.get("source") or start.get("init"))
     return Path(init).name if init.endswith(".safetensors") or Path(init).is_dir() else init
 
 

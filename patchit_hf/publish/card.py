@@ -193,7 +193,7 @@ def _average_metadata(record: dict[str, Any]) -> ModelCardData:
         for entry in record["averaged"]
     ]
     licences = {data.license for data in each}
-    known = len(licences) == 1 and record["initial"].get("init") == "random"
+    known = len(licences) == 1 and "seed" in record["config"]
     licence = licences.pop() if known else "other"
     named = list(dict.fromkeys(name for data in each for name in data.datasets or []))
     hub = [entry["source"] for entry in record["averaged"] if entry["hub"]]

@@ -104,7 +104,8 @@ def test_it_loads_like_any_export(runs, crop_folder, tmp_path):
     again = average([folder, runs[0]], tmp_path / "again", dataset=crop_folder)  # of an average
     record = json.loads((again / "patchit.json").read_text())
     assert record["averaged"][0]["averaged"] == 3
-    assert record["initial"] == {"init": "random", "seed": 42}
+    assert record["initial_weights"] is None
+    assert record["config"] == {"seed": 42}
     with pytest.raises(InputError, match="average of backbones, which has no head"):
         PatchTaskModel.from_pretrained(folder)
 
@@ -132,12 +133,19 @@ def test_record_and_card_name_every_source(runs, crop_folder, tmp_path):
 
 
 def test_a_start_that_is_not_random_is_said(runs, crop_folder, tmp_path):
-    for run in runs:
-        _change(run, config__init="timm", data__license="mit")
+    origin = {"source": "net.in1k", "license": "apache-2.0", "labels": ["ImageNet"]}
+    for run, init in zip(runs, ("timm:in1k", "in1k.safetensors", "timm:in1k"), strict=True):
+        start = {"init": init, "fingerprint": "0123", "labels_known": True, **origin}
+        _change(run, initial_weights=start, data__license="mit")
     folder = average(runs, tmp_path / "mean", dataset=crop_folder)
     text = (folder / "README.md").read_text()
-    assert "did not start from random weights" in text
+    assert "All of them started from\nnet.in1k." in text
+    assert "licence apache-2.0, learnt with the labels of ImageNet." in text
     assert ModelCard.load(folder / "README.md").data.license == "other"
+    average([folder, runs[0]], tmp_path / "again", dataset=crop_folder)
+    _change(runs[0], initial_weights__fingerprint="4567")
+    with pytest.raises(InputError, match="fingerprint 4567, and"):
+        average([folder, runs[0]], tmp_path / "different", dataset=crop_folder)
 
 
 def test_a_licence_that_all_share_is_kept(runs, crop_folder, tmp_path):
@@ -250,6 +258,6 @@ def test_without_batch_norm_no_crops_are_needed(tmp_path):
 
 
 def test_one_file_may_have_two_names():
-    one, other = ({"init": name, "sha256": "0"} for name in ("a.safetensors", "b.safetensors"))
+    one, other = ({"init": name, "fingerprint": "0"} for name in ("a.safetensors", "b.safetensors"))
     assert same_start(one, other)
-    assert not same_start(one, {**one, "sha256": "1"})
+    assert not same_start(one, {**one, "fingerprint": "1"})
