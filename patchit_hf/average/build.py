@@ -22,6 +22,7 @@ from patchit_hf.average.sources import (
     start_of,
 )
 from patchit_hf.average.weights import mean_weights
+from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.layout import FORMAT_VERSION
 from patchit_hf.common.provenance import command, versions
@@ -113,6 +114,7 @@ def _estimate(
     height, width = (max(side, round(side / share)) for side in size)
     opened = open_training(crops.train, what.decode, (height, width), name=crops.name)
     whole = torch.cat(list(opened.sample(STATISTICS_CROPS)))
+    whole = whole[epoch_order(0, 0, len(whole))]  # mixed, since data are often sorted by source
     cfg = sources[0].cfg
     reestimate_batch_norm(backbone, _inputs(whole, size, cfg["mean"], cfg["std"]))
     return {

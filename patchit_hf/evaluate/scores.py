@@ -12,6 +12,7 @@ import pyarrow.parquet
 import torch
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing
 from patchit_hf.data.bad import BadImages
@@ -142,8 +143,13 @@ class Extractor:
         return pooled_features(self.backbone, batches)
 
     def reestimate(self, data: Labelled) -> None:
-        """Set the batch-norm statistics to those of whole crops."""
+        """Set the batch-norm statistics to those of whole crops.
+
+        The crops are mixed: data sets are often sorted by camera or source, and batches of one
+        source each would leave out what differs between sources.
+        """
         rows = sampled(len(data), STATISTICS_CROPS)
+        rows = rows[epoch_order(0, 0, len(rows))]
         parts = (c for c, _ in data.select(rows).batches(64) if len(c) > 1)
         reestimate_batch_norm(self.backbone, (self.inputs(crops) for crops in parts))
 
