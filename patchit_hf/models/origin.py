@@ -161,7 +161,7 @@ def _of_ours(
     asked = downstream.get("init", "random") if downstream else "random"
     if start is None and asked != "random":  # finetuned before records said more than that
         start = vars(Origin(str(asked), name, str(asked)))
-    own = (str(record.get("data", {}).get("name", "crops")),) if downstream else ()
+    own = (_data_name(record.get("data", {})),) if downstream else ()
     before = start or {"labels": (), "labels_known": True, "earlier": ()}
     try:
         labels = (*own, *(label for label in before["labels"] if label not in own))
@@ -181,6 +181,12 @@ def _of_ours(
         labels_known=known,
         earlier=(*newest, *earlier),
     )
+
+
+def _data_name(data: dict[str, Any]) -> str:
+    """Return what labelled crops are called; of a folder, the name without the way to it."""
+    name = str(data.get("name", "crops"))
+    return name if data.get("hub") else Path(name).name
 
 
 def _called(location: Location) -> str:

@@ -553,7 +553,7 @@ def test_a_finetuned_model_as_initial_weights_tells_of_its_labels(tmp_path, expo
     model = build_model(None, task, 0, init=str(out))
     weights = FinetunedModel.from_pretrained(out).backbone.state_dict()
     _assert_has(model.backbone, weights)
-    assert model.origin.labels == (data,)
+    assert model.origin.labels == ("people",)
     assert [entry["source"] for entry in model.origin.earlier] == [export.name]
 
 
