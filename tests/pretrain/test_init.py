@@ -25,7 +25,7 @@ from patchit_hf.models.origin import labels_of_tag
 from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.pretrain.command import main
 from patchit_hf.publish.card import base_model, metadata, render_card
-from tests.conftest import write_people
+from tests.conftest import train_and_kill, write_people
 from tests.hub.server import Hub
 
 GRID = ["--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
@@ -563,3 +563,24 @@ def test_an_earlier_run_continues(tmp_path, task, crops):
     new = {"init", "initial_weights", "layer_decay", "freeze_stages", "head_first"}
     assert not new & set(trainer.run.config)
     assert trainer.run.config["learning_rate"] == 4e-3
+
+
+@pytest.mark.e2e
+def test_a_killed_run_from_weights_ends_as_the_uninterrupted_one(tmp_path, task, crops):
+    file = _file(tmp_path / "mine.safetensors")
+    options = {
+        "max_steps": 8, "save_steps": 3, "head_first": 4, "freeze_stages": 1, "layer_decay": 0.7,
+    }  # fmt: skip
+
+    def trainer(name):
+        model = build_model("test_resnet", task, 0, init=str(file))
+        return PatchTaskTrainer(model, _args(tmp_path / name, **options), task, crops)
+
+    trainer("whole").train()
+    for stop in (3, 6):  # before and after the backbone's first step
+        train_and_kill(trainer("killed"), stop)
+    trainer("killed").train()
+    for name in ("model.safetensors", "head.safetensors"):
+        whole, killed = (load_file(tmp_path / run / name) for run in ("whole", "killed"))
+        assert whole.keys() == killed.keys()
+        assert all(torch.equal(whole[key], killed[key]) for key in whole)
