@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -439,7 +440,9 @@ def test_several_phases_are_several_commands(tmp_path, crop_folder, capsys, expo
     _assert_has(loaded, weights)
     card = (third / "README.md").read_text()
     assert "learnt without any label, too" in card
-    assert f"| which had started from | `{first.name}`" in card
+    data = Path(records[0]["data"]["name"]).name
+    trained = f"trained by position on {data} (licence of the data: none is stated)"
+    assert f"| which had started from | `{first.name}`, {trained} (licence: " in card
     again = PatchTaskModel.from_pretrained(third)
     assert [entry["source"] for entry in again.origin.earlier] == ["second", first.name]
 
@@ -504,7 +507,7 @@ def test_the_card_says_what_is_not_known(export):
     record, config = _record(export), json.loads((export / "config.json").read_text())
     start = {
         "init": "x.safetensors", "architecture": "test_resnet", "source": "x.safetensors",
-        "hub_id": None, "license": None, "labels": [], "labels_known": False,
+        "trained": None, "hub_id": None, "license": None, "labels": [], "labels_known": False,
         "fingerprint": "0", "earlier": [],
     }  # fmt: skip
     random = render_card(record, config)
