@@ -11,7 +11,7 @@ from patchit_hf.common.errors import InputError, check_options
 if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
 
-_SHARED = {"base", "grid", "heads", "transform"}  # what tasks are made of
+_SHARED = {"base", "contrast", "grid", "heads", "transform"}  # what tasks are made of
 
 
 def list_tasks() -> list[str]:

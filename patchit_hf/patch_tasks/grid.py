@@ -128,17 +128,145 @@ class Grid:
         return cut_patches(crops, top, left, self.patch_size)
 
 
-def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Cut square patches from a batch of crops with one gather.
+@dataclass(frozen=True)
+class Lattice:
+    """Evenly spaced places of a window on a canvas, from corner to corner; windows overlap.
+
+    Attributes:
+        rows: rows of places.
+        cols: columns of places.
+        size: height and width of the window, in pixels.
+        canvas: height and width of the crops, in pixels.
+
+    Raises:
+        InputError: if there are more places than pixels to put them.
+
+    Example:
+        >>> lattice = Lattice(rows=13, cols=7, size=(32, 16), canvas=(128, 64))
+        >>> lattice.num_cells, lattice.pitch, lattice.reach
+        (91, (8.0, 8.0), (3, 3))
+    """
+
+    rows: int
+    cols: int
+    size: tuple[int, int]
+    canvas: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name, count, slack in zip(("rows", "cols"), self._counts, self._slack, strict=True):
+            _check_int(f"{name} of cells", count, 1)
+            if count > slack + 1:
+                raise InputError(
+                    f"{count} {name} of cells in --task-kwargs: a window of {_size(self.size)} px "
+                    f"has {slack + 1} places on the canvas {_size(self.canvas)}; take fewer cells "
+                    "or a larger --canvas"
+                )
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        return self.rows, self.cols
+
+    @property
+    def _slack(self) -> tuple[int, int]:
+        return self.canvas[0] - self.size[0], self.canvas[1] - self.size[1]
+
+    @property
+    def num_cells(self) -> int:
+        """Number of places; cell = row * cols + col."""
+        return self.rows * self.cols
+
+    @property
+    def pitch(self) -> tuple[float, float]:
+        """Distance between neighbouring places in y and x, in pixels."""
+        y, x = (s / max(n - 1, 1) for s, n in zip(self._slack, self._counts, strict=True))
+        return y, x
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Largest random offset in y and x, in pixels: the nearest place stays the same one."""
+        y, x = (
+            int((p - 1) / 2) if n > 1 else 0 for p, n in zip(self.pitch, self._counts, strict=True)
+        )
+        return y, x
+
+    @property
+    def boxes(self) -> Tensor:
+        """A tile around the middle of each window, as xyxy in pixels, int64 ``[cells, 4]``.
+
+        The tiles of neighbouring places touch, and do not overlap.
+        """
+        cells = torch.arange(self.num_cells)
+        low, high = [], []
+        for number, axis in ((cells % self.cols, 1), (cells // self.cols, 0)):
+            count, size, slack = self._counts[axis], self.size[axis], self._slack[axis]
+            pitch = self.pitch[axis] if count > 1 else size
+            first = size / 2 + (0 if count > 1 else slack / 2) - pitch / 2
+            low.append((first + number * pitch).round())
+            high.append((first + (number + 1) * pitch).round())
+        return torch.stack([*low, *high], dim=1).to(torch.int64)
+
+    def corners(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Return top and left of the windows of cells, in pixels; shapes as ``cells``."""
+        numbers = torch.div(cells, self.cols, rounding_mode="floor"), cells % self.cols
+        top, left = (
+            (number * pitch).round().to(torch.int64) if count > 1 else number + slack // 2
+            for number, pitch, count, slack in zip(
+                numbers, self.pitch, self._counts, self._slack, strict=True
+            )
+        )
+        return top, left
+
+    def place(self, cells: Tensor, draws: Draws, stream: str) -> tuple[Tensor, Tensor]:
+        """Return top and left of windows near cells ``[B, n]``, each with its own offset.
+
+        Args:
+            cells: int64 ``[B, n]``.
+            draws: the random numbers of the batch; uses ``<stream>_y`` and ``<stream>_x``.
+            stream: name of these windows.
+        """
+        placed = []
+        for axis, corner in enumerate(self.corners(cells)):
+            reach = self.reach[axis]
+            offset = draws.integers(f"{stream}_{'yx'[axis]}", 2 * reach + 1, cells.shape[1:])
+            placed.append((corner + offset - reach).clamp(0, self._slack[axis]))
+        return placed[0], placed[1]
+
+    def targets(self, top: Tensor, left: Tensor, deviation: float) -> Tensor:
+        """Return soft targets: a Gaussian over the cells around each window's place.
+
+        Args:
+            top: first row of each window, int64 ``[B, n]``.
+            left: first column of each window, int64 ``[B, n]``.
+            deviation: standard deviation, in cells; 0 for the nearest cell alone.
+
+        Returns:
+            Probabilities, float32 ``[B, n, cells]``.
+        """
+        squares = []
+        for at, pitch, count in zip((top, left), self.pitch, self._counts, strict=True):
+            cells = torch.arange(count, device=at.device)
+            away = at[..., None] / pitch - cells if count > 1 else 0.0 * cells.expand(*at.shape, 1)
+            squares.append(away.square())
+        distance = (squares[0][..., :, None] + squares[1][..., None, :]).flatten(-2)
+        if deviation == 0:
+            nearest = distance.argmin(-1, keepdim=True)
+            return torch.zeros_like(distance).scatter_(-1, nearest, 1.0)
+        return torch.softmax(-distance / (2 * deviation**2), dim=-1)
+
+
+def cut_patches(
+    crops: Tensor, top: Tensor, left: Tensor, size: int | tuple[int, int]
+) -> Tensor:
+    """Cut patches of one size from a batch of crops with one gather.
 
     Args:
         crops: ``[B, C, H, W]``, any dtype and device.
         top: first row of each patch in pixels, int64 ``[B]`` or ``[B, K]``.
         left: first column of each patch, like ``top``.
-        size: side of the patches, in pixels.
+        size: side of square patches, or height and width, in pixels.
 
     Returns:
-        ``[B, C, size, size]`` or ``[B, K, C, size, size]``, in channels-last memory.
+        ``[B, C, h, w]`` or ``[B, K, C, h, w]``, in channels-last memory.
 
     Example:
         >>> import torch
@@ -146,9 +274,9 @@ def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         >>> cut_patches(crops, top=torch.tensor([1]), left=torch.tensor([2]), size=2).tolist()
         [[[[6, 7], [10, 11]]]]
     """
-    span = torch.arange(size, device=crops.device)
-    y = (top[..., None] + span)[..., :, None]
-    x = (left[..., None] + span)[..., None, :]
+    height, width = (size, size) if isinstance(size, int) else size
+    y = (top[..., None] + torch.arange(height, device=crops.device))[..., :, None]
+    x = (left[..., None] + torch.arange(width, device=crops.device))[..., None, :]
     batch = torch.arange(len(crops), device=crops.device).view(-1, *[1] * (y.ndim - 1))
     return crops.permute(0, 2, 3, 1)[batch, y, x].movedim(-1, -3)
 
