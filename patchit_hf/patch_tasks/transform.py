@@ -176,6 +176,31 @@ def vary_light(x: Tensor, strength: float, draws: Draws) -> Tensor:
     return torch.where(chosen, blurred, flat).clamp(0, 1).view_as(x)
 
 
+def cutmix(images: Tensor, probability: float, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Paste a box of the image before into some images (Yun et al., "CutMix", ICCV 2019).
+
+    Args:
+        images: ``[B, C, H, W]``; the one before the first is the last.
+        probability: probability that an image gets such a box.
+        draws: the random numbers of the batch.
+
+    Returns:
+        The images, and the share of each that comes from the one before, float32 ``[B]``.
+    """
+    height, width = images.shape[-2:]
+    side = draws.uniform("cutmix_share").sqrt()
+    side = side * (draws.uniform("cutmix") < probability)
+    inside, area = [], torch.ones(len(images), device=images.device)
+    for axis, length in (("y", height), ("x", width)):
+        extent = (side * length).to(torch.int64)
+        first = (draws.uniform(f"cutmix_{axis}") * (length - extent + 1)).to(torch.int64)
+        pixels = torch.arange(length, device=images.device)
+        inside.append((pixels >= first[:, None]) & (pixels < (first + extent)[:, None]))
+        area = area * extent / length
+    box = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return torch.where(box, images.roll(1, 0), images), area
+
+
 def _luma(x: Tensor) -> Tensor:
     return (x * x.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True).expand_as(x)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.hub import RunHub, adopt_history, named_checkpoint
 from patchit_hf.pretrain.probe import open_probe
+from patchit_hf.pretrain.rates import with_own_rates
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 class PatchTaskTrainer(Trainer):
@@ -98,11 +102,12 @@ class PatchTaskTrainer(Trainer):
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [statistics(self.source, task.covered) if self.is_main else None]
-        self.task = self.model.task = task.with_statistics(*broadcast_object_list(found)[0])
+        task = self._fitted(task.with_statistics(*broadcast_object_list(found)[0]))
+        self.task = self.model.task = task
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
         self.model.to(memory_format=torch.channels_last)
-        self._prepare(self.model)
+        self._prepare(with_own_rates(self.model, self.task, args))
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
@@ -161,6 +166,18 @@ class PatchTaskTrainer(Trainer):
     def record(self) -> dict[str, Any]:
         """Return what ``patchit.json`` says beside backbone, task and versions."""
         return describe_run(self.outcome(), self.task, self.model, self.evaluator.probe)
+
+    def _fitted(self, task: PatchTask) -> PatchTask:
+        """Return the task for a training on these crops; its head may grow."""
+        count = num_crops(self.source)
+        needed = task.bytes_per_run(count)
+        if needed and self.is_main:
+            logger.info(
+                "the head learns a vector for each of %s crops: %.1f MB with their optimiser",
+                f"{count:,}",
+                needed / 1e6,
+            )
+        return task.for_training(self.model.head, count, self.args.seed)
 
     def _data(self) -> dict[str, Any]:
         source, transform = self.source, self.task.transform
