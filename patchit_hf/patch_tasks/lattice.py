@@ -80,17 +80,16 @@ class Lattice:
     def boxes(self) -> Tensor:
         """A tile around the middle of each window, as xyxy in pixels, int64 ``[cells, 4]``.
 
-        The tiles of neighbouring places touch, and do not overlap.
+        All are of one size, and none overlap.
         """
-        cells = torch.arange(self.num_cells)
+        corners = self.corners(torch.arange(self.num_cells))
         low, high = [], []
-        for number, axis in ((cells % self.cols, 1), (cells // self.cols, 0)):
-            count, size, slack = self._counts[axis], self.size[axis], self._slack[axis]
-            pitch = self.pitch[axis] if count > 1 else size
-            first = size / 2 + (0 if count > 1 else slack / 2) - pitch / 2
-            low.append((first + number * pitch).round())
-            high.append((first + (number + 1) * pitch).round())
-        return torch.stack([*low, *high], dim=1).to(torch.int64)
+        for axis in (1, 0):
+            size, several = self.size[axis], self._counts[axis] > 1
+            tile = max(1, int(self.pitch[axis])) if several else size
+            low.append(corners[axis] + (size - tile) // 2)
+            high.append(low[-1] + tile)
+        return torch.stack([*low, *high], dim=1)
 
     def corners(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Return top and left of the windows of cells, in pixels; shapes as ``cells``."""

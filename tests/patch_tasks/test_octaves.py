@@ -326,4 +326,4 @@ def test_a_run_finds_its_people_and_reloads(tmp_path, caplog, capsys):
     inputs = again.task.sample_all(torch.zeros(2, 3, *CANVAS, dtype=torch.uint8), _draws(2)).inputs
     trainer.model.eval()
     for key, value in trainer.model(inputs).items():
-        assert torch.equal(again(inputs)[key], value)
+        torch.testing.assert_close(again(inputs)[key], value, rtol=1e-4, atol=1e-5)

@@ -25,7 +25,7 @@ TASKS = {
     "context": ["patch_size=6", "gap=1", "jitter=1", "input_scale=6"],
     "jigsaw": [*GRID, "rows=2", "permutations=6"],
     "octaves": [
-        "detail_cells=[3,2]", "part_cells=[2,2]", "window=16", "input_scale=2", "head_hidden=32",
+        "detail_cells=[3,2]", "part_cells=[2,2]", "window=16", "input_scale=4", "head_hidden=32",
         "identity_start=0", "table_rate=0.05",
     ],
     "pair": GRID,
