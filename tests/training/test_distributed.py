@@ -115,7 +115,7 @@ def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, subtests):
     one, two = tmp_path / "one", tmp_path / "two"
     run(commands(one, "--gradient-accumulation-steps", "2"))
     (tmp_path / "commands.json").write_text(json.dumps(commands(two)))
-    _launch(tmp_path, str(Path(__file__).with_name("in_turn.py")), "commands.json")
+    _launch(tmp_path, str(Path(__file__).parents[1] / "in_turn.py"), "commands.json")
 
     for name in runs:
         with subtests.test(name):
