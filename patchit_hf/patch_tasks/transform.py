@@ -122,6 +122,15 @@ class PatchTransform:
         mean = x.new_tensor(self.mean)[:, None, None]
         return (x - mean) / x.new_tensor(self.std)[:, None, None]
 
+    def colours(self, x: Tensor) -> Tensor:
+        """Return the network's inputs ``[..., 3, H, W]`` as colours in [0, 1], ``[..., H, W, 3]``.
+
+        They are on the CPU. What was taken away stays away: a dropped channel is the training
+        crops' mean.
+        """
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (x.detach().cpu().float() * std + mean).clamp(0, 1).movedim(-3, -1)
+
 
 class _Chance:
     """Draws the patches of a batch that an option applies to."""

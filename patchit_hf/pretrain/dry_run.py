@@ -112,10 +112,11 @@ def dry_run(
     small = dataclasses.replace(
         args, output_dir=str(export), max_steps=STEPS, eval_steps=0, save_steps=0,
         max_eval_crops=min(HELD_OUT, args.max_eval_crops), probe_column=None, push_to_hub=False,
-        report_to="none", resume_from_checkpoint=None, audit=False, figures=False,
+        report_to="none", resume_from_checkpoint=None, head_first=0.5 if args.head_first else 0.0,
+        audit=False, figures=False,
     )  # fmt: skip
     opened = time.perf_counter()
-    run = RunFolder(export, run_config(model.spec, task, small, info))
+    run = RunFolder(export, run_config(model, task, small, info))
     trainer = PatchTaskTrainer(
         model, small, task, _few(train, CROPS), _few(held_out, HELD_OUT), data_info=info, run=run
     )

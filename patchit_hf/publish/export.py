@@ -98,7 +98,8 @@ def pretrained_config(
     """Return ``config.json`` of a pretrained backbone.
 
     The input is the part of the canvas that patches are cut from, at the scale at which the network
-    saw them; a network of a fixed size names the size that it was trained at.
+    saw them; a network of a fixed size names the size that it was trained at. The interpolation is
+    that of the initial weights.
 
     Args:
         model: the trained model.
@@ -121,6 +122,7 @@ def pretrained_config(
         mean=data["mean"],
         std=data["std"],
         pool_size=pool_size,
+        interpolation=_interpolation(model),
     )
 
 
@@ -144,6 +146,12 @@ def _pool_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
         shape = feature_map(backbone, torch.zeros(1, 3, *size, device=device)).shape
     backbone.train(training)
     return list(shape[-2:])
+
+
+def _interpolation(model: PatchTaskModel) -> str:
+    """Return how images are resized: as the initial weights expect, where they say so."""
+    cfg: Any = model.backbone.pretrained_cfg
+    return str(cfg.get("interpolation") or "bicubic") if model.origin is not None else "bicubic"
 
 
 def _slug(name: str) -> str:
