@@ -163,6 +163,10 @@ class PatchTask:
         """
         return {}
 
+    def compared(self, batch: PatchBatch) -> Tensor | None:
+        """Return the inputs whose embeddings ``over_all`` compares, ``[B, n, 3, h, w]``."""
+        return None
+
     def examples(self, batch: PatchBatch) -> Tensor:
         """Return the patches that each of the N questions is about, ``[N, K, 3, S, S]``.
 

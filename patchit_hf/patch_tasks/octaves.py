@@ -306,8 +306,12 @@ class Task(PatchTask):
         """Return details and parts, ``[B * positions, 1, 3, h, w]``."""
         return batch.inputs[:, : self.positions].flatten(0, 1)[:, None]
 
+    def compared(self, batch: PatchBatch) -> Tensor | None:
+        """Return parts and person, ``[B, parts + 1, 3, h, w]``."""
+        return batch.inputs[:, self.details :] if self.persons else None
+
     def collected(self, output: dict[str, Tensor], targets: Tensor) -> Tensor | None:
-        """Return crop and embeddings of parts and person, ``[B, 1 + (parts + 1) * 128]``."""
+        """Return crop and embeddings of parts and person, ``[B, 1 + (parts + 1) * D]``."""
         if not self.persons:
             return None
         embedding = output["embedding"].float().view(len(targets), -1)
@@ -319,7 +323,7 @@ class Task(PatchTask):
         Returns:
             ``retrieval_accuracy``; guessing is right once in as many times as there are crops.
         """
-        every = collected[:, 1:].unflatten(1, (-1, EMBEDDING))
+        every = collected[:, 1:].unflatten(1, (self.parts + 1, -1))
         found = retrieval_accuracy(every[:, :-1], every[:, -1], collected[:, 0])
         return {"retrieval_accuracy": found}
 

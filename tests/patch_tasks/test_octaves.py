@@ -321,6 +321,9 @@ def test_a_run_finds_its_people_and_reloads(tmp_path, caplog, capsys):
     assert "table" not in load_file(folder / "head.safetensors")
     assert "most like their own whole person" in (folder / "README.md").read_text()
     record = json.loads((folder / "patchit.json").read_text())
+    by_colour = record["audit"]["compared"]["retrieval_accuracy"]
+    assert by_colour["mean_colour"] > by_colour["edge_energy"]
+    assert "alone" in (folder / "README.md").read_text()
     assert set(record["figures"]) >= {"patches.png", "confusion.png", "localisation.png"}
     again = PatchTaskModel.from_pretrained(folder)
     inputs = again.task.sample_all(torch.zeros(2, 3, *CANVAS, dtype=torch.uint8), _draws(2)).inputs
