@@ -22,8 +22,8 @@ def found_by_cues(task: PatchTask, crops: Tensor) -> dict[str, dict[str, float]]
 
     Example:
         >>> from patchit_hf import create_task
-        >>> crops = torch.arange(0, 250, 50, dtype=torch.uint8).view(5, 1, 1, 1)
-        >>> crops = crops.repeat(1, 3, 50, 25)
+        >>> red_green_blue = 200 * torch.eye(3, dtype=torch.uint8)[:, :, None, None]
+        >>> crops = red_green_blue.repeat(1, 1, 50, 25)
         >>> task = create_task("octaves", (50, 25), part_cells=[2, 2])
         >>> found_by_cues(task, crops)["retrieval_accuracy"]["mean_colour"]
         1.0

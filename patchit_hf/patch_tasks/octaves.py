@@ -153,7 +153,7 @@ class Task(PatchTask):
             ("part", self.parts, self.part_cells, 2),
         )
         self.octaves = octaves_of(canvas, scales, self.jitter)
-        grid = Grid(1, 1, min(self._window(canvas)), 0, 0, canvas)
+        grid = Grid(1, 1, min(canvas), 0, 0, canvas)
         places = sum(octave.lattice.num_cells for octave in self.octaves)
         super().__init__(canvas, grid, places, {"grayscale": 0.1, **options})
         self.persons = 1 if identity_weight else 0

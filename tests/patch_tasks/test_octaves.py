@@ -126,7 +126,9 @@ def test_one_place_and_too_many():
         Lattice(50, 1, (16, 8), (64, 32), 3)
 
 
-@pytest.mark.parametrize("canvas", [(200, 100), (128, 64), (64, 128), (96, 96), (101, 67)])
+@pytest.mark.parametrize(
+    "canvas", [(200, 100), (128, 64), (64, 128), (96, 96), (101, 67), (50, 25)]
+)
 def test_the_nearest_place_is_the_class(canvas):
     """At the default size of the lattice and with the largest offset, for any canvas."""
     task = create_task("octaves", canvas, jitter=1000, smooth=1.0)
