@@ -161,7 +161,8 @@ def _draw_question(
     for turn, picture in enumerate(pictures):
         line, column = divmod(turn, columns)
         at = (left + column * side, top + NAME + line * side)
-        page.picture(picture, *at, side - 2, (picture.shape[0], picture.shape[1]))
+        height, width = picture.shape[:2]
+        page.picture(picture, *at, (side - 2) * min(1.0, width / height), (height, width))
 
 
 def _draw_strip(

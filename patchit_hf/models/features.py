@@ -39,7 +39,7 @@ def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
     The area that patches are cut from, at the scale used in training, with each side rounded to the
     nearest multiple of the divisor.
     """
-    scale = task.transform.input_scale
+    scale = task.crop_scale
     height, width = (max(1, round(side * scale / divisor)) * divisor for side in task.covered)
     return height, width
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from patchit_hf.pretrain.evaluator import Evaluator
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
+from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
@@ -35,6 +37,8 @@ from patchit_hf.training.loop import Part
 from patchit_hf.training.optim import schedule
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import steps_per_epoch
+
+logger = logging.getLogger(__name__)
 
 
 class PatchTaskTrainer(HubTrainer):
@@ -110,12 +114,13 @@ class PatchTaskTrainer(HubTrainer):
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [self._statistics(task) if self.is_main else None]
-        self.task = self.model.task = task.with_statistics(*broadcast_object_list(found)[0])
+        task = self._fitted(task.with_statistics(*broadcast_object_list(found)[0]))
+        self.task = self.model.task = task
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
         self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
-        self._prepare(self.model.parameter_groups(args.weight_decay, args.layer_decay))
+        self._prepare(parameter_groups(self.model, self.task, args))
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
@@ -143,6 +148,18 @@ class PatchTaskTrainer(HubTrainer):
     def record(self) -> dict[str, Any]:
         """Return what ``patchit.json`` says beside backbone, task and versions."""
         return describe_run(self.outcome(), self.task, self.model, self.evaluator.probe)
+
+    def _fitted(self, task: PatchTask) -> PatchTask:
+        """Return the task for a training on these crops; its head may grow."""
+        count = num_crops(self.source)
+        needed = task.bytes_per_run(count)
+        if needed and self.is_main:
+            logger.info(
+                "the head learns a vector for each of %s crops: %.1f MB with their optimiser",
+                f"{count:,}",
+                needed / 1e6,
+            )
+        return task.for_training(self.model.head, count, self.args.seed)
 
     def _put_head_first(self) -> int:
         """Return the steps of the head alone; the schedule begins anew for the whole network.

@@ -86,7 +86,8 @@ def export_run(
     }
     config = pretrained_config(model, task, full["data"])
     card = render_card(full, config)
-    return write_export(Path(folder), model.backbone, model.head, config, card, full)
+    head = task.exported(model.head)
+    return write_export(Path(folder), model.backbone, head, config, card, full)
 
 
 def pretrained_config(
