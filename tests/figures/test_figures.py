@@ -34,7 +34,7 @@ from patchit_hf.figures.cells import coverage, layers, rows
 from patchit_hf.figures.curve import spread
 from patchit_hf.figures.filters import filters, scaled
 from patchit_hf.figures.page import HEADER, HEAT, MARGIN, WIDTH, Page
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks.position import PRESETS
 
 SMALL = {

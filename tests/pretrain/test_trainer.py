@@ -99,7 +99,7 @@ def test_training_leaves_the_given_task_as_it_was(tmp_path, crops, small):
 
 @pytest.mark.e2e
 def test_dropout_is_resumed_too(tmp_path, crops, small):
-    from patchit_hf.models.patch_task_model import build_model
+    from patchit_hf.models.build import build_model
 
     def run(name, stop=None):
         task = create_task("position", (50, 25), **small)
