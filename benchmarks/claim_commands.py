@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -115,7 +116,8 @@ def _finetune(
 def _retrieval(bench: Bench, start: str, seed: int, needs: list[Job]) -> Job:
     name = f"retrieval-{bench.trained_on}-{bench.backbone}-{start}-seed{seed}"
     output = bench.work / "retrieval" / f"{name}.json"
-    words = [str(Path(__file__).with_name("frozen_retrieval.py")), *bench.source(start, seed)]
+    script = os.path.relpath(Path(__file__).with_name("frozen_retrieval.py"))
+    words = [script, *bench.source(start, seed)]
     words += ["--dataset", bench.data, "--split", bench.split, "--input-size", bench.size]
     words += ["--cameras", bench.cameras] if bench.cameras else []
     asked = {

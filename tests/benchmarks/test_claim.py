@@ -144,6 +144,7 @@ def test_the_runs_of_starts(tmp_path, crop_folder):
     assert kinds.count("retrieval") == 1 + 2 + 1  # only what differs by seed is done for each
     # Two of position, two of octaves, and their average.
     assert (kinds.count("pretrain"), kinds.count("average")) == (4, 1)
+    assert "benchmarks/frozen_retrieval.py" in [job.commands[0][0] for job in jobs]
     groups = layers(jobs)
     assert [{job.kind for job in group} for group in groups] == [
         {"pretrain", "finetune", "retrieval"},  # those of random weights need nothing
