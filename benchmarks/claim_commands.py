@@ -47,6 +47,8 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
         return _average(bench, start, folder, made)
     parent = _weights(bench, entry.parent, seed, made)
     options = entry.pretraining(bench.backbone)
+    height = int(bench.size.partition("x")[0])  # the plan's patches are those of 128x64
+    options = options.replace("patch_size=20", f"patch_size={20 * height // 128}")
     if bench.steps is not None:
         options += f" --max-steps {bench.steps}"
     # Random weights are what pretraining begins with, and need no word.

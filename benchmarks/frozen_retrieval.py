@@ -24,11 +24,10 @@ from torch import Tensor
 from patchit_hf.data.canvas import parse_canvas
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.source import open_split
-from patchit_hf.evaluate.scores import Extractor, open_extractor
+from patchit_hf.evaluate.features import open_extractor, reestimated
 from patchit_hf.finetune.labelled import Labelled, open_crops_of
-from patchit_hf.finetune.setup import STATISTICS_CROPS, sampled
 from patchit_hf.metrics.retrieval import Embeddings, retrieve
-from patchit_hf.models.backbone import has_batch_norm
+from patchit_hf.models.embed import Extractor, sampled
 
 
 def numbered(persons: list[Any]) -> Tensor:
@@ -72,20 +71,21 @@ class Frozen:
     """Standardised features of whole crops.
 
     Args:
-        extractor: the frozen backbone; its batch-norm statistics are changed.
+        extractor: the frozen backbone; its batch-norm statistics are estimated on these crops.
         train: the training crops.
     """
 
     def __init__(self, extractor: Extractor, train: Labelled) -> None:
-        self.extractor = extractor
-        if has_batch_norm(extractor.backbone):
-            extractor.reestimate(train)
-        features = extractor(train.select(sampled(len(train), STATISTICS_CROPS)))
+        self.extractor = reestimated(extractor, train)
+        features = self._features(train.select(sampled(len(train))))
         self.mean, self.deviation = features.mean(0), features.std(0) + 1e-6
 
     def __call__(self, crops: Labelled) -> Tensor:
         """Return features ``[N, C]``."""
-        return (self.extractor(crops) - self.mean) / self.deviation
+        return (self._features(crops) - self.mean) / self.deviation
+
+    def _features(self, crops: Labelled) -> Tensor:
+        return self.extractor(part for part, _ in crops.batches(64))
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:

@@ -31,7 +31,8 @@ def bare(backbone: str, args: TrainingArguments, device: torch.device) -> float:
     model = build_model(backbone, create_task("position"), 0).to(
         device, memory_format=torch.channels_last
     )
-    optimizer = create_optimizer(model, args.optim, args.learning_rate, args.weight_decay)
+    rate = args.settled(random=True).peak_learning_rate
+    optimizer = create_optimizer(model, args.optim, rate, args.weight_decay)
     inputs = torch.randn(args.train_batch_size, 3, 32, 32, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     targets = torch.randint(0, 18, (args.train_batch_size,), device=device)

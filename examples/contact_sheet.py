@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from patchit_hf.data.people import render_person
+from patchit_hf import render_person
 
 # Pairs of joints in LSP order: the person's right, the person's left, the head.
 RIGHT = ((0, 1), (1, 2), (6, 7), (7, 8), (8, 12))

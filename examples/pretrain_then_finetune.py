@@ -13,43 +13,71 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from patchit_hf.finetune import command as finetune
-from patchit_hf.pretrain import command as pretrain
+from patchit_hf import (
+    FinetuneTrainer,
+    FinetuningArguments,
+    PatchTaskTrainer,
+    TrainingArguments,
+    create_task,
+    load_crops,
+)
+from patchit_hf.downstream import create_downstream
 
 
-def pretrained(args: argparse.Namespace) -> Path:
+def pretrained(args: argparse.Namespace) -> str:
     """Learn from the crops alone; the folder is an export for timm, transformers and the Hub."""
-    folder = args.output / "pretrained"
-    words = ["--backbone", args.backbone, "--epochs", str(args.pretrain_epochs)]
-    words += ["--max-steps", str(args.pretrain_steps), "--output-dir", str(folder)]
-    if args.dataset:
-        words += ["--dataset", args.dataset]
-    if pretrain.main(words):
-        sys.exit("the pretraining failed")
-    return folder
+    crops, folder = load_crops(args.dataset), args.output / "pretrained"
+    how = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=args.pretrain_epochs,
+        max_steps=args.pretrain_steps,
+    )
+    about = {"name": crops.name, "split": crops.split, "held_out_from": crops.held_out_from}
+    trainer = PatchTaskTrainer(
+        args.backbone,
+        how,
+        create_task("position"),
+        crops.train,
+        crops.held_out,
+        data_info={**about, **crops.meta},
+    )
+    trainer.train()
+    return str(folder)
 
 
 def finetuned(init: str, args: argparse.Namespace) -> tuple[str, float]:
-    """Train attributes from initial weights; the task's figure and its value on held-out people."""
+    """Train attributes; return the task's metric and its value on held-out people."""
+    crops = load_crops(args.dataset)
+    columns = args.columns.split(",") if args.columns else None
+    task = create_downstream("attributes", crops.train, columns=columns)
+    labelled = crops.train.shuffle(seed=0).select(range(round(args.fraction * len(crops.train))))
     folder = args.output / ("from-random" if init == "random" else "from-pretrained")
-    words = ["--task", "attributes", "--init", init, "--backbone", args.backbone]
-    words += ["--fraction", str(args.fraction), "--input-size", args.input_size]
-    words += ["--epochs", str(args.epochs), "--max-steps", str(args.max_steps)]
-    words += ["--learning-rate", str(args.learning_rate), "--output-dir", str(folder)]
-    words += ["--no-keep-best"]  # the last weights, not those that did best on the judges
-    if args.dataset:
-        words += ["--dataset", args.dataset]
-    if args.columns:
-        words += ["--task-kwargs", f"columns={args.columns}"]
-    if finetune.main(words):
-        sys.exit(f"finetuning from {init} failed")
-    record = json.loads((folder / "patchit.json").read_text())
-    metric = record["downstream"]["primary_metric"]
-    return metric, record["results"][f"eval_{metric}"]
+    how = FinetuningArguments(
+        output_dir=str(folder),
+        num_train_epochs=args.epochs,
+        max_steps=args.max_steps,
+        learning_rate=args.learning_rate,
+        load_best_model_at_end=False,  # the last weights, not those that did best on the judges
+    )
+    about = {"name": crops.name, "split": crops.split, "validated_on": crops.held_out_from}
+    trainer = FinetuneTrainer(
+        init,
+        how,
+        task,
+        labelled,
+        crops.held_out,
+        backbone=args.backbone,
+        input_size=args.input_size,
+        data_info={**about, **crops.meta},
+    )
+    return task.primary_metric, trainer.train()[f"eval_{task.primary_metric}"]
+
+
+def size(text: str) -> tuple[int, ...]:
+    """Read ``192x96`` as height and width."""
+    return tuple(map(int, text.split("x")))
 
 
 def main() -> None:
@@ -65,10 +93,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=10, help="of finetuning, for both")
     parser.add_argument("--max-steps", type=int, default=-1, help="of finetuning, instead")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of finetuning")
-    parser.add_argument("--input-size", default="192x96", help="of finetuning, height x width")
+    parser.add_argument(
+        "--input-size", type=size, default=(192, 96), help="of finetuning, height x width"
+    )
     args = parser.parse_args()
 
-    inits = {"random weights": "random", "pretrained weights": str(pretrained(args))}
+    inits = {"random weights": "random", "pretrained weights": pretrained(args)}
     found = {name: finetuned(init, args) for name, init in inits.items()}
     for name, (metric, value) in found.items():
         print(f"{name:20} {metric} {value:.1%}")

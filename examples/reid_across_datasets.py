@@ -2,7 +2,7 @@
 
 Nobody of the second data set is seen in training. Every crop is looked for among all others, those
 of the same person and camera left out, as Market-1501 does it. More crops are harder to search:
-compare figures of sets that are alike in size. Further flags are those of ``patchit_hf.finetune``.
+compare metrics of sets that are alike in size.
 
 Example:
     python examples/reid_across_datasets.py --init runs/resnet18-position-people
@@ -13,65 +13,82 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from datasets import DatasetDict
+import datasets
 
-from patchit_hf import load_people
-from patchit_hf.evaluate import command as evaluate
-from patchit_hf.finetune import command as finetune
-
-
-def other_people(folder: Path, crops: int) -> str:
-    """Draw people who are not among the embedded ones, and save them as a data set."""
-    if not folder.exists():
-        DatasetDict({"test": load_people(crops, seed=1)}).save_to_disk(str(folder))
-    return str(folder)
+from patchit_hf import FinetunedModel, FinetuneTrainer, FinetuningArguments, load_crops, load_people
+from patchit_hf.evaluate import evaluate
 
 
-def train(args: argparse.Namespace, more: list[str]) -> Path:
+def train(args: argparse.Namespace) -> FinetunedModel:
     """Train on the people of the first data set."""
-    if not any(word.startswith(("--init", "--backbone")) for word in more):
-        more = [*more, "--backbone", "resnet10t"]
-    folder: Path = args.output / "model"
-    data = ["--dataset", args.train] if args.train else []
-    if finetune.main(["--task", "reid", "--output-dir", str(folder), *data, *more]):
-        sys.exit("the training failed")
-    return folder
-
-
-def search(model: Path, dataset: str | None, split: str | None, output: Path) -> str:
-    """Look for everybody of a data set; also writes the embedding of each crop."""
-    words = [str(model), "--output-dir", str(output)]
-    words += ["--dataset", dataset] if dataset else []
-    words += ["--split", split] if split else []
-    if evaluate.main(words):
-        sys.exit("the evaluation failed")
-    record = json.loads((output / "metrics.json").read_text())
-    mean, first = record["figures"]["map"], record["figures"]["rank1"]
-    return (
-        f"{record['crops']} crops, mAP {mean['value']:.1%} "
-        f"({mean['low']:.1%} to {mean['high']:.1%}), rank 1 {first['value']:.1%}"
+    crops = load_crops(args.train)
+    how = FinetuningArguments(
+        output_dir=str(args.output / "model"),
+        num_train_epochs=args.epochs,
+        max_steps=args.max_steps,
+        train_batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
     )
+    about = {"name": crops.name, "split": crops.split, "validated_on": crops.held_out_from}
+    trainer = FinetuneTrainer(
+        args.init,
+        how,
+        "reid",
+        crops.train,
+        crops.held_out,
+        backbone=args.backbone or ("resnet10t" if args.init == "random" else None),
+        input_size=args.input_size,
+        data_info={**about, **crops.meta},
+    )
+    trainer.train()
+    return trainer.model
+
+
+def search(
+    model: FinetunedModel,
+    dataset: str | datasets.Dataset | None,
+    split: str | None,
+    output: Path,
+) -> str:
+    """Look for everybody of a data set; also writes the embedding of each crop."""
+    result = evaluate(model, dataset, split=split)
+    result.save(output)
+    low, high = result.intervals["map"]
+    return (
+        f"{result.crops} crops, mAP {result.metrics['map']:.1%} "
+        f"({low:.1%} to {high:.1%}), rank 1 {result.metrics['rank1']:.1%}"
+    )
+
+
+def size(text: str) -> tuple[int, ...]:
+    """Read ``192x96`` as height and width."""
+    return tuple(map(int, text.split("x")))
 
 
 def main() -> None:
     """Read the command line, train here, test here and there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--init", default="random", help="initial weights, such as a run's folder")
+    parser.add_argument("--backbone", help="a model of timm's, where --init does not bring one")
     parser.add_argument("--train", help="a data set with person_id; rendered people if left out")
     parser.add_argument("--test", help="another one; other rendered people if left out")
     parser.add_argument("--test-crops", type=int, default=400, help="of those, how many crops")
     parser.add_argument("--test-split", help="its split; test, else what would be held out")
     parser.add_argument("--output", type=Path, default=Path("runs/reid-across-datasets"))
-    args, more = parser.parse_known_args()
+    parser.add_argument("--epochs", type=float, default=20)
+    parser.add_argument("--max-steps", type=int, default=-1, help="instead of epochs")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--input-size", type=size, help="height x width, such as 192x96")
+    args = parser.parse_args()
 
-    model = train(args, more)
-    there = args.test or other_people(args.output / "other-people", args.test_crops)
+    model = train(args)
     here = search(model, args.train, None, args.output / "here")
     print(f"held-out people here: {here}")
-    found = search(model, there, args.test_split, args.output / "there")
+    there = args.test or load_people(args.test_crops, seed=1)  # nobody of the embedded people
+    found = search(model, there, args.test_split if args.test else None, args.output / "there")
     print(f"people there: {found}")
 
 

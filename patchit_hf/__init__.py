@@ -6,12 +6,16 @@ neither torch nor transformers.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from patchit_hf.common.public import lazily
 
 if TYPE_CHECKING:
     from patchit_hf.common.errors import InputError as InputError
+    from patchit_hf.crops.detections.objects import from_supervision as from_supervision
+    from patchit_hf.crops.make import make_crops as make_crops
     from patchit_hf.data.people import load_people as load_people
+    from patchit_hf.data.people import render_person as render_person
     from patchit_hf.data.source import load_crops as load_crops
     from patchit_hf.finetune.arguments import FinetuningArguments as FinetuningArguments
     from patchit_hf.finetune.trainer import FinetuneTrainer as FinetuneTrainer
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from patchit_hf.models.exported import pretrained_cfg as pretrained_cfg
     from patchit_hf.models.finetuned_model import FinetunedModel as FinetunedModel
     from patchit_hf.models.patch_task_model import PatchTaskModel as PatchTaskModel
+    from patchit_hf.models.patch_task_model import build_model as build_model
     from patchit_hf.patch_tasks import create_task as create_task
     from patchit_hf.patch_tasks import list_tasks as list_tasks
     from patchit_hf.pretrain.arguments import TrainingArguments as TrainingArguments
@@ -37,23 +42,21 @@ _PUBLIC = {
     "PatchTaskTrainer": "patchit_hf.pretrain.trainer",
     "TrainingArguments": "patchit_hf.pretrain.arguments",
     "build_backbone": "patchit_hf.models.backbone",
+    "build_model": "patchit_hf.models.patch_task_model",
     "create_task": "patchit_hf.patch_tasks",
+    "from_supervision": "patchit_hf.crops.detections.objects",
     "list_tasks": "patchit_hf.patch_tasks",
     "load_crops": "patchit_hf.data.source",
     "load_people": "patchit_hf.data.people",
+    "make_crops": "patchit_hf.crops.make",
     "model_args": "patchit_hf.models.exported",
     "pretrained_cfg": "patchit_hf.models.exported",
     "register": "patchit_hf.publish.registry",
+    "render_person": "patchit_hf.data.people",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use."""
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, _ = lazily(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:

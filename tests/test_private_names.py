@@ -103,7 +103,7 @@ def test_a_large_folder_is_then_listed_by_datasets(tmp_path, monkeypatch, caplog
     monkeypatch.delattr("datasets.packaged_modules._ALL_METADATA_FILENAMES")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".other")
     with caplog.at_level(logging.WARNING):
-        assert picture_index.index_pictures(tmp_path, "state", tmp_path / ".cache") is None
+        assert picture_index.index_pictures(tmp_path, "state") is None
         theirs = source._open(str(tmp_path), streaming=False)["train"]
     assert "_ALL_METADATA_FILENAMES" in caplog.text
     bare = datasets.Image(decode=False)

@@ -21,26 +21,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
-from patchit_hf import InputError, PatchTaskModel
-from patchit_hf.common.draws import EVAL_SEED, Draws
-from patchit_hf.common.files import read_json
-from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.people import render_person
-from patchit_hf.figures import as_image, confusion_on_body, mean_crop
-from patchit_hf.figures.answered import reassemble
-from patchit_hf.figures.asked import colours
-from patchit_hf.figures.cells import layers
-from patchit_hf.figures.page import INK, MARGIN, WIDTH, Page, halo, photo, with_look
-from patchit_hf.models.exported import locate
+from patchit_hf import InputError, PatchTaskModel, render_person
+from patchit_hf.figures import as_image, confusion_on_body, mean_crop, put_together
 
 TITLE = "Where is this patch from?"
-ROUNDS, AT_ONCE = 24, 4  # how often a crop is cut, each time with other offsets
-GAP, NAME, TALLEST = 28, 26, 600  # of a page, in pixels
+ROUNDS = 24  # how often a crop is cut, each time with other offsets
 PEOPLE = (0, 4, 9, 15, 20, 24)  # rows of the embedded people; of this seed, nobody trains on them
 PEOPLE_SEED = 20160
 FORGET = 600  # seconds after which uploaded pictures are deleted
@@ -59,44 +47,47 @@ class Checkpoint:
 
     def __init__(self, name: str) -> None:
         self.model = PatchTaskModel.from_pretrained(name)
-        self.record = read_json(locate(name).fetch("patchit.json") / "patchit.json")
-        self.task: Any = self.model.task
-        if self.task.boxes is None:
+        if self.model.task.boxes is None:
             raise InputError(
                 f"{name!r}: the {self.record['task']['name']} task's answers are no places on the "
                 "body; this app shows position, people, scale and shuffle"
             )
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the checkpoint says of itself."""
+        return self.model.record
+
     def __call__(self, file: str) -> tuple[str, Figure, Figure]:
-        """Return what there is to say about a picture, and two figures.
+        """Return what there is to say about an image, and two figures.
 
         Raises:
-            InputError: if it is no picture, or one too small to cut anything from.
+            InputError: if it is no image, or one too small to cut anything from.
         """
-        crop, task = self.read(file), self.task
-        pictures, truth, answered = self.ask(crop)
-        confusion = torch.zeros(task.num_classes, task.num_classes, dtype=torch.int64)
-        places = (truth.flatten(), answered.flatten())
-        confusion.index_put_(places, torch.tensor(1), accumulate=True)
-        words = said(truth, answered, task.chance) + self.wide(file)
-        place = put_together(crop, pictures, answered[0], truth[0], task.boxes)
-        return words, place, confusion_on_body(confusion, task.boxes, mean_crop(crop[None]))
+        # Bytes: an error would show the file's path here.
+        asked = self.model.ask(Path(file).read_bytes(), rounds=ROUNDS)
+        self.check_size(file)
+        right, count = int((asked.truth[0] == asked.answered[0]).sum()), asked.truth.shape[1]
+        said = (
+            f"### {right} of {count} patches are put back where they were cut\n"
+            f"Cut {ROUNDS} times, each time a few pixels off: {asked.accuracy:.0%} right. "
+            f"Guessing gets {asked.chance:.0%}."
+        )
+        mean = mean_crop(asked.crop[None])
+        heat = confusion_on_body(asked.confusion, asked.boxes, mean)
+        return said + self.wide(file), put_together(asked), heat
 
-    def read(self, file: str) -> Tensor:
-        """Bring a picture to the canvas as the training did: uint8 ``[3, H, W]``."""
-        canvas = self.task.canvas
-        fit = self.record["config"].get("fit", "squash")
-        picture = {"bytes": Path(file).read_bytes()}  # an error would show the file's path here
-        pixels = torch.from_numpy(load_canvas(picture, canvas, fit, "this picture").copy())
+    def check_size(self, file: str) -> None:
+        """Refuse an image that has fewer pixels than a crop needs."""
+        canvas = self.model.task.canvas
+        least = (canvas[0] // 4, canvas[1] // 4)
         with Image.open(file) as image:
             width, height = image.size
-        least = (canvas[0] // 4, canvas[1] // 4)
         if height < least[0] or width < least[1]:
             raise InputError(
                 f"this picture has {width}x{height} px (width x height); there is nothing to see "
                 f"in fewer than {least[1]}x{least[0]}"
             )
-        return pixels.permute(2, 0, 1)
 
     def wide(self, file: str) -> str:
         """Return a remark on a picture that cannot be one person's, or nothing."""
@@ -107,75 +98,6 @@ class Checkpoint:
             "\n\n**This picture is wider than high**, and was squeezed. The network knows crops of "
             "one person, head to foot."
         )
-
-    @torch.inference_mode()
-    def ask(self, crop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Ask about all patches of a crop, in several rounds.
-
-        Returns:
-            The patches of the first round ``[q, S, S, 3]``, and the right and the given answers
-            ``[ROUNDS, q]``.
-        """
-        found = []
-        for numbers in torch.arange(ROUNDS).split(AT_ONCE):
-            crops = crop.expand(len(numbers), -1, -1, -1)
-            batch = self.task.sample_all(crops, Draws(EVAL_SEED, numbers))
-            answered = self.task.answers(self.model(batch.inputs))
-            found.append((self.task.examples(batch), self.task.truth(batch.targets), answered))
-        pictures, truth, answered = (torch.cat(parts) for parts in zip(*found, strict=True))
-        first = colours(self.task, pictures[: len(truth) // ROUNDS, 0])
-        return first, truth.view(ROUNDS, -1), answered.view(ROUNDS, -1)
-
-
-def said(truth: Tensor, answered: Tensor, chance: float) -> str:
-    """Return in words how many patches are put back."""
-    right, count = int((truth[0] == answered[0]).sum()), truth.shape[1]
-    share = float((truth == answered).float().mean())
-    return (
-        f"### {right} of {count} patches are put back where they were cut\n"
-        f"Cut {ROUNDS} times, each time a few pixels off: {share:.0%} right. "
-        f"Guessing gets {chance:.0%}."
-    )
-
-
-@with_look
-def put_together(
-    crop: Tensor, pictures: Tensor, answered: Tensor, true: Tensor, boxes: Tensor
-) -> Figure:
-    """Draw a crop, its cells, and what the network makes of its patches.
-
-    Args:
-        crop: uint8 ``[3, H, W]``.
-        pictures: its patches, in [0, 1], ``[q, S, S, 3]``.
-        answered: the cells that the network answers, int64 ``[q]``.
-        true: the cells that they are from, int64 ``[q]``.
-        boxes: the cells, xyxy in pixels of the canvas, int64 ``[C, 4]``.
-    """
-    cells, canvas = boxes.numpy(), (crop.shape[1], crop.shape[2])
-    sheets = layers(cells)
-    count = 2 + len(sheets)
-    width = (WIDTH - 2 * MARGIN - GAP * (count - 1)) / count
-    width = min(width, TALLEST * canvas[1] / canvas[0])
-    left = (WIDTH - count * width - (count - 1) * GAP) / 2
-    page = Page(
-        NAME + width * canvas[0] / canvas[1],
-        "Where the network puts each patch",
-        "It sees one patch at a time and says which cell it is from. A thick frame means: wrong.\n"
-        "Patches that meet in a cell share it. A hatched cell gets none.",
-    )
-    places = [left + number * (width + GAP) for number in range(count)]
-    page.picture(photo(crop), places[0], NAME, width, canvas).name("your crop", canvas)
-    asked = page.picture(photo(crop), places[1], NAME, width, canvas)
-    asked.name("its cells", canvas)
-    for number in sheets[0]:
-        asked.frame(cells[number], 1, INK, halo=1)
-        asked.label(cells[number], str(number), path_effects=halo(), fontweight="bold")
-    patches, given, right = pictures.numpy(), answered.numpy(), true.numpy()
-    for at, sheet in zip(places[2:], sheets, strict=True):
-        panel = page.picture(torch.ones(1, 1, 3).numpy(), at, NAME, width, canvas)
-        panel.name("put together by the network", canvas)
-        reassemble(panel, patches, given, right, cells, sheet)
-    return page.finish()
 
 
 def build(checkpoint: Checkpoint, people: list[str]) -> gr.Blocks:

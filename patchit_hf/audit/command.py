@@ -73,8 +73,4 @@ def run(argv: list[str] | None = None) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command starts again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return guarded(run, argv, "repeat the command to start over")

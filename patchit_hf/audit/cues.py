@@ -70,15 +70,15 @@ CUES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def cues(pictures: Tensor) -> dict[str, Tensor]:
+def cues(patches: Tensor) -> dict[str, Tensor]:
     """Return what each classifier sees of questions ``[N, K, 3, H, W]``: ``[N, F]`` each.
 
     If a question has several patches, the classifiers see the features of all of them. The border
     pixels then also tell how well each patch's right side continues in another one's left side, and
     its lower side in another one's upper side.
     """
-    count, several = pictures.shape[:2]
-    x = pictures.flatten(0, 1).float()
+    count, several = patches.shape[:2]
+    x = patches.flatten(0, 1).float()
     size = [min(max(side, 8), SIDE) for side in x.shape[2:]]
     if list(x.shape[2:]) != size:
         x = F.interpolate(x, size=size, mode="area")
@@ -137,9 +137,9 @@ def training_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
             if count < wanted:
                 numbers = part + turn * len(crops)
                 batch = task.sample(crops[part], Draws(seed, numbers, crops.device))
-                pictures = task.examples(batch)
-                parts.append((cues(pictures), task.truth(batch.targets)))
-                count, wanted = count + len(pictures), _enough(pictures)
+                patches = task.examples(batch)
+                parts.append((cues(patches), task.truth(batch.targets)))
+                count, wanted = count + len(patches), _enough(patches)
     return _joined(parts)
 
 
@@ -156,16 +156,16 @@ def held_out_questions(task: PatchTask, crops: Tensor, seed: int) -> Questions:
     parts: list[tuple[dict[str, Tensor], Tensor]] = []
     for rows in groups:
         batch = task.sample_all(crops[rows], Draws(EVAL_SEED, rows, crops.device))
-        pictures, truth = task.examples(batch), task.truth(batch.targets)
-        share = math.ceil(_enough(pictures) / len(groups))
+        patches, truth = task.examples(batch), task.truth(batch.targets)
+        share = math.ceil(_enough(patches) / len(groups))
         kept = torch.randperm(len(truth), generator=chance)[:share].to(crops.device)
-        parts.append((cues(pictures[kept]), truth[kept]))
+        parts.append((cues(patches[kept]), truth[kept]))
     return _joined(parts)
 
 
-def _enough(pictures: Tensor) -> int:
+def _enough(patches: Tensor) -> int:
     """Return how many questions to ask: fewer if each has many patches."""
-    return min(QUESTIONS, 4 * QUESTIONS // pictures.shape[1])
+    return min(QUESTIONS, 4 * QUESTIONS // patches.shape[1])
 
 
 def _joined(parts: list[tuple[dict[str, Tensor], Tensor]]) -> Questions:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchit_hf.audit.compared import found_by_cues
 from patchit_hf.audit.cues import held_out_questions, training_questions
 from patchit_hf.audit.measure import Score, measure
 from patchit_hf.audit.remedies import flag, options, with_option
@@ -42,6 +43,8 @@ class Audit:
         classes: the classes that it tells apart, if only some are given away.
         finding: what the classifier knows, as text.
         remedy: what closes the shortcut, as text.
+        compared: what each classifier's cue reaches where the task compares all held-out crops,
+            by metric and cue.
     """
 
     chance: float
@@ -53,6 +56,7 @@ class Audit:
     classes: tuple[int, ...] = ()
     finding: str = ""
     remedy: str = ""
+    compared: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record for a run's JSON, with accuracies to four digits."""
@@ -68,6 +72,14 @@ class Audit:
         return [
             f"held-out accuracy of {self.held_out_questions} answers",
             *(f"  {name:<18}{value:7.1%}" for name, value in rows.items()),
+            *(
+                line
+                for metric, values in self.compared.items()
+                for line in (
+                    f"{metric.replace('_', ' ')} among all held-out crops",
+                    *(f"  {name:<18}{value:7.1%}" for name, value in values.items()),
+                )
+            ),
         ]
 
     def warning(self) -> str | None:
@@ -111,6 +123,7 @@ def audit(
     if network_accuracy is not None and not 0 <= network_accuracy <= 1:
         raise InputError(f"network_accuracy={network_accuracy!r}: must be from 0 to 1")
     train_crops = _chosen("train_crops", train_crops, task.canvas, TRAIN_CROPS)
+    every = held_out_crops
     held_out_crops = _chosen("held_out_crops", held_out_crops, task.canvas, HELD_OUT_CROPS)
     train = training_questions(task, train_crops, seed)
     asked = held_out_questions(task, held_out_crops, seed)
@@ -121,6 +134,7 @@ def audit(
         {name: score.accuracy for name, score in scores.items()},
         len(train.truth),
         len(asked.truth),
+        compared=found_by_cues(task, every),
     )
     rule = Rule(task.chance, network_accuracy)
     if rule.strength(scores) <= 0:

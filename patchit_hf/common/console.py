@@ -8,32 +8,39 @@ import sys
 from collections.abc import Callable
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.interrupts import Stopped, stoppable
 
 
 def guarded(
     run: Callable[[list[str] | None], int],
     argv: list[str] | None,
-    after_interrupt: str = "the same command continues from the newest checkpoint",
+    after_interrupt: str = "the same command continues from the newest checkpoint, if there is one",
 ) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2.
+
+    A signal that asks it to stop becomes one line, too, and exit code 128 + the signal's number.
 
     Other libraries' messages are shown from warnings up.
 
     Args:
         run: the command.
         argv: its arguments.
-        after_interrupt: what Ctrl-C tells the user to do next.
+        after_interrupt: what a line about a signal tells the user to do next.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("patchit_hf").setLevel(logging.INFO)
     try:
-        return run(argv)
+        with stoppable():
+            return run(argv)
     except InputError as error:
         say(f"error: {error}")
         return 2
     except FloatingPointError as error:
         say(f"error: {error}")
         return 1
+    except Stopped as stopped:
+        say(f"stopped by {stopped.name}; {stopped.state or after_interrupt}")
+        return stopped.exit_code
     except KeyboardInterrupt:
         say(f"interrupted; {after_interrupt}")
         return 130

@@ -59,6 +59,8 @@ class Draws:
         device: where the results go.
         progress: the fraction of training that is done when the batch is drawn, in [0, 1); 1
             outside training. For tasks that change while training.
+        rows: the row of each sample's crop in the training set, int64 ``[B]``; None where crops
+            have no number, as in streams. For tasks that ask which crop it was.
 
     Example:
         >>> import torch
@@ -76,8 +78,10 @@ class Draws:
         numbers: Tensor,
         device: torch.device | str | None = None,
         progress: float = 1.0,
+        rows: Tensor | None = None,
     ) -> None:
         self.seed, self.progress = seed, progress
+        self.rows = rows
         self.numbers = numbers.to("cpu", torch.int64)
         self.device = torch.device(device or "cpu")
 

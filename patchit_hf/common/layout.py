@@ -7,6 +7,9 @@ DONE_FILE = "patchit.json"
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 
+CHECKPOINT_FILES = ("state.json", "model.safetensors", "optimizer.pt")
+SUMS_FILE = "SHA256SUMS"  # of a checkpoint's files
+
 FORMAT_VERSION = 1
 BACKBONE_FILE = "model.safetensors"
 HEAD_FILE = "head.safetensors"

@@ -1,4 +1,4 @@
-"""Several initial weights with one budget: ``python -m patchit_hf.compare``."""
+"""Several initial weights with one budget: ``python -m patchit_hf.compare``, or ``compare``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from patchit_hf.compare.arguments import CompareArguments as CompareArguments
     from patchit_hf.compare.command import main as main
     from patchit_hf.compare.command import run as run
+    from patchit_hf.compare.comparison import Comparison as Comparison
+    from patchit_hf.compare.comparison import compare as compare
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "CompareArguments": "patchit_hf.compare.arguments",
+        "Comparison": "patchit_hf.compare.comparison",
+        "compare": "patchit_hf.compare.comparison",
         "main": "patchit_hf.compare.command",
         "run": "patchit_hf.compare.command",
     },

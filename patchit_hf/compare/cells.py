@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from patchit_hf.common.console import say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, replacing
 from patchit_hf.common.layout import DONE_FILE
+from patchit_hf.compare.plan import Plan
 from patchit_hf.compare.rows import Tested, compare_with_random, row_of
 from patchit_hf.data.source import load_crops
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
-from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
+from patchit_hf.finetune.arguments import FinetuneArguments
 from patchit_hf.finetune.build import build_trainer, open_start_of
 from patchit_hf.finetune.labelled import Labelled, open_labelled
 from patchit_hf.finetune.predict import predict
@@ -29,37 +29,6 @@ from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.training.accelerator import device
 
 PREDICTIONS = "test.safetensors"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is compared.
-
-    Attributes:
-        what: task, data and input; each cell sets its own ``init`` and ``fraction``.
-        args: the budget, the same for every contender.
-        contenders: values of ``--init``, by the name used in the table.
-        fractions: fractions of the labels.
-        seeds: seeds.
-        learning_rates: the grid that each contender's learning rate is chosen from.
-        select_at: the fraction at which it is chosen, on validation.
-        reference: the contender whose lead over random weights is the whole gap, if any.
-        folder: folder of the cells.
-        test: opens the test split.
-        samples: bootstrap samples for the intervals.
-    """
-
-    what: FinetuneArguments
-    args: FinetuningArguments
-    contenders: dict[str, str]
-    fractions: list[float]
-    seeds: list[int]
-    learning_rates: list[float]
-    select_at: float
-    reference: str | None
-    folder: Path
-    test: Callable[[], tuple[Any, str]]
-    samples: int = 200
 
 
 @dataclass(frozen=True)
@@ -199,7 +168,7 @@ def test_cell(
     return model.task, load_file(file)
 
 
-def compare(plan: Plan) -> dict[str, Any]:
+def run_plan(plan: Plan) -> dict[str, Any]:
     """Finetune every missing cell, test each once, and return the results.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Boxes of people cut into a data set of crops: ``python -m patchit_hf.crops``.
+"""Cut boxes of people into a data set of crops: ``python -m patchit_hf.crops``.
 
-The boxes are given, or a detector finds them.
+The boxes come from a file, from memory, or from a detector.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The words of ``python -m patchit_hf.crops`` that say where boxes come from and crops go."""
+"""Arguments of ``python -m patchit_hf.crops``: where boxes come from and where crops go."""
 
 from __future__ import annotations
 
@@ -14,19 +14,31 @@ ON_BAD = ("raise", "skip", "replace")
 
 @dataclass(frozen=True, kw_only=True)
 class CropsArguments:
-    """Where boxes and pictures come from, and where crops go."""
+    """Where boxes and images come from, and where crops go; see each field's help.
+
+    Raises:
+        InputError: if a needed argument is missing, or a value is out of range.
+
+    Example:
+        >>> CropsArguments(detections="boxes.csv", images="photos", output="crops").workers
+        -1
+    """
 
     detections: str | None = arg(
-        None, "--detections", "input", "file or folder of boxes", identity=False
+        None, "--detections", "input", "file or folder with the boxes", identity=False
     )
     images: str | None = arg(
-        None, "--images", "input", "folder of pictures or of videos, or a video", identity=False
+        None,
+        "--images",
+        "input",
+        "folder of images, folder of videos, or one video",
+        identity=False,
     )
     format: str | None = arg(
         None,
         "--format",
         "input",
-        "format of the boxes; seen from the content by default",
+        "format of the boxes; detected from the content if left out",
         identity=False,
         choices=FORMATS,
     )
@@ -34,7 +46,7 @@ class CropsArguments:
         None,
         "--box-format",
         "input",
-        "what the four numbers of a box are, in a table or in lines of text",
+        "meaning of the four numbers of a box, in a table or in lines of text",
         identity=False,
         choices=("xyxy", "xywh", "cxcywh"),
     )
@@ -42,45 +54,48 @@ class CropsArguments:
         {},
         "--columns",
         "input",
-        "of a table whose names are not known: image=, box= or a= b= c= d=, score=, label=, "
-        "track=, source=, split=",
+        "column names of a table, where they are not recognised: image=, box= (or a= b= c= d=), "
+        "score=, label=, track=, source=, split=",
         identity=False,
     )
     detector: str | None = arg(
         None,
         "--detector",
         "input",
-        "find the boxes by a detector instead: a detection model of torchvision's by name, or one "
-        "of transformers' by its Hub id or folder; its weights, and their licence, are your choice",
+        "find the boxes with a detector instead: the name of a torchvision detection model, or "
+        "the Hub id or folder of a transformers one; check the licence of its weights",
         identity=False,
     )
     detector_score: float = arg(
-        0.5, "--detector-score", "input", "smallest score of a box that it finds", identity=False
+        0.5,
+        "--detector-score",
+        "input",
+        "lowest score of a detected box that is used",
+        identity=False,
     )
     detector_label: str | None = arg(
         None,
         "--detector-label",
         "input",
-        "its class that is a person; known by name (person, pedestrian) if left out",
+        "class of the detector that means a person; found by name (person, pedestrian) if left out",
         identity=False,
     )
     detector_batch: int = arg(
-        8, "--detector-batch", "input", "pictures that it sees at a time", identity=False
+        8, "--detector-batch", "input", "images per batch of the detector", identity=False
     )
     image_list: str | None = arg(
         None,
         "--image-list",
         "input",
-        "COCO ground truth that names the pictures and classes of a list of results",
+        "COCO ground truth with the images and classes that a COCO results file refers to",
         identity=False,
     )
     on_bad_image: str = arg(
         "raise",
         "--on-bad-image",
-        "pictures",
-        "what to do where a picture is missing, damaged or too large: stop, go on without it, or "
-        "put in place of each of its boxes the next of the same track that --keep-every or --every "
-        "left out",
+        "images",
+        "what to do when an image is missing, damaged or too large: stop, skip it, or replace each "
+        "of its boxes by the next box of the same track that --keep-every or --every left out",
         identity=False,
         choices=ON_BAD,
     )
@@ -88,14 +103,14 @@ class CropsArguments:
         None,
         "--output",
         "output",
-        "folder of the data set; crops/<name> by default where it is pushed",
+        "folder of the data set; if left out with --push-to-hub org/name, crops/name",
         identity=False,
     )
     workers: int = arg(
         -1,
         "--workers",
         "output",
-        "processes that cut; 0 for none, -1 for all cores",
+        "worker processes that cut; 0 cuts in the main process, -1 uses all cores",
         identity=False,
     )
     license: str = arg(
@@ -107,22 +122,26 @@ class CropsArguments:
     )
     title: str | None = arg(None, "--title", "card", "name of the data set", identity=False)
     pictures_from: str = arg(
-        "", "--pictures-from", "card", "where the pictures come from, in words", identity=False
+        "",
+        "--pictures-from",
+        "card",
+        "origin of the images, for the card",
+        identity=False,
     )
     push_to_hub: str | None = arg(
         None,
         "--push-to-hub",
         "hub",
-        "data set to push to, such as org/name; all but the contact sheet goes there",
+        "Hub data set to push to, such as org/name; the contact sheet stays local",
         identity=False,
     )
     hub_private: bool = arg(
-        False, "--hub-private", "hub", "create the data set as private", identity=False
+        False, "--hub-private", "hub", "create the Hub data set as private", identity=False
     )
 
     def __post_init__(self) -> None:
         if bool(self.detections) == bool(self.detector):
-            raise InputError("--detections or --detector is needed, and not both; see --help")
+            raise InputError("give either --detections or --detector, not both; see --help")
         if not self.images:
             raise InputError("--images is needed; see --help")
         if self.detector_batch < 1:
@@ -138,4 +157,4 @@ class CropsArguments:
                 flag = flag_of(name, CropsArguments)
                 raise InputError(f"{flag} {value!r}: must be one of {', '.join(allowed)}")
         if self.workers < -1:
-            raise InputError(f"--workers {self.workers}: must be a whole number from -1")
+            raise InputError(f"--workers {self.workers}: must be a whole number of at least -1")

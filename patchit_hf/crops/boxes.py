@@ -1,7 +1,7 @@
 """Box arithmetic: pure functions on ``(N, 4)`` arrays, xyxy in pixels unless a name says so.
 
-Pixels are areas: a picture ``W`` pixels wide reaches from 0 to ``W``, and the box of its first
-pixel is ``[0, 0, 1, 1]``. Every function takes ``N = 0``.
+Pixels are areas: an image ``W`` pixels wide reaches from 0 to ``W``, and the box of its first
+pixel is ``[0, 0, 1, 1]``. Every function accepts ``N = 0``.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ Mask = NDArray[np.bool_]
 Outside = Literal["shift", "shrink", "drop"]
 OUTSIDE: tuple[str, ...] = get_args(Outside)
 
-ROUNDING = 0.5  # pixels; a window that leaves the frame by less is moved under every policy
+ROUNDING = 0.5  # pixels; a window that leaves the frame by less is moved, whatever the policy
 
 
 def from_xywh(boxes: Boxes) -> Boxes:
-    """Return xyxy of boxes given by their top left corner, width and height."""
+    """Convert boxes from top left corner, width and height to xyxy."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def from_cxcywh(boxes: Boxes) -> Boxes:
-    """Return xyxy of boxes given by their centre, width and height."""
+    """Convert boxes from centre, width and height to xyxy."""
     half = boxes[:, 2:] / 2
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
 def to_pixels(relative: Boxes, size: tuple[int, int]) -> Boxes:
-    """Return boxes in pixels of boxes in shares of a picture's size (width, height)."""
+    """Convert boxes from fractions of an image's size (width, height) to pixels."""
     return relative * np.array([*size, *size], dtype=np.float64)
 
 
 def sizes(boxes: Boxes) -> Boxes:
-    """Return widths and heights ``[N, 2]``; negative where corners are swapped."""
+    """Return widths and heights ``[N, 2]``, negative where corners are swapped."""
     return boxes[:, 2:] - boxes[:, :2]
 
 
@@ -47,18 +47,18 @@ def area(boxes: Boxes) -> NDArray[np.float64]:
 
 
 def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
-    """Return the parts of boxes inside a picture of a size (width, height)."""
+    """Clip boxes to an image of the given size (width, height)."""
     return np.clip(boxes, 0, np.array([*size, *size], dtype=np.float64))
 
 
 def visible(boxes: Boxes, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the share of each box that lies inside the picture ``[N]``; 0 without area."""
+    """Return the share of each box inside the image ``[N]``; 0 for a box without area."""
     whole = area(boxes)
     return np.divide(area(clip(boxes, size)), whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def intersections(boxes: Boxes, others: Boxes) -> Boxes:
-    """Return the areas that boxes ``[N]`` and others ``[M]`` share, ``[N, M]``."""
+    """Return the intersection areas ``[N, M]`` of ``N`` boxes and ``M`` others."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     result: Boxes = np.clip(high - low, 0, None).prod(axis=2)
@@ -66,7 +66,7 @@ def intersections(boxes: Boxes, others: Boxes) -> Boxes:
 
 
 def covered(boxes: Boxes) -> NDArray[np.float64]:
-    """Return the largest share of each box that a single other of them covers ``[N]``."""
+    """Return the largest share of each box ``[N]`` that any single other box covers."""
     if len(boxes) < 2:
         return np.zeros(len(boxes))
     shared = intersections(boxes, boxes)
@@ -79,17 +79,17 @@ def covered(boxes: Boxes) -> NDArray[np.float64]:
 
 
 def touches(boxes: Boxes, size: tuple[int, int], margin: float = 1.0) -> Mask:
-    """Return which boxes ``[N]`` reach the frame's edge: the person may go on behind it."""
+    """Return which boxes ``[N]`` touch the frame's edge, so that the person may be cut off."""
     limit = np.array(size, dtype=np.float64) - margin
     near = np.concatenate([boxes[:, :2] <= margin, boxes[:, 2:] >= limit], axis=1)
     return np.asarray(near.any(axis=1), dtype=np.bool_)
 
 
 def windows(boxes: Boxes, canvas: tuple[int, int], context: float = 0.0) -> Boxes:
-    """Return what is cut out for each box: as high as the box, as wide as the canvas has it.
+    """Return the window to cut out for each box.
 
-    The window has the box's centre and the canvas's aspect, as the authors of PatchIt cut theirs;
-    it may leave the frame, see ``fit_windows``.
+    A window has the box's centre and height and the aspect ratio of the canvas, as the authors of
+    PatchIt cut theirs. It may leave the frame; see ``fit_windows``.
 
     Args:
         boxes: ``[N, 4]``.
@@ -105,18 +105,19 @@ def windows(boxes: Boxes, canvas: tuple[int, int], context: float = 0.0) -> Boxe
 def fit_windows(
     boxes: Boxes, size: tuple[int, int], outside: str, smallest: float = 0.5
 ) -> tuple[Boxes, Mask]:
-    """Bring windows into the frame without padding; the aspect stays.
+    """Bring windows into the frame without padding and without changing their aspect ratio.
 
     Args:
         boxes: windows ``[N, 4]``.
-        size: width and height of the picture.
-        outside: ``shift`` moves a window inwards, and shrinks it only where it is larger than the
-            frame; ``shrink`` keeps its centre and makes it smaller; ``drop`` keeps none that leaves
-            the frame by more than half a pixel.
-        smallest: a window is lost that would be shrunk to less than this share of its height.
+        size: width and height of the image.
+        outside: ``shift`` moves a window inwards, and shrinks it only if it is larger than the
+            frame; ``shrink`` keeps its centre and makes it smaller; ``drop`` rejects a window that
+            leaves the frame by more than half a pixel.
+        smallest: reject a window that would be shrunk to less than this share of its height.
 
     Returns:
-        The windows, all inside the frame where they are kept, and which are kept ``[N]``.
+        The fitted windows ``[N, 4]``, and which of them are kept ``[N]``. Every kept window lies
+        inside the frame.
     """
     frame = np.array(size, dtype=np.float64)
     centre, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, sizes(boxes)
@@ -138,10 +139,10 @@ def fit_windows(
 
 
 def orient(boxes: Boxes, size: tuple[int, int], orientation: int) -> Boxes:
-    """Bring boxes of a picture as it is stored to the picture as it is shown.
+    """Convert boxes from the image as it is stored to the image as it is shown.
 
     Args:
-        boxes: ``[N, 4]`` in the stored picture.
+        boxes: ``[N, 4]`` in the stored image.
         size: width and height as stored.
         orientation: the EXIF tag's value, 1 to 8.
     """

@@ -1,9 +1,8 @@
-"""Cut boxes of persons into a data set of crops: ``python -m patchit_hf.crops``."""
+"""Cut boxes of people into a data set of crops: ``python -m patchit_hf.crops``."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,22 @@ if TYPE_CHECKING:
     from patchit_hf.crops.detections import Detections
 
 DESCRIPTION = """\
-Cut boxes of persons out of pictures, into a data set of crops.
+Cut boxes of people out of images or videos into a data set of crops.
 
   python -m patchit_hf.crops --detections BOXES --images FOLDER --output OUT
   python -m patchit_hf.crops --detections BOXES --images FOLDER --push-to-hub org/name
   python -m patchit_hf.crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
   python -m patchit_hf.pretrain --dataset OUT
 
-BOXES: COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV or
-Parquet, or PARSE-27k's data base. A run that was stopped is continued by the same command."""
+BOXES is COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV,
+Parquet, or the database of PARSE-27k. To continue a stopped run, repeat the command."""
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Cut as the words say.
+    """Run the command.
+
+    Args:
+        argv: its arguments; those of the process if None.
 
     Returns:
         The exit code.
@@ -48,7 +50,7 @@ def run(argv: list[str] | None = None) -> int:
     folder = what.output or f"crops/{what.push_to_hub.split('/')[-1]}"
     found = _find(what, options, folder)
     boxes = what.detections or what.detector
-    say(f"{boxes}: {len(found):,} boxes in {len(found.images):,} pictures ({found.kind})")
+    say(f"{boxes}: {len(found):,} boxes in {len(found.images):,} images ({found.kind})")
     report = make_crops(
         found,
         what.images,
@@ -68,7 +70,7 @@ def run(argv: list[str] | None = None) -> int:
 
 
 def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:
-    """Read the boxes, or have them found."""
+    """Read the boxes from a file, or detect them."""
     if what.detections:
         from patchit_hf.crops.detections import read_detections
 
@@ -95,29 +97,25 @@ def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections
 
 def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
     boxes = report["boxes"]
-    say(f"{folder}: {boxes['kept']:,} crops of {boxes['in_all']:,} boxes")
+    say(f"{folder}: {boxes['kept']:,} crops from {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
         say(f"  dropped, {reason}: {count:,}")
     if report["pictures"]["bad"]:
         bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
         if on_bad_image == "replace":
             lost = boxes["reasons"].get("bad picture", 0)
-            found = boxes.get("stand_ins", 0)  # 0, too, where it was finished by an older version
+            found = boxes.get("stand_ins", 0)  # reports of older versions lack the key
             more = f"; {found:,} of {lost:,} boxes replaced"
             if not found:
-                more += ": none that --keep-every or --every left out could stand in"
-        say(f"  bad pictures: {bad}{more}")
+                more += ": none of those that --keep-every or --every left out could be used"
+        say(f"  bad images: {bad}{more}")
     for split, side in report["splits"].items():
-        say(f"  {split}: {side['crops']:,} crops of {side['sources']:,} sources")
+        say(f"  {split}: {side['crops']:,} crops from {side['sources']:,} sources")
     if len(report["splits"]) < 2:
-        say(f"  nothing could be held out by {report['source_is']}; --source says what else may")
+        say(f"  nothing is held out: too few {report['source_is']}s to split, or --validation 0")
     say(f"look at {folder}/contact_sheet.png, then: patchit_hf.pretrain --dataset {folder}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command goes on where it stopped")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Run the command; bad input gives one line on stderr and exit code 2."""
+    return guarded(run, argv, "repeat the command to continue")

@@ -1,8 +1,8 @@
-"""Boxes of persons where there are none yet: by any detector of torchvision's or transformers'.
+"""Detect people with any object detector of torchvision or transformers.
 
-The weights are the user's choice, and so are their terms: many detectors' weights come under other
-terms than their code, and none is part of this package. They are read as safetensors or by
-``torch.load(weights_only=True)``; no code comes with them.
+This package ships no weights. The user chooses them and has to check their licence, which often
+differs from that of the code. They are read as safetensors or with
+``torch.load(weights_only=True)``, so loading them never runs code.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from patchit_hf.crops.detections.table import Builder, Detections
 logger = logging.getLogger(__name__)
 
 PERSONS = ("person", "pedestrian", "people", "human")
-COCO_PERSON = 1  # of torchvision's detectors, where no weights name the classes
+COCO_PERSON = 1  # in torchvision's detectors, if the weights do not name the classes
 Found = tuple[Tensor, Tensor, Tensor]  # boxes xyxy in pixels [N, 4], scores [N], labels [N]
-Frame = tuple[str, Image.Image | str]  # a picture's name, and the picture or why there is none
+Frame = tuple[str, Image.Image | str]  # an image's name, and the image or why it cannot be read
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector that is ready.
+    """A detector that is ready to use.
 
     Attributes:
-        name: what the user called it.
-        persons: numbers of the classes that are persons.
-        detect: from RGB pictures to what is found on each.
+        name: the name that the user gave.
+        persons: indices of the classes that mean a person.
+        detect: maps a list of RGB images to boxes, scores and labels for each.
     """
 
     name: str
@@ -51,14 +51,14 @@ def open_detector(name: str, label: str | None = None, device: str | None = None
     """Open a detector.
 
     Args:
-        name: of torchvision's detection models, such as ``fasterrcnn_resnet50_fpn``, with its own
-            weights, or ``NAME:FILE`` for others, or ``NAME:none`` for random ones; or of an object
-            detector of transformers', a Hub id or a folder.
-        label: the class that is a person; found by its name if left out.
-        device: where it runs; an accelerator if there is one.
+        name: a detection model of torchvision, such as ``fasterrcnn_resnet50_fpn``, or the Hub id
+            or folder of an object detector of transformers. A torchvision model has its default
+            weights; ``NAME:FILE`` reads them from a file, ``NAME:none`` leaves them random.
+        label: the class that means a person; found by its name if None.
+        device: where it runs; on a GPU if None and there is one.
 
     Raises:
-        InputError: if there is no such detector, or nobody says which class is a person.
+        InputError: if there is no such detector, or it is unclear which class means a person.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     known, colon, weights = name.partition(":")
@@ -77,22 +77,22 @@ def torchvision_names() -> list[str]:
 def find_people(
     frames: Iterable[Frame], detector: Detector, *, batch: int, score: float, total: int | None
 ) -> tuple[Detections, dict[str, str]]:
-    """Detect persons in pictures, so many at a time.
+    """Detect people in images, one batch at a time.
 
     Args:
-        frames: the pictures, each decoded when its turn comes.
-        detector: finds them.
-        batch: pictures that go through the detector at a time.
-        score: smallest score of a box.
-        total: number of pictures, for the progress bar.
+        frames: name and image; for a bad image, its name and the reason.
+        detector: see ``open_detector``.
+        batch: number of images per batch.
+        score: lowest score of a box.
+        total: number of images for the progress bar; None if unknown.
 
     Returns:
-        The boxes, and why pictures could not be looked at. Pictures without a person are not
-        among those of the boxes; bad ones are.
+        The boxes, and the reason for each bad image by its name. ``images`` of the boxes holds
+        bad images, but none in which nobody was found.
     """
     builder = Builder("detector")
     bad: dict[str, str] = {}
-    with tqdm(total=total, desc="detecting", unit=" pictures") as bar:
+    with tqdm(total=total, desc="detecting", unit=" images") as bar:
         for chunk in _chunks(frames, batch):
             good = [(name, image) for name, image in chunk if isinstance(image, Image.Image)]
             for name, reason in chunk:
@@ -141,7 +141,7 @@ def _torchvision(
     if not classes and label is not None:
         if not label.isdecimal():
             raise InputError(
-                f"--detector-label {label!r}: weights from a file name no classes; give its number"
+                f"--detector-label {label!r}: weights from a file name no classes; give a number"
             )
         persons = (int(label),)
     model.to(device).eval()
@@ -164,7 +164,7 @@ def _read_weights(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: holds no weights that can be read without running code"
+            f"{path}: these weights cannot be read without running code; give safetensors"
         ) from error
 
 
@@ -177,8 +177,8 @@ def _transformers(name: str, label: str | None, device: torch.device) -> Detecto
     except (OSError, ValueError, ImportError, KeyError) as error:
         known = ", ".join(torchvision_names()[:3])
         raise InputError(
-            f"--detector {name!r}: neither one of torchvision's ({known}, ...) nor a folder or Hub "
-            f"id of an object detector of transformers': {one_line(error)}"
+            f"--detector {name!r}: is neither a torchvision detector ({known}, ...) nor the "
+            f"folder or Hub id of a transformers object detector: {one_line(error)}"
         ) from error
     named = {int(number): str(word) for number, word in model.config.id2label.items()}
     persons = _persons(name, named, label)
@@ -201,5 +201,7 @@ def _persons(name: str, classes: dict[int, str], label: str | None) -> tuple[int
     if found:
         return found
     some = ", ".join(list(classes.values())[:12]) + (", ..." if len(classes) > 12 else "")
-    asked = f"no class {label!r}" if label else "no class that is known as a person's"
-    raise InputError(f"--detector {name!r}: has {asked} (classes: {some}); see --detector-label")
+    asked = f"no class {label!r}" if label else "no class that is known to mean a person"
+    raise InputError(
+        f"--detector {name!r}: has {asked} (classes: {some}); name it with --detector-label"
+    )

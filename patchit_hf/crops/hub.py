@@ -1,4 +1,4 @@
-"""Push a data set of crops to the Hub; it knows nothing of how they were cut."""
+"""Push a finished data set of crops to the Hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from patchit_hf.publish.failures import (
 )
 from patchit_hf.publish.hub import check_repo_id, refuse_public
 
-LOCAL = ("contact_sheet.png", ".*", ".*/**")  # the sheet shows boxes that were dropped, too
+LOCAL = ("contact_sheet.png", ".*", ".*/**")  # the contact sheet also shows dropped boxes
 
 
 def push_crops(
@@ -25,32 +25,36 @@ def push_crops(
     retry: Retry | None = None,
     api: HfApi | None = None,
 ) -> str:
-    """Upload a finished data set in one commit; files that the Hub has already are not sent again.
+    """Upload a finished data set in one commit.
 
-    Shards of an earlier data set of the same name are taken away.
+    Files that the Hub already has are not sent again. Parquet files of an earlier data set in the
+    same repository are deleted.
 
     Args:
         folder: the data set's folder.
         repo_id: ``org/name``; created if missing.
-        private: create it as private, and refuse to push to a public one.
-        retry: how long the Hub is tried again.
-        api: the client to use.
+        private: create it as private, and refuse to push to a public repository.
+        retry: how often and how long to retry.
+        api: the Hub client to use.
 
     Returns:
         The commit's URL.
 
     Raises:
-        InputError: if the folder is not finished, or the Hub refuses or cannot be reached.
+        InputError: if the data set is not finished, or the Hub refuses it or cannot be reached.
     """
     client = api or HfApi()
     if not (Path(folder) / "report.json").is_file():
-        raise InputError(f"{str(folder)!r}: no finished data set of crops")
+        raise InputError(
+            f"{str(folder)!r}: no finished data set of crops; first cut them with "
+            "python -m patchit_hf.crops"
+        )
     try:
         return persist(lambda: _commit(client, Path(folder), repo_id, private), retry or Retry())
     except FailedError as error:
         raise InputError(
-            f"data set {repo_id!r}: not pushed: {error.failure.reason}. It lies safe in "
-            f"{str(folder)!r}; the same command pushes it later"
+            f"data set {repo_id!r}: not pushed: {error.failure.reason}. The crops are safe in "
+            f"{str(folder)!r}; repeat the command to push them"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Cut boxes into a data set of crops."""
+"""``make_crops``: cut boxes into a data set of crops from Python."""
 
 from __future__ import annotations
 
@@ -16,49 +16,71 @@ if TYPE_CHECKING:
 
 
 def make_crops(
-    detections: Detections,
+    detections: Detections | str | Path,
     images: str | Path,
     output: str | Path,
     options: CropOptions | None = None,
     *,
     workers: int = 0,
     on_bad_image: str = "raise",
-    name: str = "boxes in memory",
+    name: str | None = None,
     license: str = "unknown",
     title: str | None = None,
     pictures_from: str = "",
 ) -> dict[str, Any]:
-    """Cut boxes into a data set of crops that ``load_crops`` and ``datasets`` read.
+    r"""Cut boxes into a data set of crops that ``load_crops`` and ``datasets`` read.
 
-    Called again after it was stopped, it goes on; called again after that, it does nothing.
+    A call after an interruption continues the data set. A call after it is finished does nothing.
 
     Args:
-        detections: the boxes; see ``patchit_hf.crops.detections``.
-        images: folder of the pictures or videos, or a video.
-        output: folder of the data set: new, empty, or of the same data set.
-        options: how a box becomes a crop.
-        workers: number of processes; 0 for this one alone.
-        on_bad_image: ``raise``; ``skip``; or ``replace`` the boxes of a bad picture by the next of
-            their tracks that ``keep_every`` or ``every`` left out, where there are any.
-        name: of the boxes, for the card.
-        license: of the crops, as the Hub spells it.
-        title: of the card.
-        pictures_from: where the pictures come from, for the card.
+        detections: the boxes: a result of ``read_detections`` or ``from_supervision``, or a file
+            or folder for ``read_detections``.
+        images: folder of the images or videos, or one video.
+        output: folder of the data set: new, empty, or an unfinished one of the same boxes and
+            options.
+        options: how a box becomes a crop; the defaults of ``CropOptions`` if None.
+        workers: number of worker processes; 0 cuts in this process.
+        on_bad_image: ``raise`` an error; ``skip`` the image; or ``replace`` each of its boxes by
+            the next box of the same track that ``keep_every`` or ``every`` left out, if any.
+        name: what the card calls the boxes; a file's own name by default.
+        license: licence of the crops, as the Hub spells it.
+        title: title of the card; derived from the folder's name if None.
+        pictures_from: where the images come from, for the card.
 
     Returns:
-        What ``report.json`` holds: every box is in it, kept or dropped.
+        The content of ``report.json``, which counts every box as kept or dropped.
 
     Raises:
-        InputError: for bad input; what was finished before it stays for the next call.
+        InputError: for bad input; the crops finished before it are kept for the next call.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from patchit_hf.crops import CropOptions, make_crops, read_detections
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "photos").mkdir()
+        >>> Image.effect_noise((320, 240), 50).convert("RGB").save(folder / "photos/a.jpg")
+        >>> lines = "image,x0,y0,x1,y1\na.jpg,40,20,110,220\na.jpg,200,30,210,50\n"
+        >>> _ = (folder / "boxes.csv").write_text(lines)
+        >>> boxes = read_detections(folder / "boxes.csv")
+        >>> report = make_crops(boxes, folder / "photos", folder / "crops", CropOptions())
+        >>> report["boxes"]["kept"], report["boxes"]["reasons"]
+        (1, {'too low': 1})
     """
     from patchit_hf.common.files import read_json
     from patchit_hf.crops.cutting.plan import make_plan, open_images
     from patchit_hf.crops.cutting.run import cut_all
     from patchit_hf.crops.cutting.shards import REPORT, Shards
     from patchit_hf.crops.cutting.suspect import check_boxes
+    from patchit_hf.crops.detections import Detections, read_detections
 
     if on_bad_image not in ON_BAD:
         raise InputError(f"on_bad_image {on_bad_image!r}: must be one of {', '.join(ON_BAD)}")
+    if not isinstance(detections, Detections):
+        name = name or Path(detections).name
+        detections = read_detections(detections)
+    name = name or "boxes in memory"
     options = options or CropOptions()
     folder = Path(output).expanduser()
     plan = make_plan(detections, open_images(images, options, detections.kind), options)
@@ -72,7 +94,7 @@ def make_crops(
 
 
 def _finish(shards: Shards, name: str, about: dict[str, str]) -> None:
-    """Write card, contact sheet and report, and bring the data set into its folder."""
+    """Write card, contact sheet and report, and move the data set into its folder."""
     from patchit_hf.crops.cutting.card import make_report, render_card
     from patchit_hf.crops.cutting.sheet import contact_sheet
 
@@ -82,7 +104,7 @@ def _finish(shards: Shards, name: str, about: dict[str, str]) -> None:
         shutil.rmtree(shards.work)
         reasons = report["boxes"]["reasons"].items()
         raise InputError(
-            f"no crop is left of {report['boxes']['in_all']} boxes; dropped: "
+            f"none of the {report['boxes']['in_all']} boxes gave a crop; dropped: "
             + ", ".join(f"{reason} {count}" for reason, count in reasons)
         )
     card = render_card(shards, report, about)

@@ -1,1 +1,1 @@
-"""Person crops in: open them, decode them, and say which one comes when."""
+"""Open and decode person crops, and split off the held-out ones."""

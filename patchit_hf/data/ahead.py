@@ -1,4 +1,4 @@
-"""Crops on the device: from a cache they are read by a thread while a GPU computes."""
+"""Bring crops to the device; from a cache, a thread reads them while the GPU computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.store import CropStore
 
-DEPTH = 3  # batches that are read before they are asked for
+DEPTH = 3  # batches that are read ahead
 
 
 def crops_on(
@@ -23,7 +23,7 @@ def crops_on(
     Args:
         source: the crops.
         plan: row numbers of each batch.
-        device: where to.
+        device: the device.
     """
     if isinstance(source, CropStore) and device.type == "cuda":
         yield from _read_ahead(source, plan, device)
@@ -35,9 +35,9 @@ def crops_on(
 def _read_ahead(
     source: CropStore, plan: Iterable[Tensor], device: torch.device
 ) -> Iterator[Tensor]:
-    """Read into page-locked memory, which a GPU fetches from without the CPU.
+    """Read into page-locked memory, from which the GPU copies without the CPU.
 
-    The thread only reads: all that concerns the GPU is done here, as a graph may be captured.
+    The thread only reads. All GPU calls are made here, since a CUDA graph may be being captured.
     """
     batches = iter(plan)
     waiting: deque[tuple[Future[None], Tensor]] = deque()

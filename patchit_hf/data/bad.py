@@ -1,4 +1,4 @@
-"""Images that nothing can be learnt from: what to do about them, and the list of them."""
+"""Bad images, which cannot be decoded or used: the policy for them, and the list of them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Key = tuple[object, ...]
 OnBad = Literal["raise", "skip", "replace"]
 ON_BAD: tuple[str, ...] = get_args(OnBad)
 MANIFEST = "bad_images.jsonl"
-TOLD = 5  # bad images that get a line of their own on stderr; the manifest has all
-TRIES = 1000  # rows that are tried in place of a bad one
+TOLD = 5  # bad images that are reported on stderr; the manifest lists all
+TRIES = 1000  # rows that are tried as replacement for a bad one
 
 
 @dataclass(frozen=True)
 class BadImage:
-    """One of them.
+    """An image that cannot be decoded or used.
 
     Attributes:
         part: ``train`` or ``held_out``.
-        row: its row in the split that was read; of a stream, its place in what one worker reads in
+        row: its row in the split; in a stream, its index among the rows that one worker reads in
             an epoch.
-        file: its name, or None where it has none.
+        file: its file name, or None if it has none.
         reason: what is wrong with it.
         became: what was done about it.
-        reader: of a stream, which epoch, process and worker read it.
-        digest: of a stream, the hash of the image's bytes, which tells it from others.
+        reader: in a stream, the epoch, process and worker that read it.
+        digest: in a stream, the hash of the image's bytes, which identifies it.
     """
 
     part: str
@@ -51,20 +51,24 @@ class BadImage:
 
     @property
     def key(self) -> Key:
-        """What tells it from others: its row, and its name and content where rows are no places."""
+        """What identifies it: its row; in a stream, its file name and content."""
         return (self.part, self.row) if self.reader is None else (self.part, self.file, self.digest)
 
 
 @dataclass
 class BadImages:
-    """The bad images of a data set, and the policy.
+    """The bad images of a data set, and the policy for them.
 
     Attributes:
         policy: ``raise``, ``skip`` or ``replace``.
-        name: what errors call the data.
+        name: name of the data in errors.
         part: ``train`` or ``held_out``.
-        folder: the run's folder, which gets the manifest once the run has started; None for none.
-        found: by ``key``.
+        folder: the run's folder, where the manifest is written once the run has started; None
+            writes none.
+        found: the bad images by ``key``.
+
+    Raises:
+        InputError: for an unknown policy.
     """
 
     policy: str = "raise"
@@ -79,30 +83,30 @@ class BadImages:
             raise InputError(f"--on-bad-image {self.policy!r}: must be one of {', '.join(ON_BAD)}")
 
     def add(self, image: BadImage) -> None:
-        """Take note of a bad image.
+        """Record a bad image.
 
         Raises:
-            InputError: if the policy says so.
+            InputError: if the policy is ``raise``.
         """
         named = f" (file {image.file})" if image.file else ""
         reader = f" of {image.reader}" if image.reader else ""
         where = f"{self.name}, row {image.row}{reader}{named}"
         if self.policy == "raise":
             raise InputError(
-                f"{where}: not a readable image: {image.reason} (--on-bad-image skip or replace "
-                "goes on without it)"
+                f"{where}: not a readable image: {image.reason} (to continue, give --on-bad-image "
+                "skip or replace)"
             )
         if image.key in self.found:
             return
         self.found[image.key] = image
         if len(self.found) <= TOLD:
-            more = f"; no more lines of this kind, see {MANIFEST}" * (len(self.found) == TOLD)
+            more = f"; further bad images are only listed in {MANIFEST}" * (len(self.found) == TOLD)
             logger.warning("%s: %s; %s%s", where, image.reason, image.became, more)
         if self.folder is not None and (self.folder / RUN_FILE).exists():
             self._append(self.folder / MANIFEST)
 
     def _append(self, path: Path) -> None:
-        """Add what is not written yet; several processes may do so at a time."""
+        """Append the images that are not written yet; several processes may append at a time."""
         fresh = list(self.found.values())[self._written :]
         text = "".join(json.dumps(asdict(image), ensure_ascii=False) + "\n" for image in fresh)
         with path.open("ab", buffering=0) as file:
@@ -111,14 +115,14 @@ class BadImages:
 
 
 def settle(folder: Path, *parts: BadImages) -> int:
-    """Write the manifest of a run anew: all that any process or earlier start found, once, sorted.
+    """Rewrite the manifest of a run: the bad images of all processes and starts, once each, sorted.
 
     Args:
-        folder: the run's folder; the manifest is left out where there is nothing to say.
-        *parts: what this process found.
+        folder: the run's folder; without bad images, no manifest is written.
+        *parts: the bad images of this process.
 
     Returns:
-        How many bad images there are.
+        The number of bad images.
     """
     path = folder / MANIFEST
     found = read_manifest(path)
@@ -133,18 +137,18 @@ def settle(folder: Path, *parts: BadImages) -> int:
 
 
 def read_manifest(path: Path) -> dict[Key, BadImage]:
-    """Return the entries of a manifest, without a last line that was not finished."""
+    """Return the entries of a manifest by ``key``, ignoring an unfinished last line."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     images = [BadImage(**json.loads(line)) for line in lines if line.endswith("}")]
     return {image.key: image for image in images}
 
 
 def substitute(row: int, attempt: int, size: int) -> int:
-    """Return the row that is tried in place of a bad one: a function of the row alone.
+    """Return the row to try as replacement for a bad one: a function of the arguments alone.
 
     Args:
         row: the bad row.
-        attempt: how many were tried before, each bad, too.
+        attempt: number of replacements that were tried before and were bad, too.
         size: number of rows.
     """
     mask = 0xFFFFFFFF

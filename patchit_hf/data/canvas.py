@@ -1,4 +1,4 @@
-"""One image to one canvas: decoded, upright, RGB, and never padded."""
+"""Decode an image and bring it to the canvas: upright, RGB, never padded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Fit = Literal["squash", "cover"]
 FITS: tuple[str, ...] = get_args(Fit)
 RESAMPLE = Image.Resampling.BICUBIC  # the interpolation that the exported config names
 MAX_PIXELS = 100_000_000  # a larger crop is a decompression bomb
-SMALLEST = 8  # pixels a side; a smaller picture is a placeholder
+SMALLEST = 8  # pixels per side; a smaller image is a placeholder
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112  # EXIF tag
 
 
 class UnusableError(ValueError):
-    """An image that nothing can be made of; the message says why, without a path."""
+    """An image that cannot be used; the message says why, without a path."""
 
 
 class DamagedError(UnusableError):
@@ -33,15 +33,15 @@ class DamagedError(UnusableError):
 
 
 class UnreachableError(Exception):
-    """A file that is there and cannot be read now: no right to, no network, too many files."""
+    """A file that exists but cannot be read now: no permission, no network, too many files."""
 
 
 class BadImageError(InputError):
-    """An image that nothing can be learnt from.
+    """An image that cannot be decoded or used.
 
     Attributes:
-        file: its name, or None where it has none.
-        reason: what is wrong with it, in words.
+        file: its file name, or None if it has none.
+        reason: what is wrong with it.
     """
 
     def __init__(self, where: str, file: str | None, reason: str) -> None:
@@ -56,18 +56,22 @@ def to_canvas(image: Image.Image, canvas: tuple[int, int], fit: str) -> NDArray[
     Args:
         image: any PIL image; its EXIF orientation is applied.
         canvas: height and width, in pixels.
-        fit: ``squash`` stretches the whole image to the canvas; ``cover`` keeps the aspect, covers
-            the canvas and cuts off what stands over, half on each side.
+        fit: ``squash`` stretches the whole image to the canvas; ``cover`` keeps the aspect ratio,
+            fills the canvas and trims both sides equally.
 
     Returns:
         uint8 ``[H, W, 3]``.
+
+    Example:
+        >>> from PIL import Image
+        >>> to_canvas(Image.new("L", (30, 90)), (200, 100), "cover").shape
+        (200, 100, 3)
     """
     height, width = canvas
-    if image.format == "JPEG":  # decodes at a fraction where that is large enough
+    if image.format == "JPEG":  # decode at a reduced size if that is large enough
         lying = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         image.draft("RGB", (height, width) if lying else (width, height))
-    image = ImageOps.exif_transpose(image)
-    image = to_8_bits(image) if image.mode in DEEP else image.convert("RGB")
+    image = upright_rgb(image)
     if fit == "cover":
         image = ImageOps.fit(image, (width, height), method=RESAMPLE)
     elif image.size != (width, height):
@@ -75,22 +79,28 @@ def to_canvas(image: Image.Image, canvas: tuple[int, int], fit: str) -> NDArray[
     return np.asarray(image, dtype=np.uint8)
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an image as it is shown: turned as its EXIF tag says, in 8-bit RGB."""
+    image = ImageOps.exif_transpose(image)
+    return to_8_bits(image) if image.mode in DEEP else image.convert("RGB")
+
+
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """Return 16-bit grey as 8-bit RGB, over its whole range."""
+    """Convert 16-bit grey to 8-bit RGB, scaling the whole range."""
     return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert(
         "RGB"
     )
 
 
 def decode(value: Any) -> Image.Image:
-    """Open what an undecoded image column holds.
+    """Open a value of an undecoded image column.
 
     Args:
         value: a mapping with ``bytes`` or ``path``, a path, or a PIL image.
 
     Raises:
-        UnusableError: if the value is nothing of that kind, or no image that can be used.
-        UnreachableError: if its file cannot be read for a reason that says nothing of the image.
+        UnusableError: if the value is of another type, or not a usable image.
+        UnreachableError: if its file exists but cannot be read now.
     """
     if isinstance(value, Image.Image):
         return check_usable(value)
@@ -105,20 +115,20 @@ def decode(value: Any) -> Image.Image:
 
 
 def decode_rgb(value: Any) -> Image.Image:
-    """Decode what an undecoded image column holds, as RGB; see ``decode``."""
+    """Decode a value of an undecoded image column as RGB; see ``decode``."""
     image = decode(value)
     with decoding():
-        return image.convert("RGB")
+        return upright_rgb(image)
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Let Pillow work: whatever it raises on damaged bytes is one kind of error.
+    """Turn whatever Pillow raises on damaged bytes into one kind of error.
 
-    Only Pillow's own calls belong in here: an error of ours would seem to be one of the image.
+    Wrap only calls of Pillow: an error in our own code would look like a damaged image.
 
     Raises:
-        UnusableError: if Pillow knows no such kind of image, or refuses its size.
+        UnusableError: if Pillow does not know the image format, or refuses its size.
         DamagedError: if it fails in any other way.
     """
     try:
@@ -126,7 +136,7 @@ def decoding() -> Iterator[None]:
     except (UnusableError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UnusableError("no picture, or of an unknown kind") from None
+        raise UnusableError("not an image, or of an unknown format") from None
     except Image.DecompressionBombError as error:  # WebP and TIFF are checked while they are read
         raise UnusableError(f"too large for Pillow, not decoded: {error}") from error
     except Exception as error:  # a decoder may raise anything at all on damaged bytes
@@ -135,37 +145,40 @@ def decoding() -> Iterator[None]:
 
 
 def open_any_size(file: IO[bytes]) -> Image.Image:
-    """Open an image by its header, whatever size that says: nothing is decoded yet.
+    """Open an image of any size by its header, without decoding it.
 
-    Pillow's own limit is the whole process's, so it stays as it is; what it refuses is given to
-    Pillow's readers directly.
+    Pillow's size limit holds for the whole process and is left alone. An image that it refuses is
+    given directly to Pillow's format readers.
+
+    Raises:
+        UnidentifiedImageError: if no reader knows the format.
     """
     try:
         return Image.open(file)
     except Image.DecompressionBombError:
         file.seek(0)
-        start = file.read(16)  # what Pillow knows kinds by
+        start = file.read(16)  # by which Pillow recognises formats
     for read, accepts in list(Image.OPEN.values()):
         if accepts is not None and accepts(start) is not True:
             continue
         file.seek(0)
         try:
             return read(file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # another kind, as in Pillow
+        except (SyntaxError, IndexError, TypeError, struct.error):  # another format, as in Pillow
             continue
     raise UnidentifiedImageError
 
 
 def check_usable(image: Image.Image, max_pixels: int = MAX_PIXELS, flag: str = "") -> Image.Image:
-    """Check by its header that an image has a size and a kind that something can be made of.
+    """Check by its header that an image has a usable size and mode, and return it.
 
     Args:
-        image: not necessarily decoded.
-        max_pixels: how many it may have.
-        flag: what says so, if the user does.
+        image: the image; need not be decoded.
+        max_pixels: largest number of pixels.
+        flag: the flag that sets ``max_pixels``, for the message; empty if none does.
 
     Raises:
-        UnusableError: if it has not.
+        UnusableError: if the image is too large or too small, or of a mode with unknown range.
     """
     width, height = image.size
     if width * height > max_pixels:
@@ -174,18 +187,39 @@ def check_usable(image: Image.Image, max_pixels: int = MAX_PIXELS, flag: str = "
     if min(width, height) < SMALLEST:
         raise UnusableError(f"{width}x{height} pixels: smaller than {SMALLEST} a side")
     if image.mode in ("I", "F"):
-        raise UnusableError(f"pixels of mode {image.mode}: their range is not known")
+        raise UnusableError(f"pixels of mode {image.mode}, whose range is unknown")
     return image
 
 
 def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> NDArray[np.uint8]:
-    """Decode and fit, with an error that says which image it was.
+    """Decode an image and bring it to the canvas; errors say which image it was.
 
     Args:
         value: see ``decode``.
         canvas: height and width, in pixels.
         fit: see ``to_canvas``.
+        where: location for the error, such as ``row 17 of data/train``.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        BadImageError: if the image is missing, damaged, too large or too small.
+        InputError: if its file exists but cannot be read now.
+    """
+    with naming(where, value):
+        image = decode(value)
+        with decoding():
+            return to_canvas(image, canvas, fit)
+
+
+@contextmanager
+def naming(where: str, value: Any) -> Iterator[None]:
+    """Let an image be decoded: an error says which image it was.
+
+    Args:
         where: what the error names, such as ``row 17 of data/train``.
+        value: what is decoded, see ``decode``.
 
     Raises:
         BadImageError: if the image is missing, damaged, too large or too small.
@@ -194,9 +228,7 @@ def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> ND
     path = value.get("path") if isinstance(value, Mapping) else None
     path = str(value) if isinstance(value, str | Path) else path
     try:
-        image = decode(value)
-        with decoding():
-            return to_canvas(image, canvas, fit)
+        yield
     except (UnreachableError, MemoryError) as error:
         raise InputError(f"{where} (file {path}): cannot be read: {one_line(error)}") from error
     except UnusableError as error:
@@ -205,7 +237,7 @@ def load_canvas(value: Any, canvas: tuple[int, int], fit: str, where: str) -> ND
 
 def _read(path: Any) -> bytes:
     if not isinstance(path, str | Path):
-        raise UnusableError(f"no image but {type(path).__name__}")
+        raise UnusableError(f"is {type(path).__name__}, not an image")
     try:
         return _fetch(str(path)) if "://" in str(path) else Path(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError):
@@ -224,19 +256,23 @@ def _fetch(path: str) -> bytes:
             return content
     except FileNotFoundError:
         raise
-    except Exception as error:  # every file system has its own
+    except Exception as error:  # each file system raises its own
         raise UnreachableError(one_line(error)) from error
 
 
 def parse_canvas(text: str) -> tuple[int, int]:
-    """Read ``200x100`` as height 200 and width 100.
+    """Parse ``HEIGHTxWIDTH``, in pixels.
 
     Raises:
         InputError: if the text is not two whole numbers of at least 8.
+
+    Example:
+        >>> parse_canvas("200x100")
+        (200, 100)
     """
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(p.isdecimal() for p in parts) or min(map(int, parts)) < 8:
         raise InputError(
-            f"--canvas {text!r}: give HEIGHTxWIDTH in pixels, such as 200x100, each at least 8"
+            f"--canvas {text!r}: must be HEIGHTxWIDTH in pixels, each at least 8, such as 200x100"
         )
     return int(parts[0]), int(parts[1])

@@ -1,8 +1,6 @@
-"""Which columns of a data set hold the images, the people and their sources."""
+"""Find the columns of a data set that hold images, people and sources."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import datasets
 
@@ -12,11 +10,28 @@ from patchit_hf.data.dataset_state import stream_features
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
 
 
-def find_image_column(dataset: Any, column: str | None, name: str) -> str:
-    """Return the image column.
+def find_image_column(
+    dataset: datasets.Dataset | datasets.IterableDataset, column: str | None, name: str
+) -> str:
+    """Return the name of the image column.
+
+    Args:
+        dataset: a ``datasets.Dataset`` or ``IterableDataset``.
+        column: the column that the user names; None finds the only one.
+        name: name of the data set in errors.
 
     Raises:
-        InputError: if the named column is missing or is no image, or if there is not just one.
+        InputError: if the named column is missing or holds no images, or if none is named and
+            there is not exactly one.
+
+    Example:
+        >>> import datasets
+        >>> features = datasets.Features(
+        ...     {"photo": datasets.Image(), "person_id": datasets.Value("int64")}
+        ... )
+        >>> empty = datasets.Dataset.from_dict({"photo": [], "person_id": []}, features=features)
+        >>> find_image_column(empty, None, "mine")
+        'photo'
     """
     features = stream_features(dataset)
     images = [key for key, f in features.items() if isinstance(f, datasets.Image)]

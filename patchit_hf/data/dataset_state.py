@@ -1,6 +1,6 @@
-"""What ``datasets`` keeps of a data set under private names, and what stands in for it.
+"""State of a data set that ``datasets`` keeps under private names, each with a fallback.
 
-The names may vanish with any new version of it; ``tests/test_private_names.py`` notices.
+A new version of ``datasets`` may drop these names; ``tests/test_private_names.py`` notices.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ FEATURES = "_resolve_features"  # of datasets.IterableDataset
 
 
 def dataset_fingerprint(dataset: datasets.Dataset) -> str:
-    """Return what tells the state of a data set from others.
+    """Return a string that identifies the state of a data set.
 
-    Without ``Dataset._fingerprint``, the hash that ``datasets`` makes of a data set's contents.
+    Falls back from ``Dataset._fingerprint`` to the hash that ``datasets`` computes of the content.
     """
     known = getattr(dataset, FINGERPRINT, None)
     return str(known or generate_fingerprint(dataset))
 
 
 def row_order(dataset: datasets.Dataset) -> NDArray[np.int64] | None:
-    """Return the rows of the table that the rows of a selection stand for, ``[N]``.
+    """Return for each row of a selection its row in the underlying table.
 
     Returns:
-        The row numbers; None where the data set is the whole table, in order.
+        The row numbers ``[N]``; None if the data set is the whole table in order.
 
     Raises:
-        AttributeError: without ``Dataset._indices``. ``datasets`` has then to read its rows itself.
+        AttributeError: without ``Dataset._indices``; ``datasets`` then has to read the rows itself.
     """
     indices = getattr(dataset, INDICES)
     if indices is None:
@@ -42,9 +42,9 @@ def row_order(dataset: datasets.Dataset) -> NDArray[np.int64] | None:
 
 
 def stream_features(dataset: datasets.IterableDataset) -> Any:
-    """Return the features of a stream, from its first example where it does not say them.
+    """Return the features of a stream, inferred from its first examples if it states none.
 
-    Without ``IterableDataset._resolve_features``, those of a data set of its first example.
+    Without ``IterableDataset._resolve_features``, they are inferred from the first example.
     """
     if dataset.features:
         return dataset.features

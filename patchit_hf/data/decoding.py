@@ -1,4 +1,4 @@
-"""How images become crops: which column, how they fit the canvas, what a bad one means."""
+"""``DecodeArguments``: how images are read and decoded."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ class DecodeArguments(Arguments):
     """How crops are read and decoded; see each field's help.
 
     Raises:
-        InputError: for a value that is out of range, named by its flag.
+        InputError: for a value out of range; the message names its flag.
+
+    Example:
+        >>> DecodeArguments(fit="cover", on_bad_image="replace").on_bad_held_out
+        'skip'
     """
 
     image_column: str | None = arg(
-        None, "--image-column", "data", "image column; needed only where there are several"
+        None, "--image-column", "data", "image column; needed only if there are several"
     )
     fit: str = arg(
         "squash",
         "--fit",
         "data",
-        "how a crop gets to the canvas: stretched, or covering it with its aspect ratio kept",
+        "how a crop is brought to the canvas: squash stretches it, cover keeps its aspect ratio "
+        "and trims what sticks out",
         choices=FITS,
     )
     crop_cache_gb: float = arg(
         8.0,
         "--crop-cache-gb",
         "data",
-        "decoded crops kept on disk up to this size; 0 decodes every time",
+        "largest cache of decoded crops on disk, in GB; a larger data set, or any with 0, is "
+        "decoded each time",
         identity=False,
     )
     dataloader_num_workers: int = arg(
@@ -41,8 +47,8 @@ class DecodeArguments(Arguments):
         "raise",
         "--on-bad-image",
         "data",
-        "an image that is damaged, empty, huge or tiny: stop, leave it out, or take another crop "
-        "in its place; the run's bad_images.jsonl names each",
+        "what to do with an image that is damaged, empty, huge or tiny: stop, leave it out, or "
+        "use another crop instead; bad_images.jsonl in the run's folder lists each",
         identity=False,
         choices=ON_BAD,
     )
@@ -54,5 +60,5 @@ class DecodeArguments(Arguments):
 
     @property
     def on_bad_held_out(self) -> str:
-        """What is done about a bad image among crops that are judged: nothing may replace it."""
+        """Policy for bad images among held-out crops, where no image may be replaced."""
         return "raise" if self.on_bad_image == "raise" else "skip"

@@ -1,7 +1,7 @@
-"""What is held out where there is no validation split: 10 %, by person or source where possible.
+"""Hold out 10 % of a data set without a validation split, by person or source if possible.
 
-The choice is a hash of the group's (or row's) key, so it is the same in every run and process. It
-is made on whole columns, and of a data set on disk only once.
+The choice depends on a hash of each group (or row), so it is the same in every run and process. For
+a data set on disk it is cached.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from patchit_hf.data.cached import cache_path
 from patchit_hf.data.columns import GROUP_COLUMNS
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 
-HELD_OUT = 0.1  # share of the crops held out where there is no validation split
+HELD_OUT = 0.1  # fraction of the crops that is held out
 VERSION = 1  # of the choice
-KEYS = 10_000  # texts of keys that are in memory at a time
+KEYS = 10_000  # keys that are in memory as text at a time
 
 
-def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
-    """Split 10 % off a data set, by person or source where a column says so.
+def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, datasets.Dataset, str]:
+    """Split 10 % off a data set, by the first of ``GROUP_COLUMNS`` that it has.
 
-    A missing or negative key stands for an unknown person: such a row is its own group.
+    A missing or negative key means an unknown person; such a row is a group of its own.
 
     Args:
         train: a ``datasets.Dataset``.
-        name: what errors call it.
+        name: name of the data set in errors.
 
     Returns:
-        Training and held-out crops, each in the order of their rows, and what they were split by.
+        Training crops, held-out crops, each in the order of their rows, and a description of the
+        split.
 
     Raises:
         InputError: if there are fewer than two crops.
@@ -64,13 +65,13 @@ def hold_out(train: Any, name: str) -> tuple[Any, Any, str]:
     return select(train, np.flatnonzero(rest), "train"), select(train, held, "held out"), words
 
 
-def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
-    """Return some rows of a data set, without a Python list of them.
+def select(dataset: datasets.Dataset, rows: NDArray[np.int64], what: str) -> datasets.Dataset:
+    """Select rows of a data set without making a Python list of them.
 
     Args:
         dataset: a ``datasets.Dataset``.
         rows: row numbers ``[N]``.
-        what: a word that together with the data set decides on the rows.
+        what: name of the selection; with the data set, it has to determine the rows.
     """
     try:
         order = row_order(dataset)
@@ -89,10 +90,19 @@ def select(dataset: Any, rows: NDArray[np.int64], what: str) -> Any:
     )
 
 
-def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
-    """Split about 10 % off a stream, by the hash of person or source, else of the picture itself.
+def hold_out_stream(
+    train: datasets.IterableDataset, image_column: str
+) -> tuple[datasets.IterableDataset, datasets.IterableDataset, str]:
+    """Split about 10 % off a stream, by the hash of person or source, else of the image.
 
-    A row's side does not depend on who reads the stream, or in which order.
+    Which side a row is on does not depend on who reads the stream, or in which order.
+
+    Args:
+        train: a ``datasets.IterableDataset``.
+        image_column: its image column.
+
+    Returns:
+        Training crops, held-out crops and a description of the split.
     """
     column = next((c for c in GROUP_COLUMNS if c in (train.features or {})), None)
     columns = [image_column] if column is None else [image_column, column]
@@ -101,7 +111,7 @@ def hold_out_stream(train: Any, image_column: str) -> tuple[Any, Any, str]:
         raw.filter(partial(_on_side, held_out=side), input_columns=columns)
         for side in (False, True)
     ]
-    words = "about 10 % of the stream, by " + (column or "the picture's hash")
+    words = "about 10 % of the stream, by " + (column or "the image's hash")
     return sides[0], sides[1], words
 
 
@@ -113,7 +123,7 @@ def _on_side(image: dict[str, Any] | None, group: Any = None, *, held_out: bool)
 
 
 def _choose(train: Any, column: str | None) -> tuple[NDArray[np.int64], bool]:
-    """Return the held-out rows in their order, and whether they are whole groups of the column."""
+    """Return the sorted held-out rows, and whether they are whole groups of the column."""
     count = len(train)
     codes, digests = _groups(train, column) if column else _rows(count)
     if len(digests) < 2:
@@ -136,7 +146,7 @@ def _rows(count: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
 
 
 def _groups(train: Any, column: str) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Return the group of each row, in the order of their first rows, and the groups' digests."""
+    """Return the group of each row, numbered by first appearance, and the groups' digests."""
     table = train.select_columns([column]).with_format("arrow")[:]
     keys = table.column(0).combine_chunks()
     if pyarrow.types.is_dictionary(keys.type):
@@ -168,7 +178,7 @@ def _texts(keys: Any, unknown: NDArray[np.int64]) -> Iterator[str]:
 
 
 def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
-    """Return the first eight bytes of each word's hash as a number, which keeps their order."""
+    """Return the first eight bytes of each word's hash as a number, big-endian."""
     return np.fromiter(
         (int.from_bytes(hashlib.blake2b(word.encode()).digest()[:8], "big") for word in words),
         np.uint64,

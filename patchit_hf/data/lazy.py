@@ -1,4 +1,4 @@
-"""Crops decoded when they are asked for, in worker processes."""
+"""Decode crops on the fly in worker processes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from patchit_hf.data.rows import ImageRows
 
 logger = logging.getLogger(__name__)
 
-SCAN = 256  # crops that a worker looks at in a turn
+SCAN = 256  # crops that a worker checks at a time
 Batch = tuple[Tensor, list[BadImage]]
 
 
 class LazyCrops:
-    """Crops decoded when they are asked for, in worker processes.
+    """Crops that are decoded on the fly in worker processes.
 
     Args:
         rows: the images.
         canvas: height and width, in pixels.
         fit: see ``patchit_hf.data.canvas.to_canvas``.
         workers: number of worker processes.
-        fingerprint: of the data set.
-        bad: what is done about bad images, and takes note of them.
-        index: row of each crop ``[M]``; None for all in order.
+        fingerprint: fingerprint of the data set.
+        bad: policy for bad images, and the list that they are added to.
+        index: row of each crop ``[M]``; None for all rows in order.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LazyCrops:
                     raise InputError(f"{error}; it was readable when the run began") from error
                 return np.zeros((*self.canvas, 3), np.uint8)
             other, canvas = self._substitute(row)
-            became = f"row {self.rows.original(other)} stands for it"
+            became = f"replaced by row {self.rows.original(other)}"
             found.append(bad_image(self.rows, row, error, self.bad.part, became))
             return canvas
 
@@ -98,7 +98,7 @@ class LazyCrops:
 
 
 class Scan:
-    """All images, decoded once to see which are bad.
+    """Decodes all images once to find the bad ones.
 
     Args:
         crops: the images.
@@ -118,7 +118,11 @@ class Scan:
         return found
 
     def run(self, *, main: bool) -> dict[int, BadImage]:
-        """Return the bad images by their rows, in order."""
+        """Return the bad images by row, in order.
+
+        Args:
+            main: whether this process shows progress.
+        """
         count = len(self.crops)
         found: dict[int, BadImage] = {}
         plan = (torch.arange(i, min(i + SCAN, count)) for i in range(0, count, SCAN))
@@ -130,7 +134,11 @@ class Scan:
 
 
 def load(dataset: Any, plan: Iterable[Tensor], workers: int) -> Iterator[Any]:
-    """Yield what a data set has for each batch of row numbers, in worker processes."""
+    """Yield ``dataset.__getitems__`` of each batch of row numbers, run in worker processes.
+
+    Raises:
+        InputError: for bad input that a worker found.
+    """
     loader: Any = DataLoader(
         cast(Any, _Worker(dataset)),
         batch_sampler=(rows.tolist() for rows in plan),
@@ -148,14 +156,14 @@ def load_row(
 
 
 def bad_image(rows: ImageRows, row: int, error: BadImageError, part: str, became: str) -> BadImage:
-    """Return what is to be said about a bad row."""
+    """Return the record of a bad row."""
     return BadImage(part, rows.original(row), error.file or rows.path(row), error.reason, became)
 
 
 def none_left(bad: BadImages, count: int) -> InputError:
     """Return the error for a data set without a good image."""
     first = next(iter(bad.found.values()), None)
-    said = f"; row {first.row}: {first.reason}" if first else ""
+    said = f"; the first, row {first.row}: {first.reason}" if first else ""
     return InputError(f"{bad.name}: none of {count} images is readable{said}")
 
 
@@ -165,17 +173,17 @@ def _same(batch: Any) -> Any:
 
 @dataclass(frozen=True)
 class Refused:
-    """Bad input that a worker found, as a value: an exception would reach us as text.
+    """Bad input that a worker found, as a value: an exception would arrive only as text.
 
     Attributes:
-        message: of the ``InputError``.
+        message: message of the ``InputError``.
     """
 
     message: str
 
 
 def unless_refused(loader: Iterable[Any]) -> Iterator[Any]:
-    """Iterate over a loader.
+    """Iterate over a loader of batches or ``Refused``.
 
     Raises:
         InputError: for bad input that a worker found.
@@ -187,7 +195,7 @@ def unless_refused(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 class _Worker:
-    """A data set whose bad input is a value.
+    """A data set that returns ``Refused`` instead of raising ``InputError``.
 
     Args:
         dataset: the data set; its ``__getitems__`` returns a batch.

@@ -1,10 +1,10 @@
-"""Folders that were opened before: found again without a look at every file.
+"""Reopen a folder of images without looking at every file.
 
-``datasets`` lists and stats all files of a folder each time it opens it, which takes minutes for a
-million pictures. What it made of the folder is noted here: which Arrow files, and how the folder
-looked. Of a folder of up to ``FILES`` files, every file's size and time of change are compared. Of
-a larger one, all directories' and the files' that are no pictures: a picture that was added, taken
-away or renamed is seen, and one that was overwritten in its place is read as it is now.
+``datasets`` lists all files of a folder each time it opens it, which takes minutes for a million
+images. This module saves a note of the Arrow files that it made, and of the state of the folder.
+For a folder of up to ``FILES`` files, the note has size and modification time of every file. For a
+larger folder, it has those of the directories and of the files that are not images. An image that
+was added, deleted or renamed is then noticed; one that was overwritten is simply read anew.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_index import index_pictures
 from patchit_hf.data.rows import open_arrow
 
-VERSION = 1  # of the notes
-FILES = 10_000  # files that are looked at one by one
+VERSION = 1  # of the notes' format
+FILES = 10_000  # largest folder whose files are all compared
 
 
 def recall(folder: Path) -> dict[str, Any] | None:
-    """Return the splits that a folder was opened as before; None where it has to be opened anew."""
+    """Return the splits of a folder from its note; None if it has to be opened anew."""
     file = _note(folder)
     if not file.exists():
         return None
@@ -39,24 +39,30 @@ def recall(folder: Path) -> dict[str, Any] | None:
         if note["seen"] != _look_again(folder, note["seen"]):
             return None
         return {name: _open(name, split) for name, split in note["splits"].items()}
-    except (InputError, OSError, KeyError, TypeError, ValueError):  # no longer there, or damaged
+    except (
+        InputError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # files are gone, or the note is damaged
         return None
 
 
 def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the splits of a large folder of plain pictures; None for any other folder."""
+    """Return the splits of a large folder of plain images; None for any other folder."""
     if seen["count"] <= FILES:
         return None
     return index_pictures(folder, json.dumps([str(folder.resolve()), seen]))
 
 
 def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict[str, Any]:
-    """Note what a folder was opened as, and return it as it will be opened again.
+    """Write the note of a folder, and return its splits as they will be reopened.
 
     Args:
         folder: the folder.
-        seen: how it looked before it was opened; see ``look``.
-        splits: what ``datasets.load_dataset`` returned. Nothing is noted of one in memory.
+        seen: its state before it was opened; see ``look``.
+        splits: result of ``datasets.load_dataset``; if one is in memory, no note is written.
     """
     files = {name: [f["filename"] for f in split.cache_files] for name, split in splits.items()}
     try:
@@ -81,12 +87,12 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict
 
 
 def holds_files(folder: Path) -> bool:
-    """Say whether there is any file below a folder that is not hidden."""
+    """Say whether a folder or its subfolders hold any file that is not hidden."""
     return any(not name.startswith(".") for _, names in _walk(folder) for name in names)
 
 
 def look(folder: Path) -> dict[str, Any]:
-    """Return how a folder looks: times of its directories, sizes and times of files."""
+    """Return the state of a folder: modification times of directories and files, file sizes."""
     known = Image.registered_extensions()
     directories, files, others, count = [], [], [], 0
     for path, names in _walk(folder):
@@ -107,7 +113,7 @@ def look(folder: Path) -> dict[str, Any]:
 
 
 def _look_again(folder: Path, seen: dict[str, Any]) -> dict[str, Any]:
-    """Look at what was looked at before, and at nothing else."""
+    """Return the present state of just those directories and files that ``seen`` lists."""
     return {
         "count": seen["count"],
         "directories": {path: os.stat(folder / path).st_mtime_ns for path in seen["directories"]},
@@ -121,7 +127,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Iterator[str]]]:
     while waiting:
         path = waiting.pop()
         state = os.stat(folder / path)
-        if (state.st_dev, state.st_ino) in known:  # a link to a folder above
+        if (state.st_dev, state.st_ino) in known:  # a link to a parent folder
             continue
         known.add((state.st_dev, state.st_ino))
         inside: list[str] = []

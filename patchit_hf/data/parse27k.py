@@ -1,13 +1,13 @@
-"""PARSE-27k with its attributes: labelled crops of pedestrians, split by sequence.
+"""PARSE-27k: crops of pedestrians with attribute labels, split by sequence.
 
 Sudowe, Spitzer and Leibe, "Person Attribute Recognition with a Jointly-trained Holistic CNN Model",
-ICCV workshops 2015; its pictures are on request from the authors. The folder holds
+ICCV workshops 2015. The authors give out the images on request. The folder holds
 ``annotations.sqlite3`` and ``sequences/<directory>/<filename>``::
 
     python -m patchit_hf.data.parse27k PARSE_FOLDER OUTPUT_FOLDER
 
-Crops for pretraining are cut without padding by ``python -m patchit_hf.crops``; those made here are
-for finetuning, where nobody asks for positions.
+These crops are padded and meant for finetuning, where positions do not matter. For pretraining, cut
+crops without padding by ``python -m patchit_hf.crops``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,11 +28,9 @@ from patchit_hf.common.console import guarded, say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing_folder
 from patchit_hf.data.canvas import RESAMPLE
+from patchit_hf.data.parse27k_database import SPLITS, read_rows
 from patchit_hf.data.pictures import BadPictureError, open_picture
 
-# The split of each sequence.
-SPLITS = {1: "train", 4: "train", 5: "train", 2: "validation", 7: "validation", 8: "validation",
-          3: "test", 6: "test"}  # fmt: skip
 NA = "n/a"
 _YES = (NA, "yes", "no")
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -47,10 +44,10 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "HasTrolley", "HasBackpack", "isPushing", "isTalkingOnPhone",
     ), _YES),
 }  # fmt: skip
-POSTURES = {1: 0, 2: 2, 3: 1, 4: 3}  # the one attribute whose class is not its code less one
+POSTURES = {1: 0, 2: 2, 3: 1, 4: 3}  # the one attribute whose class is not its code minus one
 SITTING = 3
 
-# What a label becomes in a mirror: bags change the side, and so do directions.
+# How labels change when a crop is mirrored: bags and directions swap sides.
 MIRRORED_COLUMNS = {
     "HasBagOnShoulderLeft": "HasBagOnShoulderRight",
     "HasBagOnShoulderRight": "HasBagOnShoulderLeft",
@@ -71,22 +68,6 @@ ORDER BY s.sequenceID, i.filename, p.pedestrianID
 """
 
 
-def read_rows(path: Path, query: str) -> list[Any]:
-    """Return what a query finds in PARSE-27k's data base, which is opened for reading only.
-
-    Raises:
-        InputError: if the file is no such data base.
-    """
-    try:
-        base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            return base.execute(query).fetchall()
-        finally:
-            base.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{path}: is not PARSE-27k's data base: {error}") from error
-
-
 def load_parse27k(
     folder: str | Path,
     *,
@@ -95,31 +76,31 @@ def load_parse27k(
     sitting: bool = False,
     missing: bool = False,
 ) -> Any:
-    """Read the labelled crops.
+    """Load the labelled crops.
 
-    A crop has the box's height and centre and the aspect of ``size``, and shows ``padding`` pixels
-    more of the scene on each side; where that leaves the picture, its edge is repeated.
+    A crop has the box's height and centre and the aspect ratio of ``size``, and shows ``padding``
+    more pixels of the scene on each side. Where it leaves the image, the edge pixels are repeated.
 
     Args:
-        folder: PARSE-27k's folder.
-        size: height and width that a box is scaled to, in pixels.
-        padding: what is shown around it, in pixels.
-        sitting: keep the few people who sit, whom the authors left out.
-        missing: code N/A as -1, and the other classes from 0 on, as finetuning expects labels
-            that are not there; a column of yes and no is then 1 and 0.
+        folder: folder of PARSE-27k.
+        size: height and width of the box in the crop, in pixels.
+        padding: margin around it, in pixels of the crop.
+        sitting: keep the few sitting people, whom the authors left out.
+        missing: code N/A as -1 and the other classes from 0, as finetuning expects missing labels
+            to be coded; columns of yes and no then hold 1 and 0.
 
     Returns:
         A ``datasets.DatasetDict`` of ``train``, ``validation`` and ``test``, each with ``image``,
-        a column of whole numbers for each of ``CLASSES`` (0 is N/A unless ``missing``),
-        ``person_id`` (the pedestrian's number), ``sequence``, ``file`` and ``box`` (xyxy).
+        an integer column for each of ``CLASSES`` (0 is N/A unless ``missing``),
+        ``person_id`` (the pedestrian id), ``sequence``, ``file`` and ``box`` (xyxy).
 
     Raises:
-        InputError: if the folder is no PARSE-27k, or a label or picture is damaged.
+        InputError: if the folder is not PARSE-27k, or a label or image is damaged.
     """
     folder = Path(folder).expanduser()
     base = folder / "annotations.sqlite3"
     if not base.is_file():
-        raise InputError(f"{folder}: no PARSE-27k: it has no {base.name}")
+        raise InputError(f"{folder}: is not PARSE-27k: it has no {base.name}")
     people = read_people(base)
     state = base.stat()
     splits = {}
@@ -132,14 +113,14 @@ def load_parse27k(
             )
     if splits:
         return datasets.DatasetDict(splits)
-    raise InputError(f"{base}: has no pedestrian in it")
+    raise InputError(f"{base}: holds no pedestrian")
 
 
 def read_people(base: Path) -> list[dict[str, Any]]:
-    """Read boxes and classes of all pedestrians, picture by picture.
+    """Read boxes and classes of all pedestrians, image by image.
 
     Raises:
-        InputError: if the file is no such data base, or holds a code or sequence of no meaning.
+        InputError: if the file is not the PARSE-27k database, or holds an unknown code or sequence.
     """
     query = QUERY.format(attributes=", ".join(f"a.{name}ID" for name in CLASSES))
     people = []
@@ -149,7 +130,9 @@ def read_people(base: Path) -> list[dict[str, Any]]:
             raise InputError(f"{where}: sequence {sequence!r}: must be one of {sorted(SPLITS)}")
         box = [float(value) for value in (x0, y0, x1, y1)]
         if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
-            raise InputError(f"{where}: box {box}: must have its second corner below its first")
+            raise InputError(
+                f"{where}: box {box}: its second corner must be right of and below its first"
+            )
         classes = {
             name: class_of(name, code, where) for name, code in zip(CLASSES, codes, strict=True)
         }
@@ -167,7 +150,7 @@ def read_people(base: Path) -> list[dict[str, Any]]:
 
 
 def class_of(attribute: str, code: Any, where: str) -> int:
-    """Return the class of a code of the data base: its number less one, but for the posture.
+    """Return the class of a database code: the code minus one, except for the posture.
 
     Raises:
         InputError: if the attribute has no such code.
@@ -179,20 +162,26 @@ def class_of(attribute: str, code: Any, where: str) -> int:
 
 
 def mirror_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the labels of the mirrored picture; columns that are no attributes stay.
+    """Return the labels of the mirrored image; columns that are not attributes stay.
 
     Args:
         labels: classes by attribute, 0 for N/A; all attributes, or some.
 
     Raises:
-        InputError: if only one of two columns is there that take each other's place.
+        InputError: if one of two columns that swap is missing.
+
+    Example:
+        >>> mirror_labels({"HasBagInHandLeft": 1, "HasBagInHandRight": 2, "Orientation": 3})
+        {'HasBagInHandLeft': 2, 'HasBagInHandRight': 1, 'Orientation': 4}
     """
     found = dict(labels)
     for name in labels:
         if name in MIRRORED_COLUMNS:
             other = MIRRORED_COLUMNS[name]
             if other not in labels:
-                raise InputError(f"{name} becomes {other} in a mirror, which is not there")
+                raise InputError(
+                    f"{name} becomes {other} in a mirrored image, but {other} is missing"
+                )
             found[name] = labels[other]
         if name in MIRRORED_CLASSES:
             found[name] = MIRRORED_CLASSES[name][labels[name]]
@@ -202,7 +191,14 @@ def mirror_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
 def padded_crop(
     picture: Image.Image, box: list[float], size: tuple[int, int], padding: int
 ) -> Image.Image:
-    """Return a crop of height and width ``size`` plus ``padding`` on each side; see above."""
+    """Return a crop of height and width ``size`` plus ``padding`` on each side.
+
+    Args:
+        picture: RGB image.
+        box: xyxy in pixels of the image.
+        size: height and width of the box in the crop, in pixels.
+        padding: margin on each side, in pixels of the crop.
+    """
     height, width = size
     scale = (box[3] - box[1]) / height
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
@@ -271,14 +267,14 @@ def _crops(
     missing: bool,
     state: tuple[int, int],
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a split; each picture is decoded once. ``state`` tells data bases apart."""
+    """Yield the rows of a split, decoding each image once; ``state`` is only for the cache key."""
     for file, people in itertools.groupby(rows, key=lambda row: row["file"]):
         several = list(people)
         try:
             picture = open_picture(Path(folder, file), 100_000_000).pixels
         except BadPictureError as error:
             person = several[0]["person_id"]
-            raise InputError(f"pedestrian {person}: picture {file}: {error}") from error
+            raise InputError(f"pedestrian {person}: image {file}: {error}") from error
         for person in several:
             buffer = io.BytesIO()
             padded_crop(picture, person["box"], size, padding).save(buffer, "PNG")
@@ -290,7 +286,10 @@ def _crops(
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Write the splits as parquet.
+    """Write the splits as parquet files.
+
+    Args:
+        argv: arguments of the command; those of the process if None.
 
     Returns:
         The exit code.
@@ -298,16 +297,19 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    parser = argparse.ArgumentParser(description="Write PARSE-27k's labelled crops.")
-    parser.add_argument("folder")
-    parser.add_argument("output", help="a new folder, for --dataset of patchit_hf.finetune")
-    words = parser.parse_args(argv)
-    output = Path(words.output)
+    parser = argparse.ArgumentParser(
+        description="Write the labelled crops of PARSE-27k as a data set."
+    )
+    parser.add_argument("folder", help="folder of PARSE-27k, with annotations.sqlite3")
+    parser.add_argument(
+        "output", help="new folder for the data set; give it to patchit_hf.finetune --dataset"
+    )
+    arguments = parser.parse_args(argv)
+    output = Path(arguments.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{words.output!r}: is not empty; give another folder")
-    splits = load_parse27k(words.folder, missing=True)
-    place = output.resolve()
-    with replacing_folder(place, shared=True) as draft:  # an empty folder of that name gives way
+        raise InputError(f"{arguments.output!r}: is not empty; give another folder")
+    splits = load_parse27k(arguments.folder, missing=True)
+    with replacing_folder(output.resolve(), shared=True) as draft:  # may replace an empty folder
         for name, split in splits.items():
             split.to_parquet(str(draft / f"{name}-00000-of-00001.parquet"))
             say(f"{output}: {name}: {len(split):,} crops")
@@ -315,8 +317,8 @@ def run(argv: list[str] | None = None) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command starts again")
+    """Run the command; bad input gives one line on stderr and exit code 2."""
+    return guarded(run, argv, "repeat the command to start over")
 
 
 if __name__ == "__main__":

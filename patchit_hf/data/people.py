@@ -1,11 +1,11 @@
 """Embedded data set of rendered person crops.
 
-The crops are drawn on the fly, so that every recipe of this package runs offline and without
-a download. **They are for trying the package and for testing it; they are not a benchmark, and
-numbers measured on them say nothing about photographs.**
+The crops are drawn on the fly, so that every recipe of this package runs offline. **They are for
+trying out and testing the package. They are not a benchmark, and numbers measured on them say
+nothing about photographs.**
 
-About 4 to 6 consecutive rows show the same person, each with its own pose, view, surroundings,
-light and camera. A row has these columns (N/A is -1 in every label):
+Four to six consecutive rows show the same person, each with its own pose, view, surroundings, light
+and camera. A row has these columns (N/A is -1 in every label):
 
 ==================== =========================== ==============================================
 column               feature                     meaning
@@ -33,9 +33,9 @@ column               feature                     meaning
                                                  0 where hidden, in the order of `JOINTS`
 ==================== =========================== ==============================================
 
-Joints follow the order of the Leeds Sports Pose set, and right is the person's own right. A
-mirrored crop swaps every column pair that ends in `_left` and `_right`, the joints of the two
-sides, and the views `left` and `right`.
+Joints follow the order of the Leeds Sports Pose data set, and right is the person's own right. In
+a mirrored crop, every pair of columns that ends in `_left` and `_right` swaps, and so do the joints
+of the two sides and the views `left` and `right`.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ __all__ = [
     "render_person",
 ]
 
-# Part of the cache key; raise it whenever a picture or a label changes.
+# Part of the cache key; raise it whenever an image or a label changes.
 RENDERER_VERSION = 3
 VIEWS = ("front", "back", "left", "right")
 
-# Pictures of four consecutive people; a fixed pattern keeps index -> person a closed form.
+# Images of four consecutive people; a fixed pattern keeps row -> person a closed form.
 _PICTURES = (4, 5, 6, 5)
 _STARTS = tuple(sum(_PICTURES[:i]) for i in range(len(_PICTURES)))
 _SHARD = 100
@@ -87,13 +87,17 @@ _QUALITY = 92
 
 
 def person_of(index: int) -> tuple[int, int]:
-    """Person and number of the picture of that person for a row.
+    """Return which person a row shows.
 
     Args:
         index: row of the data set, at least 0.
 
     Returns:
-        `person_id` and which of the person's pictures this is, both from 0.
+        `person_id`, and the index of this image among the person's images, both from 0.
+
+    Example:
+        >>> [person_of(row) for row in (0, 3, 4)]
+        [(0, 0), (0, 3), (1, 0)]
     """
     block, rest = divmod(index, sum(_PICTURES))
     slot = max(i for i, start in enumerate(_STARTS) if start <= rest)
@@ -101,7 +105,7 @@ def person_of(index: int) -> tuple[int, int]:
 
 
 def people_features() -> datasets.Features:
-    """Features of the rows, see the module documentation."""
+    """Return the features of the data set; see the module's docstring."""
     yes_no: tuple[str, ...] = ("hat", "glasses", "long_hair", "long_sleeves", "backpack")
     yes_no += tuple(f"{bag}_{side}" for bag in ("shoulder_bag", "hand_bag") for side in SIDES[::-1])
     classes = {
@@ -131,13 +135,13 @@ def _at_least(name: str, value: int, lowest: int, where: str) -> None:
 
 
 def _view_of(yaw: float) -> str:
-    """Name of the view nearest to a heading in radians."""
+    """Return the name of the view nearest to a heading in radians."""
     quarter = round(yaw / (math.pi / 2)) % 4
     return ("front", "right", "back", "left")[quarter]
 
 
 def _action(person: Person, rng: np.random.Generator) -> str:
-    """Draw an action the person has the hands for."""
+    """Draw an action for which the person has enough free hands."""
     weights = np.array([0.22, 0.26, 0.12, 0.13, 0.14, 0.13])
     if person.hand_bag >= 0:
         weights[ACTIONS.index("carrying")] = 0
@@ -145,7 +149,7 @@ def _action(person: Person, rng: np.random.Generator) -> str:
 
 
 def _labels(person: Person, view: str) -> dict[str, int]:
-    """Attribute labels of one picture, with -1 for what this view hides."""
+    """Return the attribute labels of one image, with -1 for what this view hides."""
     labels = {
         "hat": int(person.hat),
         "glasses": -1 if view == "back" else int(person.glasses),
@@ -181,7 +185,12 @@ def render_person(
         size and `keypoints` as a float32 array [14, 3]. The same arguments give the same row.
 
     Raises:
-        ValueError: If an argument is no integer or too small.
+        ValueError: if an argument is not an integer, or too small.
+
+    Example:
+        >>> row = render_person(7, height=64, width=32)
+        >>> row["image"].size, row["person_id"], row["keypoints"].shape
+        ((32, 64), 1, (14, 3))
     """
     where = "render_person"
     for name, value, lowest in (
@@ -214,7 +223,7 @@ def render_person(
 def _rows(
     shards: list[tuple[int, int]], seed: int, height: int, width: int, version: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the shards (first row, end), with the pictures encoded."""
+    """Yield the rows of the shards (first row, end), with encoded images."""
     for first, end in shards:
         for index in range(first, end):
             row = render_person(index, seed=seed, height=height, width=width)
@@ -224,11 +233,11 @@ def _rows(
 
 
 def _processes(num_proc: int | None, shards: int) -> int | None:
-    """Number of processes to draw with, None for the calling one."""
+    """Return the number of processes to draw with; None draws in this process."""
     if num_proc is None:
         # A daemon, such as a worker of a data loader, must not start processes.
         daemon = multiprocessing.current_process().daemon
-        # Not every system tells which cores this process may use.
+        # Not every operating system tells which cores this process may use.
         usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
         num_proc = 1 if daemon else min(len(usable), shards // 5)
     return min(num_proc, shards) if min(num_proc, shards) > 1 else None
@@ -242,21 +251,26 @@ def load_people(
     width: int = 100,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """Load the embedded person crops, drawing them if they are not in the cache of `datasets`.
+    """Load the embedded person crops; they are drawn if the cache of `datasets` lacks them.
 
     Args:
-        num_crops: number of rows, at least 1. A longer data set starts with a shorter one.
-        seed: seed of identities and pictures, at least 0.
+        num_crops: number of rows, at least 1. A longer data set begins with the same rows.
+        seed: seed of identities and images, at least 0.
         height: rows of the crops, at least 32.
         width: columns of the crops, at least 16.
-        num_proc: number of processes that draw, at least 1; by default as many as there are
-            usable cores, fewer for small data sets. It does not change the data.
+        num_proc: number of processes that draw, at least 1. None uses all available cores, or
+            fewer for a small data set. The data do not depend on it.
 
     Returns:
-        Data set with the columns of `people_features`.
+        A data set with the columns of `people_features`.
 
     Raises:
-        ValueError: If an argument is no integer or too small.
+        ValueError: if an argument is not an integer, or too small.
+
+    Example:
+        >>> people = load_people(5, height=64, width=32)
+        >>> people[4]["image"].size, people["person_id"][:]
+        ((32, 64), [0, 0, 0, 0, 1])
     """
     where = "load_people"
     _at_least("num_crops", num_crops, 1, where)

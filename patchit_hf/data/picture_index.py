@@ -1,10 +1,11 @@
-"""An index of a large folder of plain pictures, made in one walk.
+"""Index a large folder of plain images in one pass.
 
-``datasets`` lists such a folder once for each of its patterns and looks at every file, which takes
-most of an hour for a million pictures. What it would make of them is made here at once: an Arrow
-file of paths, in the same order, with the same splits and labels (but none for the folder of a
-split itself). Other files that it would pass over lie there unseen. Whatever it would read (tables
-of metadata, archives, splits by words in names, more other files than pictures) is left to it.
+``datasets`` lists such a folder once per file pattern and looks at every file, which takes most of
+an hour for a million images. This module makes the same result in one pass: an Arrow file of paths
+in the same order, with the same splits and labels (except that the folder of a split is no label).
+Files that ``datasets`` would ignore are ignored. A folder that is not plain is left to
+``datasets``: one with tables of metadata, archives, splits by words in file names, or more other
+data files than images.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ CHUNK = 10_000
 
 @dataclass(frozen=True)
 class FolderRules:
-    """What ``datasets`` goes by when it looks at a folder.
+    """The rules by which ``datasets`` reads a folder.
 
     Attributes:
-        images: endings of images.
-        read: endings of what would be the data, were they the most.
-        metadata: names of tables of metadata.
-        ignored: names of files that it passes over.
+        images: file extensions of images.
+        read: file extensions of all kinds of data; the most frequent one decides what is read.
+        metadata: file names of tables of metadata.
+        ignored: file names that it ignores.
     """
 
     images: frozenset[str]
@@ -58,10 +59,10 @@ class FolderRules:
 
 
 def folder_rules() -> FolderRules:
-    """Return the rules of the installed version of ``datasets``, which has them for itself.
+    """Return the rules of the installed version of ``datasets``, where they are private.
 
     Raises:
-        ImportError: where they have other names by now.
+        ImportError: if that version has other names for them.
         AttributeError: likewise.
     """
     from datasets.data_files import FILES_TO_IGNORE
@@ -77,32 +78,38 @@ def folder_rules() -> FolderRules:
 
 
 def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the splits of a folder of plain pictures; None where it is not plain.
+    """Return the splits of a folder of plain images; None if ``datasets`` has to read it.
 
-    None also where this version of ``datasets`` does not say what it would make of a folder: it is
-    then left to find out itself, in its own time.
+    That is so if the folder is not plain, or if the rules of this version of ``datasets`` are not
+    known.
 
     Args:
         folder: the folder.
-        key: what tells this state of it from others.
+        key: string that identifies the state of the folder.
     """
     root = folder.resolve()
     try:
         rules = folder_rules()
     except (ImportError, AttributeError) as error:
-        logger.warning("datasets %s lists the folder itself: %s", datasets.__version__, error)
+        logger.warning(
+            "datasets %s has to list the folder itself, which may take long: %s",
+            datasets.__version__,
+            error,
+        )
         return None
     found = _paths(root, rules)
     if found is None:
         return None
     names = {str(name): pyarrow.chunked_array(parts).combine_chunks() for name, parts in found}
-    where: set[str] = set()  # the directories of pictures
+    where: set[str] = set()  # the directories that hold images
     for paths in names.values():
         parents = pyarrow.compute.replace_substring_regex(paths, "/[^/]*$", "")
         where |= set(parents.unique().to_pylist())
     labels, depths = {os.path.basename(d) for d in where}, {d.count("/") for d in where}
     columns: dict[str, Any] = {"image": datasets.Image()}
-    classes = not where <= {str(root / name) for name in SPLIT_OF}  # a split is no class
+    classes = not where <= {
+        str(root / name) for name in SPLIT_OF
+    }  # the name of a split is not a class
     if classes and len(labels) > 1 and len(depths) == 1:
         columns["label"] = datasets.ClassLabel(names=sorted(labels))
     features = datasets.Features(columns)
@@ -113,16 +120,16 @@ def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
                 _write(draft / f"{name}.arrow", paths, features)
             datasets.DatasetInfo(features=features).write_to_directory(str(draft))
     except OSError:
-        if not target.exists():  # another process may have made the same
+        if not target.exists():  # unless another process has made the same folder
             raise
     return {name: _open(target, name, key) for name in names}
 
 
 def _paths(root: Path, rules: FolderRules) -> Iterator[tuple[str, Any]] | None:
-    """Return the splits with their absolute paths; None where something is not plain."""
+    """Return the splits with their absolute paths; None if the folder is not plain."""
     parts: dict[str, list[Any]] = {}
-    found: dict[str, Counter[str]] = {}  # of each split, how many files have an ending
-    named = False  # whether names of other files have words for splits
+    found: dict[str, Counter[str]] = {}  # by split, the number of files with each extension
+    named = False  # whether names of other files hold the name of a split
     waiting = [""]
     while waiting:
         inside = waiting.pop()
@@ -153,7 +160,8 @@ def _paths(root: Path, rules: FolderRules) -> Iterator[tuple[str, Any]] | None:
                 if names:
                     array = pyarrow.array(names, pyarrow.large_string())
                     parts.setdefault(split, []).append(array)
-    # Folders of splits come before words in names. Some pictures in them, and some not: not plain.
+    # Folders of splits take precedence over words in names. Images inside and outside of such
+    # folders: not plain.
     if "" in parts and (named or len(parts) > 1):
         return None
     if any(found[split].most_common(1)[0][0] not in rules.images for split in parts):
@@ -163,10 +171,10 @@ def _paths(root: Path, rules: FolderRules) -> Iterator[tuple[str, Any]] | None:
 
 
 def _is_read(file: Path, rules: FolderRules) -> bool:
-    """Say whether a single file that is no picture decides what ``datasets`` makes of a folder."""
+    """Say whether this one file, which is not an image, changes how ``datasets`` reads a folder."""
     if file.name == "README.md":
         with file.open("rb") as text:
-            return text.read(3) == b"---"  # a header, which may say what the data are
+            return text.read(3) == b"---"  # a YAML header, which may define the data
     return (
         file.name in rules.metadata
         or file.name in ("task.toml", "instruction.md")

@@ -1,4 +1,4 @@
-"""Pictures as they come: found, opened with care, and brought to 8-bit RGB."""
+"""Find images in a folder, open them safely, and convert them to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 Key = Callable[[str], str]
-SOLID = 128  # of 255; a pixel of a lower alpha shows no scene
+SOLID = 128  # of 255; pixels of lower alpha count as transparent
 
 
 class BadPictureError(Exception):
-    """A picture that nothing can be cut from; the message says why, without a path."""
+    """An image that crops cannot be cut from; the message says why, without a path."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
-        pixels: RGB, turned as it is shown.
-        hidden: where it is transparent ``[H, W]``, or None.
-        stored: width and height before it was turned.
-        orientation: the EXIF tag's value, 1 to 8.
-        notes: what was unusual, in words of the report.
+        pixels: RGB, upright.
+        hidden: where it is transparent ``[H, W]``, or None if nowhere.
+        stored: width and height before it was rotated.
+        orientation: value of the EXIF tag, 1 to 8.
+        notes: what was unusual, as the report spells it.
     """
 
     pixels: Image.Image
@@ -62,17 +62,21 @@ class Picture:
 
 
 def open_picture(path: Path, max_pixels: int) -> Picture:
-    """Decode a picture, the first of an animation.
+    """Decode an image, or the first frame of an animation.
 
-    16-bit grey is brought to 8 bits over its whole range. Of floating-point and 32-bit grey nobody
-    knows the range: such a picture is bad.
+    16-bit grey is scaled to 8 bits over its whole range. Floating-point and 32-bit grey have no
+    known range, so such an image is bad.
+
+    Args:
+        path: the file.
+        max_pixels: largest number of pixels.
 
     Raises:
         BadPictureError: if it is missing, empty, damaged, too large or too small.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged tags; what matters raises
+            warnings.simplefilter("ignore")  # about damaged tags; what matters raises
             with path.open("rb") as file:
                 if not path.stat().st_size:
                     raise BadPictureError("the file is empty")
@@ -90,18 +94,18 @@ def open_picture(path: Path, max_pixels: int) -> Picture:
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Return the stored width and height by the file's header; None if it cannot be read."""
+    """Return the stored width and height from the file's header; None if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 return image.size
-    except Exception:  # whatever it is, decoding will say it
+    except Exception:  # decoding will report it
         return None
 
 
 def orientation_of(path: Path) -> int:
-    """Return the EXIF orientation by the file's header; 1 if there is none."""
+    """Return the EXIF orientation from the file's header; 1 if it has none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -138,7 +142,7 @@ def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
 
 
 def _shown(image: Image.Image, orientation: int) -> tuple[Image.Image, NDArray[np.bool_] | None]:
-    """Return a decoded picture as it is shown, RGB, and where an alpha channel hides it."""
+    """Return a decoded image upright as RGB, and where its alpha channel hides it."""
     alpha = image.has_transparency_data
     image = image.convert("RGBA") if alpha else image
     image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
@@ -152,7 +156,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 class PictureFolder:
-    """The files below a folder, found by the names that detections use.
+    """The images below a folder, found by the names that detections use.
 
     Args:
         root: the folder.
@@ -167,11 +171,11 @@ class PictureFolder:
             raise InputError(f"--images {str(root)!r}: no such folder")
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
-        """Return width and height of a file by its header; None if it cannot be read.
+        """Return width and height of a file from its header; None if it cannot be read.
 
         Args:
-            file: relative to the folder.
-            stored: as it is stored, and not as its EXIF tag turns it.
+            file: path relative to the folder.
+            stored: whether to return the size as stored, before rotation by the EXIF tag.
         """
         size = size_of(self.root / file)
         if size and not stored and orientation_of(self.root / file) >= 5:
@@ -183,11 +187,10 @@ class PictureFolder:
         return open_picture(self.root / file, max_pixels)
 
     def locate(self, names: list[str]) -> list[str | None]:
-        """Return the file of each name, relative to the folder; None where there is none.
+        """Return the file of each name, relative to the folder; None if there is none.
 
-        A name is looked up as it is, then without the folders in front of it, then without its
-        ending, then as a number: ``139`` finds ``000000000139.jpg``. What fits several files finds
-        none.
+        A name is looked up as it is, then without its folders, then without its extension, then as
+        a number: ``139`` finds ``000000000139.jpg``. A name that matches several files finds none.
         """
         files = self.files
         there = set(files)
@@ -210,7 +213,7 @@ class PictureFolder:
 
     @cached_property
     def files(self) -> list[str]:
-        """All pictures below the folder, relative to it, in order."""
+        """All images below the folder, relative to it and sorted."""
         known = Image.registered_extensions()
         files = []
         for folder, _, names in os.walk(self.root, followlinks=True):
@@ -224,7 +227,7 @@ class PictureFolder:
 
 
 def _index(files: list[str], key: Key) -> dict[str, str]:
-    """Return files by a key; a key of several files is None's."""
+    """Return files by key; a key that several files share gives an empty string."""
     index: dict[str, str] = {}
     for file in files:
         word = key(file)
@@ -238,7 +241,7 @@ def _name(file: str) -> str:
 
 
 def _trunk(file: str) -> str:
-    """Return the whole path without the ending, where it is a picture's."""
+    """Return the whole path, without its extension if that is of an image."""
     path = PurePosixPath(file)
     known = path.suffix.lower() in Image.registered_extensions()
     return path.with_suffix("").as_posix() if known else file

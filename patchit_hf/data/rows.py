@@ -1,9 +1,9 @@
-"""Undecoded images by row number: of a million rows as of ten, with memory that stays as it is.
+"""Read undecoded images by row number with constant memory, whatever the size of the data set.
 
-``datasets`` maps its Arrow files into memory, so that a process that walks over them seems to grow
-until it holds all of them. Here the places of the images in their files are noted once, twelve
-bytes a row, and each image is then read from there. For data sets in memory, and for columns that
-were cast to another type than the file's, Arrow's own view is read.
+``datasets`` maps its Arrow files into memory, so a process that reads them all appears to grow by
+their size. This module looks up the offset of each image in its file once, which takes twelve bytes
+per row, and then reads single images. A data set in memory, or a column that was cast to another
+type than the file's, is read through Arrow instead.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from numpy.typing import NDArray
 from patchit_hf.data.dataset_state import row_order
 
 MISSING = -1  # length of an image whose bytes are not in the table
-IN_MEMORY = -1  # file of a chunk that no file holds
+IN_MEMORY = -1  # file index of a chunk that is in no file
 
 
 class ImageRows:
-    """The image column of a map-style data set, not decoded.
+    """The undecoded image column of a map-style data set.
 
     Args:
-        dataset: a ``datasets.Dataset``, selections included.
+        dataset: a ``datasets.Dataset``, or a selection of one.
         column: its image column.
     """
 
-    def __init__(self, dataset: Any, column: str) -> None:
+    def __init__(self, dataset: datasets.Dataset, column: str) -> None:
         self.dataset, self.column = dataset, column
         try:
             self._order = row_order(dataset)
-        except AttributeError:  # a copy in order, which datasets writes
+        except AttributeError:  # datasets writes a copy in order
             self.dataset, self._order = dataset.select_columns([column]).flatten_indices(), None
         self._files: list[str] = []
         self._starts, self._lengths, self._ends, self._owner = self._index()
@@ -49,7 +49,11 @@ class ImageRows:
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> dict[str, Any] | None:
-        """Return ``bytes`` and ``path`` of a row, as the column has them; the latter if need be."""
+        """Return ``bytes`` and ``path`` of a row; ``path`` only if there are no bytes.
+
+        Raises:
+            OSError: if the Arrow file is too short.
+        """
         at = self.original(row)
         length = int(self._lengths[at])
         if length == MISSING:
@@ -66,11 +70,11 @@ class ImageRows:
         return {"bytes": content, "path": None}
 
     def original(self, row: int) -> int:
-        """Return the row of the table that a row of a selection stands for."""
+        """Return the row of the underlying table for a row of a selection."""
         return row if self._order is None else int(self._order[row])
 
     def described(self, row: int) -> dict[str, Any] | None:
-        """Return a row with its path, through Arrow's own view."""
+        """Return a row as Arrow holds it, with its path."""
         at = self.original(row)
         chunk = bisect.bisect_right(self._ends, at)
         value: dict[str, Any] | None = self._chunks[chunk][
@@ -79,7 +83,7 @@ class ImageRows:
         return value
 
     def place(self, row: int) -> tuple[str, int, int] | None:
-        """Return file, offset and length of a row's image; None where no file holds it as it is."""
+        """Return file, offset and length in bytes of a row's image; None if no file holds it."""
         at = self.original(row)
         file, length = self._owner[bisect.bisect_right(self._ends, at)], int(self._lengths[at])
         if file == IN_MEMORY or length == MISSING:
@@ -87,12 +91,12 @@ class ImageRows:
         return self._files[file], int(self._starts[at]), length
 
     def path(self, row: int) -> str | None:
-        """Return what the column says about the file of a row."""
+        """Return the path of a row's image, or None."""
         value = self.described(row)
         return None if value is None else value["path"]
 
     def _index(self) -> tuple[NDArray[np.int64], NDArray[np.int32], list[int], list[int]]:
-        """Return where each image starts and how long it is, and ends and files of the chunks."""
+        """Return offset and length of each image, and last row and file of each chunk."""
         found = _column(self.dataset, self.column)
         self._chunks = [chunk for chunk, _ in found]
         count = sum(map(len, self._chunks))
@@ -134,12 +138,12 @@ class ImageRows:
 
 @dataclass(frozen=True)
 class ArrowFile:
-    """A data set's Arrow file, in a mapping of our own whose pages can be let go of.
+    """A memory-mapped Arrow file of a data set, whose pages can be released.
 
     Attributes:
         name: the file.
-        mapping: all of it.
-        seen: other mappings by their address, and whether they are of the same bytes.
+        mapping: the whole file.
+        seen: addresses of other mappings, and whether each holds the same bytes.
     """
 
     name: str
@@ -153,33 +157,33 @@ class ArrowFile:
             return cls(name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def release(self) -> None:
-        """Let go of the pages that were read; they are read again if somebody needs them."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # not everywhere
+        """Release the pages that were read; they are read again when needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on every operating system
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
     def start_of(self, buffer: pyarrow.Buffer) -> int | None:
-        """Return where in the file a buffer begins; None if it is no part of a mapping of it."""
+        """Return the offset of a buffer in the file; None if it is not part of a mapping of it."""
         whole = buffer
         while whole.parent is not None:
             whole = whole.parent
         start = int(buffer.address - whole.address)
         if whole.size != len(self.mapping) or not 0 <= start <= whole.size - buffer.size:
             return None
-        if whole.address not in self.seen:  # looked at once: every look touches pages
+        if whole.address not in self.seen:  # checked once, since each check touches pages
             head = buffer[: min(64, buffer.size)].to_pybytes()
             self.seen[whole.address] = self.mapping[start : start + len(head)] == head
         return start if self.seen[whole.address] else None
 
     def read(self, dtype: type[np.generic], count: int, start: int) -> NDArray[np.int64]:
-        """Return a copy of numbers that begin at a byte of the file, as int64 ``[count]``."""
+        """Return a copy of the numbers from byte ``start`` on, as int64 ``[count]``."""
         return np.frombuffer(self.mapping, dtype, count, start).astype(np.int64)
 
 
 def open_arrow(name: str) -> datasets.Dataset:
-    """Open an Arrow file as ``Dataset.from_file`` does, and let go of the pages that it touches.
+    """Open an Arrow file as ``Dataset.from_file`` does, and release the pages that it touches.
 
     Args:
-        name: the file, of the kind that ``datasets`` writes.
+        name: an Arrow stream file, as ``datasets`` writes it.
     """
     file = ArrowFile.map(name)
     table = pyarrow.ipc.open_stream(pyarrow.py_buffer(file.mapping)).read_all()
@@ -188,8 +192,8 @@ def open_arrow(name: str) -> datasets.Dataset:
     return dataset
 
 
-def _column(dataset: Any, column: str) -> list[tuple[Any, str | None]]:
-    """Return the chunks of a column, and the file that ``datasets`` has mapped for each, if any."""
+def _column(dataset: datasets.Dataset, column: str) -> list[tuple[Any, str | None]]:
+    """Return the chunks of a column, each with the file that ``datasets`` has mapped, if any."""
     table = dataset.data
     rows = table.blocks if isinstance(table, ConcatenationTable) else [[table]]
     return [
@@ -202,9 +206,9 @@ def _column(dataset: Any, column: str) -> list[tuple[Any, str | None]]:
 
 
 def _place(images: Any, file: ArrowFile) -> tuple[NDArray[np.int64], int] | None:
-    """Return offsets of a chunk's values, ``[N + 1]``, and where in the file they count from.
+    """Return the offsets ``[N + 1]`` of a chunk's values, and the byte of the file they count from.
 
-    They are read in our mapping. None where the file does not hold the chunk as it is.
+    None if the file does not hold the chunk as it is.
     """
     _, offsets, data = images.buffers()
     if offsets is None or data is None or not data.size:
@@ -218,7 +222,7 @@ def _place(images: Any, file: ArrowFile) -> tuple[NDArray[np.int64], int] | None
 
 
 def _offsets(images: Any) -> NDArray[np.int64]:
-    """Return where the values of a binary array begin in its data, and where the last one ends."""
+    """Return the offsets ``[N + 1]`` of the values of a binary array in its data."""
     wide = pyarrow.types.is_large_binary(images.type)
     buffer = images.buffers()[1]
     if buffer is None:

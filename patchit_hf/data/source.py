@@ -1,4 +1,4 @@
-"""Open a collection of person crops: a Hub id, a local folder, or the embedded default."""
+"""Open a data set of person crops: a Hub id, a local folder, or the embedded default."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from patchit_hf.data.held_out import hold_out, hold_out_stream
 
 @dataclass
 class Crops:
-    """A training and a held-out collection.
+    """Training and held-out crops.
 
     Attributes:
-        train: a map-style or an iterable data set.
-        held_out: the same, or None where nothing could be held out.
+        train: a ``datasets.Dataset``; for a stream, an ``IterableDataset``.
+        held_out: the same, or None if nothing could be held out.
         image_column: the column with the crops.
-        name: what the user called it, or ``people`` for the embedded default.
-        split: the training split.
-        held_out_from: where the held-out crops come from, in words.
-        meta: whether the crops are rendered or come from the Hub, and licence, citation and the
-            like as the data set states them.
+        name: the name that the user gave, or ``people`` for the embedded default.
+        split: name of the training split.
+        held_out_from: description of where the held-out crops come from.
+        meta: ``rendered``, ``hub``, and the ``license``, ``homepage`` and ``citation`` that the
+            data set states.
     """
 
-    train: Any
-    held_out: Any
+    train: datasets.Dataset | datasets.IterableDataset
+    held_out: datasets.Dataset | datasets.IterableDataset | None
     image_column: str
     name: str
     split: str
@@ -48,21 +48,33 @@ def load_crops(
     image_column: str | None = None,
     streaming: bool = False,
 ) -> Crops:
-    """Open a data set of crops and decide what is held out.
+    """Open a data set of crops and decide which crops are held out.
 
     Args:
         dataset: a Hub id, a folder of images, parquet or arrow files, a ``save_to_disk`` folder, or
             None for the embedded default.
-        split: the split to train on; ``train``, or the only one, by default.
-        image_column: the image column; found by itself where there is only one.
-        streaming: read the data set as it comes instead of preparing it first.
+        split: the split to train on; if None, ``train`` or the only one.
+        image_column: the image column; if None, the only one.
+        streaming: whether to read the data set as a stream instead of preparing it first.
 
     Returns:
-        The crops. Held out is the ``validation`` split if there is one, else 10 % of the training
-        split, by person or source where one of the columns in ``columns.GROUP_COLUMNS`` says so.
+        The crops. The ``validation`` split is held out if there is one, else 10 % of the training
+        split: whole persons or sources if the data set has one of the columns in
+        ``columns.GROUP_COLUMNS``, else single rows.
 
     Raises:
         InputError: if the data set, split or column is missing, ambiguous or empty.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for number in range(10):
+        ...     Image.new("RGB", (50, 100)).save(folder / f"{number}.png")
+        >>> crops = load_crops(str(folder))
+        >>> len(crops.train), len(crops.held_out), crops.image_column, crops.held_out_from
+        (9, 1, 'image', '10 % of the training split')
     """
     splits = _open(dataset, streaming)
     name = dataset or "people"
@@ -71,7 +83,7 @@ def load_crops(
     column = find_image_column(train, image_column, name)
     if not streaming and len(train) == 0:
         raise InputError(
-            f"data set {name!r}, split {split!r}: it is empty; at least 2 crops needed"
+            f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
         )
     if "validation" in splits and split != "validation":
         held_out, words = splits["validation"], "validation split"
@@ -87,19 +99,19 @@ def load_crops(
 
 def open_split(
     dataset: str | None, split: str | None, image_column: str | None = None
-) -> tuple[Any, str]:
-    """Open one split to be judged on.
+) -> tuple[datasets.Dataset | None, str]:
+    """Open one split for evaluation.
 
     Args:
         dataset: see ``load_crops``.
-        split: its name; the ``test`` split by default, else what ``load_crops`` holds out.
-        image_column: the image column; found by itself where there is only one.
+        split: name of the split; if None, ``test``, else what ``load_crops`` holds out.
+        image_column: the image column; if None, the only one.
 
     Returns:
-        The split, and what it is in words.
+        The split, and a description of it.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such split.
     """
     splits, name = _open(dataset, False), dataset or "people"
     if split is None and "test" not in splits:
@@ -121,7 +133,7 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
             raise InputError(f"--dataset {dataset!r}: no such folder")
         return _load(dataset, dataset, streaming)
     if path.is_file():
-        raise InputError(f"--dataset {dataset!r}: is a file; give a folder or a Hub id")
+        raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return _load_from_disk(path, streaming)
     known = None if streaming else opened.recall(path)
@@ -145,17 +157,17 @@ def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
         raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
     except YAMLError as error:
         raise InputError(
-            f"--dataset {name!r}: the header of its README.md is no YAML: {one_line(error)}"
+            f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        hint = "" if Path(path).exists() else "; no such folder either"
+        hint = "" if Path(path).exists() else "; and there is no such folder"
         raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     try:
         loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, IndexError) as error:  # the last: saved with no row in it
+    except (OSError, ValueError, IndexError) as error:  # IndexError: saved without rows
         raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
     splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     if streaming:
@@ -176,19 +188,19 @@ def _choose_split(splits: dict[str, Any], split: str | None, name: str) -> str:
     raise InputError(f"data set {name!r} has no train split; choose one with --split: {names}")
 
 
-def _meta(dataset: Any) -> dict[str, Any]:
+def _meta(dataset: datasets.Dataset | datasets.IterableDataset) -> dict[str, Any]:
     info = dataset.info
     meta = {"license": info.license, "homepage": info.homepage, "citation": info.citation}
     return {key: value for key, value in meta.items() if value}
 
 
 def _stated(name: str) -> dict[str, Any]:
-    """Return the licence that the card of a local folder states, if it has one that does."""
+    """Return the licence that the card in a local folder states, if any."""
     card = Path(name).expanduser() / "README.md"
     if not card.is_file():
         return {}
     try:
         licence = DatasetCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except (OSError, ValueError, YAMLError):  # somebody's README, and none of the Hub's kind
+    except (OSError, ValueError, YAMLError):  # a README that is not a card
         return {}
     return {"license": licence} if isinstance(licence, str) and licence != "unknown" else {}

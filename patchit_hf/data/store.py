@@ -1,8 +1,8 @@
-"""Decoded crops: cached on disk where they fit, decoded on the fly where not.
+"""Decoded crops: cached on disk if they fit, else decoded on the fly.
 
-Each source yields uint8 batches ``[B, 3, H, W]``. A cached data set is one file that every process
-of the machine reads; cutting a patch then costs a copy of its crop and no decoding. The cache is
-the same whatever is done about bad images: which they are stands beside the pixels.
+Each source yields uint8 batches ``[B, 3, H, W]``. A cached data set is one file that all processes
+of the machine share, so that a crop is decoded only once. The cache does not depend on the policy
+for bad images; a second file lists them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import weakref
@@ -20,6 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,13 +35,13 @@ from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
 
-__all__ = ["CropStore", "LazyCrops", "crops_in_memory", "open_crops"]
+__all__ = ["CropStore", "LazyCrops", "open_crops"]
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the cache's files
+VERSION = 2  # of the cache format
 CHUNK = 64
-Found = dict[int, BadImage]  # bad images by their place among the crops
+Found = dict[int, BadImage]  # bad images by row
 
 
 class CropStore:
@@ -49,9 +49,14 @@ class CropStore:
 
     Args:
         array: uint8 ``[N, H, W, 3]``, in memory or memory-mapped.
-        fingerprint: hash of the crops' pixels.
-        bad: what was bad among them.
-        index: row of the array of each crop ``[M]``; None for all in order.
+        fingerprint: hash of the pixels.
+        bad: the bad images among them.
+        index: row of the array for each crop ``[M]``; None for all rows in order.
+
+    Example:
+        >>> store = CropStore(np.zeros((5, 200, 100, 3), np.uint8), "zeros")
+        >>> len(store), store[torch.tensor([0, 3])].shape
+        (5, torch.Size([2, 3, 200, 100]))
     """
 
     def __init__(
@@ -82,16 +87,16 @@ class CropStore:
         """Write crops into an array ``[B, H, W, 3]``, by row numbers ``[B]``.
 
         Raises:
-            OSError: if the cache's file has become too short.
+            OSError: if the cache file has become too short.
         """
         numbers = rows.numpy() if self.index is None else self.index[rows.numpy()]
         if self._file is None:
             np.take(self.array, numbers, axis=0, out=crops)
             return
-        # Through the mapping, the process would seem to grow to the file's size.
+        # Reading through the mapping would let the process appear to grow to the file's size.
         for crop, number in zip(crops, numbers.tolist(), strict=True):
             if os.preadv(self._file, [crop.data], number * crop.nbytes) != crop.nbytes:
-                raise OSError(f"{self._path}: crop {number} is not there any more")
+                raise OSError(f"{self._path}: crop {number} is missing")
 
     def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the crops of each planned batch of row numbers."""
@@ -103,7 +108,7 @@ class CropStore:
 
 
 def open_crops(
-    dataset: Any,
+    dataset: datasets.Dataset,
     column: str,
     canvas: tuple[int, int],
     fit: str,
@@ -118,8 +123,8 @@ def open_crops(
 ) -> CropStore | LazyCrops:
     """Open a map-style data set as decoded crops.
 
-    Up to ``cache_gb`` the canvases are kept in a file of the ``datasets`` cache folder (or in
-    memory, for a data set that is not on disk), so that later epochs and runs decode nothing.
+    Up to ``cache_gb``, the decoded crops are kept in a file in the cache folder of ``datasets``, so
+    that later epochs and runs need not decode. For a data set in memory, they are kept in memory.
 
     Args:
         dataset: a ``datasets.Dataset``.
@@ -127,17 +132,31 @@ def open_crops(
         canvas: height and width, in pixels.
         fit: see ``patchit_hf.data.canvas.to_canvas``.
         cache_gb: largest cache, in 10**9 bytes; 0 decodes on the fly.
-        on_disk: whether the cache is a file if the data set is one.
-        workers: threads or worker processes that decode.
+        on_disk: whether the cache of a data set on disk is a file; False keeps it in memory.
+        workers: number of threads or worker processes that decode.
         main: whether this process shows progress.
-        name: what errors and the progress bar call the data.
-        bad: what is done about bad images, and takes note of them; they are errors by default.
-        beforehand: settle which images stand for which before any is asked for, so that labels can
-            follow: ``index`` of what is returned says it. Images decoded on the fly are all decoded
-            once for it.
+        name: name of the data in errors and the progress bar.
+        bad: policy for bad images, and the list that they are added to; they are errors if None.
+        beforehand: whether to settle all replacements of bad images before the first batch, so that
+            the caller can match labels by the result's ``index``. Without a cache, this decodes all
+            images once.
+
+    Returns:
+        The cached crops, or crops that are decoded on the fly. Both yield batches of crops, uint8
+        ``[B, 3, H, W]``, and have ``index``: the row of each crop, or None for all rows in order.
 
     Raises:
-        InputError: for an image that cannot be decoded, unless ``bad`` says otherwise.
+        InputError: for an image that cannot be decoded, if the policy is ``raise``.
+
+    Example:
+        >>> import datasets
+        >>> from PIL import Image
+        >>> images = {"image": [Image.new("RGB", (50, 100))] * 4}
+        >>> features = datasets.Features({"image": datasets.Image()})
+        >>> data = datasets.Dataset.from_dict(images, features=features)
+        >>> crops = open_crops(data, "image", (200, 100), "squash", main=False)
+        >>> [batch.shape for batch in crops.batches([torch.tensor([0, 2, 3])])]
+        [torch.Size([3, 3, 200, 100])]
     """
     bad = bad or BadImages()
     bad.name = name
@@ -147,7 +166,11 @@ def open_crops(
     note = _note(dataset, column, canvas, fit)
     lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset_fingerprint(dataset)}", bad)
     if size > cache_gb * 1e9:
-        logger.info("%s: %.1f GB of crops, decoded on the fly", name, size / 1e9)
+        logger.info(
+            "%s: %.1f GB of crops, more than the cache may have; decoded on the fly",
+            name,
+            size / 1e9,
+        )
         return _without_bad(lazy, note, beforehand, main=main)
     if note is None or not on_disk:
         array = np.empty(shape, dtype=np.uint8)
@@ -156,7 +179,12 @@ def open_crops(
     if not note.exists():
         note.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(note.parent).free < size + 10**9:
-            logger.warning("%s: no room for %.1f GB of crops in %s", name, size / 1e9, note.parent)
+            logger.warning(
+                "%s: no room for %.1f GB of crops in %s; decoded on the fly",
+                name,
+                size / 1e9,
+                note.parent,
+            )
             return _without_bad(lazy, note, beforehand, main=main)
         _write(pixels, note, shape, lazy, main=main)
     known = json.loads(note.read_text(encoding="utf-8"))
@@ -164,31 +192,8 @@ def open_crops(
     return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
 
 
-def crops_in_memory(
-    dataset: Any,
-    column: str,
-    canvas: tuple[int, int],
-    fit: str,
-    *,
-    workers: int,
-    name: str,
-    bad: BadImages,
-) -> tuple[Tensor, NDArray[np.int64] | None]:
-    """Decode the crops of a map-style data set into memory; see ``open_crops``.
-
-    Returns:
-        The crops, uint8 ``[M, 3, H, W]``, and the row of each ``[M]``; None for all in order.
-    """
-    store = open_crops(
-        dataset, column, canvas, fit, cache_gb=math.inf, on_disk=False, workers=workers,
-        main=False, name=name, bad=bad,
-    )  # fmt: skip
-    crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
-    return crops, store.index
-
-
-def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
-    """Return the file that says what is known of a data set's crops; None for one in memory."""
+def _note(dataset: datasets.Dataset, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
+    """Return the note file of a data set's cached crops; None for a data set in memory."""
     if not dataset.cache_files:
         return None
     key = json.dumps([VERSION, dataset_fingerprint(dataset), column, canvas, fit])
@@ -196,7 +201,7 @@ def _note(dataset: Any, column: str, canvas: tuple[int, int], fit: str) -> Path 
 
 
 def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
-    """Return the crops as the policy has them."""
+    """Return the crops under the policy for bad images."""
     index = _index(found, crops)
     if index is not None and crops.bad.policy == "skip":
         fingerprint += "-without-bad"
@@ -204,7 +209,7 @@ def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: Lazy
 
 
 def _index(found: Found, crops: LazyCrops) -> NDArray[np.int64] | None:
-    """Return the row of each crop as the policy has it, None for all in order; take note of all."""
+    """Return the row of each crop under the policy, None for all in order; record bad images."""
     bad, count = crops.bad, len(crops.rows)
     if not found:
         return None
@@ -216,7 +221,7 @@ def _index(found: Found, crops: LazyCrops) -> NDArray[np.int64] | None:
         became = image.became
         if bad.policy == "replace":
             index[row] = next(r for r in _substitutes(row, count) if r not in found)
-            became = f"row {crops.rows.original(int(index[row]))} stands for it"
+            became = f"replaced by row {crops.rows.original(int(index[row]))}"
         bad.add(replace(image, part=bad.part, became=became))
     return np.delete(index, list(found)) if bad.policy == "skip" else index
 
@@ -229,9 +234,9 @@ def _substitutes(row: int, size: int) -> Iterator[int]:
 
 
 def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main: bool) -> LazyCrops:
-    """Settle before training starts which images are bad, where the policy needs that.
+    """Find the bad images before training starts, if the policy needs it.
 
-    All images are decoded for it, once: which are bad is kept.
+    This decodes all images once. The result is cached.
     """
     if crops.bad.policy != "skip" and not (beforehand and crops.bad.policy == "replace"):
         return crops
@@ -252,7 +257,7 @@ def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main:
 def _write(
     pixels: Path, note: Path, shape: tuple[int, ...], crops: LazyCrops, *, main: bool
 ) -> None:
-    """Fill both files under other names, and move them when they are whole."""
+    """Write pixels and note under temporary names, and move them when complete."""
     with replacing(pixels, shared=True) as draft:
         array = np.memmap(draft, np.uint8, "w+", shape=shape)
         fingerprint, found = _fill(array, crops, main=main)
@@ -263,7 +268,7 @@ def _write(
 
 
 def _fill(array: NDArray[np.uint8], crops: LazyCrops, *, main: bool) -> tuple[str, Found]:
-    """Decode every crop into the array; return the hash of all pixels, and what is bad."""
+    """Decode every crop into the array; return the hash of all pixels and the bad images."""
     rows, bad = crops.rows, crops.bad
 
     def fill_chunk(start: int) -> tuple[int, bytes, Found]:

@@ -1,4 +1,4 @@
-"""Crops of a streaming data set, decoded as they come."""
+"""Decode the crops of a streaming data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas
 from patchit_hf.data.lazy import Batch, Refused, none_left, unless_refused
 
-IN_A_ROW = 1000  # bad images without a good one between them, after which nothing else is expected
+IN_A_ROW = 1000  # consecutive bad images after which the stream is given up
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Row:
     """An undecoded row of a stream.
 
     Attributes:
-        number: its place in what one worker reads in an epoch.
-        reader: which epoch, process and worker that is.
-        value: what the image column holds.
+        number: its index among the rows that one worker reads in an epoch.
+        reader: that epoch, process and worker.
+        value: value of the image column.
     """
 
     number: int
@@ -41,13 +41,12 @@ class Row:
 
 
 class StreamedCrops:
-    """Crops of a streaming data set, in its own order through a shuffle buffer.
+    """Crops of a streaming data set, shuffled by a buffer.
 
-    Files are shared out among processes and their workers; where their number does not allow it,
-    rows are. Each crop is seen once an epoch. The order is exact for a fixed number of processes
-    and workers; a resumed run reads past what it has seen, and decodes it only where bad images are
-    skipped, because they decide on who comes next. A replaced image gives way to another of its
-    batch.
+    Files are divided among processes and workers, or rows if the number of files does not allow
+    that. Each crop is seen once per epoch. The order is fixed for a given number of processes and
+    workers. A resumed run reads past the rows that it has seen, and decodes them only if bad images
+    are skipped, since these shift the batches. A bad image is replaced by another of its batch.
 
     Args:
         dataset: a ``datasets.IterableDataset``.
@@ -56,15 +55,15 @@ class StreamedCrops:
         fit: see ``patchit_hf.data.canvas.to_canvas``.
         workers: number of worker processes.
         seed: seed of the shuffle buffer.
-        rank: this process.
+        rank: rank of this process.
         world: number of processes.
         buffer: size of the shuffle buffer, in crops.
-        bad: what is done about bad images, and takes note of them.
+        bad: policy for bad images, and the list that they are added to.
     """
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: datasets.IterableDataset,
         column: str,
         canvas: tuple[int, int],
         fit: str,
@@ -85,7 +84,7 @@ class StreamedCrops:
         self.fingerprint = "streamed"
 
     def stream(self, batch: int, skip: int) -> Iterator[Tensor]:
-        """Yield batches of ``batch`` crops for ever, leaving out the first ``skip`` of them."""
+        """Yield batches of ``batch`` crops without end, leaving out the first ``skip`` batches."""
         loader: Any = DataLoader(
             _Stream(self, batch, skip), batch_size=None, num_workers=self.workers
         )
@@ -110,14 +109,14 @@ class StreamedCrops:
                     self.bad.add(image)
                 if good:
                     yield _stacked(good)
-        finally:  # datasets takes five seconds to leave parquet before its end
+        finally:  # datasets takes five seconds to close unfinished parquet
             threading.Thread(target=stream.close).start()
 
     def rows(self, epoch: int) -> Generator[Row]:
-        """Yield an epoch's rows, not decoded.
+        """Yield the undecoded rows of an epoch.
 
         Raises:
-            InputError: if there is none for this process and worker.
+            InputError: if this process and worker have none.
         """
         info = torch.utils.data.get_worker_info()
         reader = f"epoch {epoch}, process {self.rank}, worker {info.id if info else 0}"
@@ -127,8 +126,8 @@ class StreamedCrops:
             yield Row(number, reader, example[self.column])
         if number < 0:
             raise InputError(
-                "--streaming: a process or worker has no crop to read; take fewer of them or a "
-                "data set of more files"
+                "--streaming: a process or worker has no crop to read; use fewer processes or "
+                "--workers, or a data set of more files"
             )
 
     def take(self, rows: Iterator[Row], count: int) -> Batch:
@@ -152,13 +151,13 @@ class StreamedCrops:
     def decode(self, rows: list[Row]) -> Batch:
         """Return the crops of rows, uint8 ``[B, 3, H, W]``, and the bad images among them.
 
-        In place of a bad one stands another of them; which one is a function of its place.
+        A bad crop is replaced by a good one of the same batch, chosen by its index alone.
 
         Raises:
             InputError: if none is good.
         """
         found: list[BadImage] = []
-        crops = [self._canvas(row, found, "another of its batch stands for it") for row in rows]
+        crops = [self._canvas(row, found, "replaced by another of its batch") for row in rows]
         good = [crop for crop in crops if crop is not None]
         if not good:
             if self.bad.policy == "raise":
@@ -204,7 +203,7 @@ class _Stream(IterableDataset[Batch | Refused]):
         source = self.source
         rows = itertools.chain.from_iterable(map(source.rows, itertools.count()))
         for turn in itertools.count():
-            skipped = turn * workers + worker < self.skip  # a loader's batches come in turns
+            skipped = turn * workers + worker < self.skip  # workers deliver batches in turn
             if source.bad.policy == "skip":
                 crops, found = source.take(rows, self.batch)
                 yield torch.empty(0) if skipped else crops, found

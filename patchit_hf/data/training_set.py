@@ -1,7 +1,8 @@
-"""A training split and its held-out crops, decoded: cached, on the fly, streamed or in memory."""
+"""Open training and held-out crops as decoded crops."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from patchit_hf.data.bad import BadImages
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.lazy import LazyCrops
-from patchit_hf.data.store import CropStore, crops_in_memory, open_crops
+from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
 
 Source = CropStore | LazyCrops | StreamedCrops
@@ -25,11 +26,11 @@ STATISTICS_CROPS = 2000
 
 
 class HeldOut:
-    """The held-out crops that an evaluation uses, in memory.
+    """The held-out crops of an evaluation, in memory.
 
     Args:
         crops: uint8 ``[N, 3, H, W]``.
-        bad: the images that are left out because they cannot be used.
+        bad: the bad images, which are left out.
     """
 
     def __init__(self, crops: Tensor, bad: BadImages | None = None) -> None:
@@ -55,16 +56,16 @@ def open_training(
     Args:
         dataset: the split.
         decode: how crops are decoded.
-        canvas: height and width that crops are brought to, in pixels.
-        name: what errors and progress call the data.
-        folder: the run's folder, which the list of bad images is written to.
-        seed: of the order of a stream.
-        rank: this process.
+        canvas: height and width of the crops, in pixels.
+        name: name of the data in errors and progress bars.
+        folder: the run's folder, where the list of bad images is written.
+        seed: seed of a stream's order.
+        rank: rank of this process.
         world: number of processes.
 
     Raises:
-        InputError: if it is empty, its image column is not clear, or an image is damaged and
-            ``--on-bad-image`` does not say to go on.
+        InputError: if the data set has fewer than two crops or no clear image column, or an image
+            is bad and the policy is ``raise``.
     """
     column = find_image_column(dataset, decode.image_column, name)
     workers = decode.dataloader_num_workers
@@ -96,20 +97,22 @@ def open_held_out(
     name: str,
     limit: int,
 ) -> HeldOut | None:
-    """Bring at most ``limit`` held-out crops into memory, the same ones every time.
+    """Load at most ``limit`` held-out crops into memory, the same ones every time.
 
-    A bad image among them is left out, unless it is to be an error; nothing replaces it.
+    A bad image is an error or is left out, but never replaced.
 
     Args:
-        dataset: the held-out split; None for none.
+        dataset: the held-out split, or None.
         decode: how crops are decoded.
-        canvas: height and width that crops are brought to, in pixels.
-        name: what errors call the data.
-        limit: how many crops to bring.
+        canvas: height and width of the crops, in pixels.
+        name: name of the data in errors.
+        limit: largest number of crops.
+
+    Returns:
+        The crops; None if ``dataset`` is None.
 
     Raises:
-        InputError: if there are none, or an image is damaged and ``--on-bad-image`` does not say to
-            go on.
+        InputError: if there are no crops, or an image is bad and the policy is ``raise``.
     """
     if dataset is None:
         return None
@@ -119,10 +122,12 @@ def open_held_out(
         images = images.cast_column(column, datasets.Image(decode=False))
         rows = list(images.take(limit))
         if not rows:
-            raise InputError(f"{name}: no crop of the stream; give the data set a validation split")
+            raise InputError(
+                f"{name}: the stream holds no crops; give the data set a validation split"
+            )
         dataset = datasets.Dataset.from_list(rows, features=images.features)
     if len(dataset) == 0:
-        raise InputError(f"{name}: it is empty")
+        raise InputError(f"{name}: is empty; must have at least 1 crop")
     chosen = epoch_order(EVAL_SEED, 0, len(dataset))[:limit].sort().values
     crops, _, bad = in_memory(dataset, chosen.tolist(), decode, canvas, name)
     return HeldOut(crops, bad)
@@ -135,49 +140,53 @@ def in_memory(
     canvas: tuple[int, int],
     name: str,
 ) -> tuple[Tensor, Tensor, BadImages]:
-    """Decode rows that results are computed on; no bad image among them is ever replaced.
+    """Decode rows for an evaluation; bad images are never replaced.
 
     Args:
         dataset: the split.
-        rows: which rows of it.
+        rows: its rows to decode.
         decode: how crops are decoded.
-        canvas: height and width that crops are brought to, in pixels.
-        name: what errors call the data.
+        canvas: height and width of the crops, in pixels.
+        name: name of the data in errors.
 
     Returns:
-        The readable crops, uint8 ``[N, 3, H, W]``; the index in ``rows`` of each, int64 ``[N]``;
-        and the bad images.
+        The good crops, uint8 ``[N, 3, H, W]``; the index into ``rows`` of each, int64 ``[N]``; and
+        the bad images.
 
     Raises:
-        InputError: if an image is damaged and ``--on-bad-image`` does not say to go on.
+        InputError: if an image is bad and the policy is ``raise``.
     """
     bad = BadImages(decode.on_bad_held_out, name, part="held_out")
-    crops, index = crops_in_memory(
+    store = open_crops(
         dataset.select(rows),
         find_image_column(dataset, decode.image_column, name),
         canvas,
         decode.fit,
+        cache_gb=math.inf,
+        on_disk=False,
         workers=decode.dataloader_num_workers,
+        main=False,
         name=name,
         bad=bad,
     )
-    kept = torch.arange(len(crops)) if index is None else torch.from_numpy(index)
+    crops = torch.cat(list(store.batches(torch.arange(len(store)).split(64))))
+    kept = torch.arange(len(store)) if store.index is None else torch.from_numpy(store.index)
     return crops, kept, bad
 
 
 def num_crops(source: Any) -> int:
-    """Return how many crops there are, 0 for a stream, which does not say."""
+    """Return the number of crops, 0 for a stream, whose length is unknown."""
     return 0 if isinstance(source, StreamedCrops | datasets.IterableDataset) else len(source)
 
 
 def statistics(
     source: Source, covered: tuple[int, int]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return per-channel mean and deviation in [0, 1] of the area that patches are cut from.
+    """Return mean and standard deviation per channel, in [0, 1], of the area of the patches.
 
     Args:
-        source: the training crops; at most ``STATISTICS_CROPS`` of them are looked at.
-        covered: height and width of the area in the canvas' centre, in pixels.
+        source: the training crops, of which at most ``STATISTICS_CROPS`` are used.
+        covered: height and width of the area in the centre of the canvas, in pixels.
     """
 
     def areas() -> Iterable[Tensor]:
@@ -192,15 +201,20 @@ def statistics(
 def channel_statistics(
     batches: Iterable[Tensor],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the deviation of each channel, in [0, 1].
+    """Return mean and standard deviation per channel, in [0, 1].
 
     Args:
-        batches: crops uint8 ``[B, 3, H, W]``.
+        batches: crops, uint8 ``[B, 3, H, W]``.
+
+    Example:
+        >>> grey = torch.full((2, 3, 8, 4), 51, dtype=torch.uint8)
+        >>> channel_statistics([grey])
+        ((0.2, 0.2, 0.2), (0.01, 0.01, 0.01))
     """
     total, squares, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
     for crops in batches:
-        area = crops.permute(0, 2, 3, 1).to(torch.float32)  # as it lies in memory
-        total += area.sum(2).sum((0, 1), dtype=torch.float64)  # rows are exact in float32
+        area = crops.permute(0, 2, 3, 1).to(torch.float32)  # the order in memory
+        total += area.sum(2).sum((0, 1), dtype=torch.float64)  # sums of a row are exact in float32
         squares += area.square_().sum(2).sum((0, 1), dtype=torch.float64)
         count += area[..., 0].numel()
     mean = total / 255 / count

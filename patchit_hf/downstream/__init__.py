@@ -7,11 +7,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common.errors import InputError, check_options
+from patchit_hf.common.public import lazily
 
 if TYPE_CHECKING:
-    from patchit_hf.downstream.base import DownstreamTask
+    import datasets
 
-_SHARED = {"augment", "base", "columns", "heads", "keypoints", "windows"}  # what tasks are made of
+    from patchit_hf.downstream.augment import Augmentation as Augmentation
+    from patchit_hf.downstream.augment import Geometry as Geometry
+    from patchit_hf.downstream.base import DownstreamTask as DownstreamTask
+    from patchit_hf.downstream.base import Report as Report
+    from patchit_hf.downstream.results import ActionResult as ActionResult
+    from patchit_hf.downstream.results import AttributesResult as AttributesResult
+    from patchit_hf.downstream.results import Keypoint as Keypoint
+    from patchit_hf.downstream.results import PoseResult as PoseResult
+    from patchit_hf.downstream.results import ReidResult as ReidResult
+    from patchit_hf.downstream.results import Result as Result
+
+_PUBLIC = {
+    "ActionResult": "patchit_hf.downstream.results",
+    "AttributesResult": "patchit_hf.downstream.results",
+    "Augmentation": "patchit_hf.downstream.augment",
+    "DownstreamTask": "patchit_hf.downstream.base",
+    "Geometry": "patchit_hf.downstream.augment",
+    "Keypoint": "patchit_hf.downstream.results",
+    "PoseResult": "patchit_hf.downstream.results",
+    "ReidResult": "patchit_hf.downstream.results",
+    "Report": "patchit_hf.downstream.base",
+    "Result": "patchit_hf.downstream.results",
+}
+_load, _ = lazily(__name__, _PUBLIC)
+
+_SHARED = {
+    "augment",
+    "base",
+    "columns",
+    "heads",
+    "keypoints",
+    "results",
+    "windows",
+}  # what tasks are made of
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    return _load(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_PUBLIC, "create_downstream", "list_downstream", "task_class"])
 
 
 def list_downstream() -> list[str]:
@@ -40,7 +83,7 @@ def task_class(name: str) -> type[DownstreamTask]:
     return found
 
 
-def create_downstream(name: str, dataset: Any, **options: Any) -> DownstreamTask:
+def create_downstream(name: str, dataset: datasets.Dataset, **options: Any) -> DownstreamTask:
     """Build a task for a data set, from which its label columns and classes are read.
 
     Args:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import datasets
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import LabelColumn, find_column, read_column, swapped
+from patchit_hf.downstream.results import ActionResult
 from patchit_hf.metrics.classification import classification
 
 COLUMNS = ("action", "label")
@@ -49,7 +51,7 @@ class Task(DownstreamTask):
 
     @classmethod
     def from_dataset(
-        cls, dataset: Any, *, column: str | None = None, smoothing: float = 0.1
+        cls, dataset: datasets.Dataset, *, column: str | None = None, smoothing: float = 0.1
     ) -> Self:
         """Build the task from a training split; by default from ``action`` or ``label``."""
         name = find_column(dataset, column, COLUMNS, "column")
@@ -80,7 +82,7 @@ class Task(DownstreamTask):
         """Names of the classes."""
         return self.column.classes
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return class indices, int64 ``[N]``; -1 for no label."""
         return self.column.encode(dataset)
 
@@ -101,6 +103,12 @@ class Task(DownstreamTask):
         """Return top-1 accuracy, balanced accuracy and mean AP."""
         metrics, table = classification(predictions, targets, self.column.classes)
         return Report({k: v for k, v in metrics.items() if v is not None}, table)
+
+    def result(self, prediction: Tensor) -> ActionResult:
+        """Return the class and the probabilities ``[K]`` by name."""
+        label = self.column.classes[int(prediction.argmax())]
+        probabilities = zip(self.column.classes, prediction.tolist(), strict=True)
+        return ActionResult(label, dict(probabilities))
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the predicted class and the probability of every class."""

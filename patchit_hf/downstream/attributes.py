@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
+import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from patchit_hf.downstream.columns import (
     swapped,
 )
 from patchit_hf.downstream.heads import hidden_head
+from patchit_hf.downstream.results import AttributesResult
 from patchit_hf.metrics.attributes import binary_attributes, class_attributes
 
 NA = "n/a"
@@ -88,7 +90,7 @@ class Task(DownstreamTask):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: datasets.Dataset,
         *,
         columns: list[str] | None = None,
         hidden: int = 0,
@@ -162,7 +164,7 @@ class Task(DownstreamTask):
         """Return the head of the paper, or None without a hidden layer."""
         return hidden_head(num_features, self.hidden, sum(self.outputs)) if self.hidden else None
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return class indices, int64 ``[N, A]``; -1 for no label."""
         return torch.stack([column.encode(dataset) for column in self.label_columns], 1)
 
@@ -257,6 +259,17 @@ class Task(DownstreamTask):
         metrics = {"class_accuracy": found.get("accuracy"), "mber": found.get("mber")}
         metrics["class_map"] = ranked.get("map")
         return {k: v for k, v in metrics.items() if v is not None}, rows
+
+    def result(self, prediction: Tensor) -> AttributesResult:
+        """Return the answers and the probabilities ``[outputs]`` by name."""
+        labels: dict[str, bool | str] = {}
+        parts = prediction.split(self.outputs)
+        for i, (column, part) in enumerate(zip(self.label_columns, parts, strict=True)):
+            classes = [*column.classes, NA]
+            yes = i in self.binary
+            labels[column.name] = bool(part >= 0.5) if yes else classes[int(part.argmax())]
+        named = zip(self.label_names, prediction.tolist(), strict=True)
+        return AttributesResult(labels, dict(named))
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the probability of every output, by name."""

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
+import datasets
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from patchit_hf.common.draws import crop_rows
+from patchit_hf.data.canvas import to_canvas
 from patchit_hf.downstream.augment import Augmentation, Geometry, View
+from patchit_hf.downstream.results import RawResult, Result
+from patchit_hf.downstream.windows import Window
 
 
 class Report(NamedTuple):
@@ -37,6 +45,7 @@ class DownstreamTask(ABC):
 
     Attributes:
         augmentation: how training crops are augmented.
+        cuts_windows: whether a whole image, too, is brought to the canvas by ``cut``.
         flips: whether predictions are averaged over each crop and its mirror image.
         input_size: height and width of the input of the network, in pixels.
 
@@ -54,12 +63,13 @@ class DownstreamTask(ABC):
     """
 
     augmentation: ClassVar[Augmentation] = Augmentation()
+    cuts_windows: ClassVar[bool] = False
     flips: ClassVar[bool] = False
     input_size: tuple[int, int] = (192, 96)
 
     @classmethod
     @abstractmethod
-    def from_dataset(cls, dataset: Any) -> Self:
+    def from_dataset(cls, dataset: datasets.Dataset) -> Self:
         """Build the task from the columns of a training split; its options are keyword-only."""
 
     @classmethod
@@ -92,7 +102,7 @@ class DownstreamTask(ABC):
         """Whether each output of the classifier answers its own yes/no question."""
         return False
 
-    def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
+    def prepare(self, dataset: datasets.Dataset, canvas: tuple[int, int]) -> datasets.Dataset:
         """Return the data set that images and targets are read from.
 
         Args:
@@ -102,7 +112,7 @@ class DownstreamTask(ABC):
         return dataset
 
     @abstractmethod
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return the targets ``[N, ...]`` of every row of a split that ``prepare`` returned.
 
         Raises:
@@ -177,7 +187,9 @@ class DownstreamTask(ABC):
         """
         return lambda rows: self.measure(predictions[rows], targets[rows]).summary, len(targets)
 
-    def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
+    def in_picture(
+        self, predictions: Tensor, geometry: Geometry, dataset: datasets.Dataset
+    ) -> Tensor:
         """Return predictions in the coordinates of the given images instead of the network's input.
 
         Args:
@@ -186,6 +198,42 @@ class DownstreamTask(ABC):
             dataset: the split that ``prepare`` returned.
         """
         return predictions
+
+    def cut(
+        self, image: Image.Image, box: Window | None, canvas: tuple[int, int], fit: str
+    ) -> tuple[NDArray[np.uint8], Window]:
+        """Bring one person of an image to the canvas.
+
+        Here: the part inside the box, as if it had been given as a crop.
+
+        Args:
+            image: as it is shown, in RGB.
+            box: x0, y0, x1, y1 in its pixels, some of it inside; None for the whole image.
+            canvas: height and width, in pixels.
+            fit: see ``patchit_hf.data.canvas.to_canvas``.
+
+        Returns:
+            uint8 ``[H, W, 3]``, and the window of the image that it shows, in pixels.
+        """
+        box = box or (0.0, 0.0, float(image.width), float(image.height))
+        left, top = max(math.floor(box[0]), 0), max(math.floor(box[1]), 0)
+        right, bottom = min(math.ceil(box[2]), image.width), min(math.ceil(box[3]), image.height)
+        part = image.crop((left, top, right, bottom))
+        return to_canvas(part, canvas, fit), (left, top, right, bottom)
+
+    def placed(self, predictions: Tensor, geometry: Geometry, windows: Tensor) -> Tensor:
+        """Return predictions in pixels of the images that their crops were cut from.
+
+        Args:
+            predictions: ``[N, ...]``, of the central window of the canvas.
+            geometry: from canvas to input.
+            windows: x0, y0, x1, y1 of what each canvas shows, float32 ``[N, 4]``.
+        """
+        return predictions
+
+    def result(self, prediction: Tensor) -> Result:
+        """Return the prediction of one image ``[...]`` by name."""
+        return RawResult(prediction.numpy())
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return predictions as the named columns of a table."""

@@ -46,7 +46,7 @@ class LabelColumn:
         """Whether there are two classes, no and yes."""
         return len(self.classes) == 2
 
-    def encode(self, dataset: Any) -> Tensor:
+    def encode(self, dataset: datasets.Dataset) -> Tensor:
         """Return class indices, int64 ``[N]``; -1 for no label.
 
         Raises:
@@ -67,12 +67,12 @@ class LabelColumn:
         return torch.tensor(found, dtype=torch.int64)
 
 
-def column_values(dataset: Any, name: str) -> list[Any]:
+def column_values(dataset: datasets.Dataset, name: str) -> list[Any]:
     """Return a column as a list, without decoding any image."""
     return list(dataset.select_columns([name])[:][name])
 
 
-def require(dataset: Any, name: str) -> None:
+def require(dataset: datasets.Dataset, name: str) -> None:
     """Check that a data set has a column.
 
     Raises:
@@ -85,7 +85,7 @@ def require(dataset: Any, name: str) -> None:
         )
 
 
-def read_column(dataset: Any, name: str) -> LabelColumn:
+def read_column(dataset: datasets.Dataset, name: str) -> LabelColumn:
     """Return a label column with the classes of a training split.
 
     Class labels keep their names. Booleans, and integers that are all -1, 0 or 1, mean no and yes.
@@ -113,7 +113,7 @@ def read_column(dataset: Any, name: str) -> LabelColumn:
     return LabelColumn(name, [str(v) for v in known], list(known))
 
 
-def attribute_columns(dataset: Any) -> list[str]:
+def attribute_columns(dataset: datasets.Dataset) -> list[str]:
     """Return the names of columns that look like attributes: class labels, booleans, and -1/0/1."""
     found = []
     for name, feature in dataset.features.items():
@@ -129,7 +129,9 @@ def attribute_columns(dataset: Any) -> list[str]:
     return found
 
 
-def find_column(dataset: Any, given: str | None, candidates: Sequence[str], flag: str) -> str:
+def find_column(
+    dataset: datasets.Dataset, given: str | None, candidates: Sequence[str], flag: str
+) -> str:
     """Return the given name, or the first candidate that the data set has.
 
     Raises:

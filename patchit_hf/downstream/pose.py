@@ -15,8 +15,11 @@ from functools import partial
 from typing import Any, Self
 
 import datasets
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
@@ -26,7 +29,8 @@ from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
-from patchit_hf.downstream.windows import WINDOW, cut_person
+from patchit_hf.downstream.results import Keypoint, PoseResult
+from patchit_hf.downstream.windows import WINDOW, Window, cut_person, cut_window, window_around
 from patchit_hf.metrics.keypoints import (
     head_length,
     oks,
@@ -66,6 +70,7 @@ class Task(DownstreamTask):
         (torch.Size([1, 2, 16, 8]), torch.Size([1, 2, 3]))
     """
 
+    cuts_windows = True
     augmentation = Augmentation(zoom=0.25, shift=0.05, rotate=30.0)
 
     def __init__(
@@ -95,7 +100,7 @@ class Task(DownstreamTask):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: datasets.Dataset,
         *,
         column: str | None = None,
         joints: list[str] | None = None,
@@ -132,7 +137,7 @@ class Task(DownstreamTask):
         """PCK@0.2 if the joints include a torso, else the average precision."""
         return "pck" if self._torso() else "ap"
 
-    def prepare(self, dataset: Any, canvas: tuple[int, int]) -> Any:
+    def prepare(self, dataset: datasets.Dataset, canvas: tuple[int, int]) -> datasets.Dataset:
         """Cut people out of their images, with their joints in pixels of the canvas."""
         require(dataset, self.column)
         if self.box_column is not None:
@@ -156,7 +161,7 @@ class Task(DownstreamTask):
             cut, with_indices=True, remove_columns=kept, features=features, desc="cutting people"
         )
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return float32 ``[N, J, 3]``: x, y in pixels of the canvas, and 1 if visible."""
         found = torch.tensor(column_values(dataset, self.column), dtype=torch.float32)
         if found.shape[1:] != (len(self.joints), 3):
@@ -236,13 +241,33 @@ class Task(DownstreamTask):
             summary |= oks_ap(found[known], predictions[known, :, 2].mean(1))
         return Report({k: v for k, v in summary.items() if v is not None}, table)
 
-    def in_picture(self, predictions: Tensor, geometry: Geometry, dataset: Any) -> Tensor:
+    def in_picture(
+        self, predictions: Tensor, geometry: Geometry, dataset: datasets.Dataset
+    ) -> Tensor:
         """Return x, y in pixels of the image that the person was cut from."""
         windows = torch.tensor(column_values(dataset, WINDOW))
+        return self.placed(predictions, geometry, windows)
+
+    def cut(
+        self, image: Image.Image, box: Window | None, canvas: tuple[int, int], fit: str
+    ) -> tuple[NDArray[np.uint8], Window]:
+        """Cut the window around a box, or the whole image as it is, as ``prepare`` does."""
+        window = (0.0, 0.0, float(image.width), float(image.height))
+        if box is not None:
+            window = window_around(box, canvas, self.margin)
+        return np.asarray(cut_window(image, window, canvas), np.uint8), window
+
+    def placed(self, predictions: Tensor, geometry: Geometry, windows: Tensor) -> Tensor:
+        """Return x, y in pixels of the images."""
         view = central_view(geometry, len(predictions))
         shares = view.to_canvas(predictions[..., :2]) / torch.tensor(geometry.canvas[::-1])
         low, high = windows[:, None, :2], windows[:, None, 2:]
         return torch.cat([low + shares * (high - low), predictions[..., 2:]], -1)
+
+    def result(self, prediction: Tensor) -> PoseResult:
+        """Return the joints ``[J, 3]`` by name."""
+        points = zip(self.joints, prediction.tolist(), strict=True)
+        return PoseResult({joint: Keypoint(*point) for joint, point in points})
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the joints: x, y and a score each."""

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Self
 
+import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import CAMERA_COLUMNS, column_values, find_column, require
 from patchit_hf.downstream.heads import BNNeck
+from patchit_hf.downstream.results import ReidResult
 from patchit_hf.metrics.retrieval import Embeddings, Retrieval, retrieve
 
 ID_COLUMNS = ("person_id", "pid", "identity")
@@ -88,7 +90,7 @@ class Task(DownstreamTask):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: datasets.Dataset,
         *,
         id_column: str | None = None,
         camera_column: str | None = None,
@@ -114,7 +116,7 @@ class Task(DownstreamTask):
         """Mean average precision of the search."""
         return "map"
 
-    def targets(self, dataset: Any) -> Tensor:
+    def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return int64 ``[N, 3]``: person (-1 nobody, 0 distractor), camera (-1 unknown), role."""
         require(dataset, self.id_column)
         people = [self._number(value) for value in column_values(dataset, self.id_column)]
@@ -212,6 +214,10 @@ class Task(DownstreamTask):
             for r in (QUERY, GALLERY)
         )
         return retrieve(query, gallery)
+
+    def result(self, prediction: Tensor) -> ReidResult:
+        """Return the embedding ``[C]``."""
+        return ReidResult(prediction.numpy())
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the embeddings."""

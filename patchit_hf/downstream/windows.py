@@ -6,10 +6,13 @@ import io
 import math
 from typing import Any
 
+from PIL import Image
+
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data.canvas import RESAMPLE, UnreachableError, UnusableError, decode_rgb
 
 WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the image
+Window = tuple[float, float, float, float]
 
 
 def cut_person(
@@ -51,41 +54,61 @@ def cut_person(
         >>> cut["window"], cut["joints"]
         ([40.0, 30.0, 60.0, 70.0], [[16.0, 32.0, 1.0]])
     """
-    height, width = canvas
-    window = (0.0, 0.0, float(width), float(height))
+    window = None
     if box is not None:
         x0, y0, x1, y1 = (float(v) for v in row[box])
         if not (x1 > x0 and y1 > y0):
             raise InputError(f"row {index}: {box} {row[box]}: must be x0 < x1 and y0 < y1")
-        window = _window((x0, y0, x1, y1), width / height, margin)
+        window = window_around((x0, y0, x1, y1), canvas, margin)
+    height, width = canvas
     try:
         picture = decode_rgb(row[image])
     except (UnreachableError, MemoryError) as error:
         raise InputError(f"row {index}: {image}: cannot be read: {one_line(error)}") from error
     except UnusableError:
         unseen = [[0.0, 0.0, 0.0] for _ in row[joints]]
-        return {image: row[image], joints: unseen, WINDOW: list(window)}
-    if box is None:
-        window = (0.0, 0.0, float(picture.width), float(picture.height))
+        shown = window or (0.0, 0.0, float(width), float(height))
+        return {image: row[image], joints: unseen, WINDOW: list(shown)}
+    window = window or (0.0, 0.0, float(picture.width), float(picture.height))
     scale_x, scale_y = width / (window[2] - window[0]), height / (window[3] - window[1])
     moved = [
         [(x - window[0]) * scale_x, (y - window[1]) * scale_y, float(seen > 0)]
         for x, y, seen in row[joints]
     ]
-    left, top = math.floor(window[0]), math.floor(window[1])
-    around = picture.crop((left, top, math.ceil(window[2]), math.ceil(window[3])))
-    part = (window[0] - left, window[1] - top, window[2] - left, window[3] - top)
-    shown = around.resize((width, height), RESAMPLE, box=part)
     file = io.BytesIO()
-    shown.save(file, "PNG", compress_level=1)
+    cut_window(picture, window, canvas).save(file, "PNG", compress_level=1)
     return {image: {"bytes": file.getvalue(), "path": None}, joints: moved, WINDOW: list(window)}
 
 
-def _window(
-    box: tuple[float, float, float, float], aspect: float, margin: float
-) -> tuple[float, float, float, float]:
-    """Return the box enlarged by a margin, and in one direction to an aspect of width/height."""
+def cut_window(picture: Image.Image, window: Window, canvas: tuple[int, int]) -> Image.Image:
+    """Cut a window out of an image and resize it to the canvas; outside the image it is black.
+
+    Args:
+        picture: as it is shown, in RGB.
+        window: x0, y0, x1, y1 in its pixels, not necessarily whole ones.
+        canvas: height and width, in pixels.
+    """
+    height, width = canvas
+    left, top = math.floor(window[0]), math.floor(window[1])
+    around = picture.crop((left, top, math.ceil(window[2]), math.ceil(window[3])))
+    part = (window[0] - left, window[1] - top, window[2] - left, window[3] - top)
+    return around.resize((width, height), RESAMPLE, box=part)
+
+
+def window_around(box: Window, canvas: tuple[int, int], margin: float) -> Window:
+    """Return a box enlarged by a margin, and in one direction to the aspect of the canvas.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels.
+        canvas: height and width, in pixels.
+        margin: how much larger than the box the window is, as a fraction of its sides.
+
+    Example:
+        >>> window_around((40.0, 40.0, 60.0, 60.0), (64, 32), 0.0)
+        (40.0, 30.0, 60.0, 70.0)
+    """
     x0, y0, x1, y1 = box
+    aspect = canvas[1] / canvas[0]
     wide, tall = (x1 - x0) * (1 + margin), (y1 - y0) * (1 + margin)
     wide, tall = max(wide, tall * aspect), max(tall, wide / aspect)
     x, y = (x0 + x1) / 2, (y0 + y1) / 2

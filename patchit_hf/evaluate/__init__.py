@@ -1,4 +1,4 @@
-"""Evaluate a model on a labelled split: ``python -m patchit_hf.evaluate``."""
+"""Evaluate a model on a labelled split: ``python -m patchit_hf.evaluate``, or ``evaluate``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from patchit_hf.evaluate.arguments import EvaluateArguments as EvaluateArguments
     from patchit_hf.evaluate.command import main as main
     from patchit_hf.evaluate.command import run as run
+    from patchit_hf.evaluate.evaluation import evaluate as evaluate
+    from patchit_hf.evaluate.scores import Evaluation as Evaluation
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "Evaluation": "patchit_hf.evaluate.scores",
         "EvaluateArguments": "patchit_hf.evaluate.arguments",
+        "evaluate": "patchit_hf.evaluate.evaluation",
         "main": "patchit_hf.evaluate.command",
         "run": "patchit_hf.evaluate.command",
     },

@@ -93,9 +93,8 @@ class EvaluateArguments(DecodeArguments):
         """The probes that were asked for."""
         return tuple(str(self.probe).split(","))
 
-    @property
-    def decode(self) -> DecodeArguments:
-        """How crops are decoded."""
+    def decode(self, fit: str) -> DecodeArguments:
+        """Return how crops are decoded: fitted as ``--fit`` says, as ``fit`` says without it."""
         names = [item.name for item in dataclasses.fields(DecodeArguments)]
         given = {name: getattr(self, name) for name in names}
-        return DecodeArguments(**{**given, "fit": self.fit or "squash"})
+        return DecodeArguments(**{**given, "fit": self.fit or fit})

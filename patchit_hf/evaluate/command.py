@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common import cli
 from patchit_hf.common.console import guarded, say
 from patchit_hf.evaluate.arguments import EvaluateArguments
 from patchit_hf.metrics.names import short_name
-
-if TYPE_CHECKING:
-    from patchit_hf.data.bad import BadImages
 
 DESCRIPTION = """\
 Evaluate a finetuned model on a labelled split, or frozen features with a probe.
@@ -42,36 +36,35 @@ def run(argv: list[str] | None = None) -> int:
 
 
 def _score(what: EvaluateArguments) -> int:
-    from patchit_hf.data.columns import find_image_column
-    from patchit_hf.evaluate.scores import open_judged, score, write_table
-    from patchit_hf.models.finetuned_model import FinetunedModel
-    from patchit_hf.training.accelerator import device
+    from patchit_hf.common.provenance import command
+    from patchit_hf.evaluate.evaluation import evaluate
 
-    model = FinetunedModel.from_pretrained(what.model).to(device())
-    args = dataclasses.replace(what.decode, fit=what.fit or model.fit)
-    split, name = open_judged(what.dataset, what.split, what.image_column)
-    gallery = None
-    if what.gallery_split is not None:
-        gallery, _ = open_judged(what.dataset, what.gallery_split, what.image_column)
-    scores = score(model, split, args, name=name, gallery=gallery, samples=what.bootstrap)
-    chosen_on = model.record["data"]
-    if what.split is None and (what.dataset or "people") == chosen_on.get("name"):
-        if chosen_on.get("validated_on") and chosen_on["validated_on"] in name:
-            say("note: the weights were chosen on these crops; a test split is a fairer measure")
-    folder = _output(what)
-    image = find_image_column(split, what.image_column, name)
-    judged = split.select(scores.columns["row"])
-    write_table(folder / "predictions.parquet", scores.columns, judged, image)
-    _write(folder, what, {"data": name, **scores.as_json()}, scores.bad)
-    for line in lines(scores.figures):
+    result = evaluate(
+        what.model,
+        what.dataset,
+        split=what.split,
+        gallery=what.gallery_split,
+        bootstrap=what.bootstrap,
+        image_column=what.image_column,
+        fit=what.fit,
+        on_bad_image=what.on_bad_image,
+        crop_cache_gb=what.crop_cache_gb,
+        dataloader_num_workers=what.dataloader_num_workers,
+    )
+    if result.note:
+        say(f"note: {result.note}")
+    folder = result.save(_output(what), command=command())
+    for line in lines(result.as_json()["figures"]):
         say(line)
     say(f"{folder}: metrics.json, predictions.parquet")
     return 0
 
 
 def _probe(what: EvaluateArguments) -> int:
+    from patchit_hf.common.provenance import command
     from patchit_hf.data.source import load_crops
-    from patchit_hf.evaluate.scores import open_extractor, open_judged, probe_column
+    from patchit_hf.evaluate.features import open_extractor, probe_column
+    from patchit_hf.evaluate.scores import open_judged, write_record
     from patchit_hf.finetune.build import parse_size
 
     size = parse_size(what.input_size) if what.input_size else None
@@ -84,13 +77,13 @@ def _probe(what: EvaluateArguments) -> int:
         test,
         str(what.column),
         what.kinds,
-        what.decode,
+        what.decode(extractor.fit),
         reestimate=what.reestimate_batch_norm,
     )
     figures = {f"{kind}_balanced_accuracy": {"value": v} for kind, v in values.items()}
     folder = _output(what)
-    record = {"data": name, "column": what.column, "figures": figures}
-    _write(folder, what, record, bad)
+    record = {"model": what.model, "data": name, "column": what.column, "figures": figures}
+    write_record(folder, {**record, "command": command()}, bad)
     for line in lines(figures):
         say(f"{what.column}: {line}")
     say(f"{folder}: metrics.json")
@@ -99,23 +92,24 @@ def _probe(what: EvaluateArguments) -> int:
 
 def _embed(what: EvaluateArguments) -> int:
     from patchit_hf.data.columns import find_image_column
-    from patchit_hf.evaluate.scores import open_extractor, open_judged, write_table
+    from patchit_hf.evaluate.features import features, open_extractor, reestimated
+    from patchit_hf.evaluate.scores import open_judged, write_table
     from patchit_hf.finetune.build import parse_size
     from patchit_hf.finetune.labelled import open_crops_of
-    from patchit_hf.models.backbone import has_batch_norm
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
     split, name = open_judged(what.dataset, what.split, what.image_column)
-    data = open_crops_of(split, extractor.geometry.canvas, what.decode, name)
-    if what.reestimate_batch_norm and has_batch_norm(extractor.backbone):
-        extractor.reestimate(data)
-    features = extractor(data)
+    how = what.decode(extractor.fit)
+    data = open_crops_of(split, extractor.geometry.canvas, how, name)
+    found = features(
+        reestimated(extractor, data) if what.reestimate_batch_norm else extractor, data
+    )
     file = Path(str(what.embed))
     image = find_image_column(split, what.image_column, name)
     rows = data.split_rows.tolist()
-    write_table(file, {"row": rows, "embedding": features.tolist()}, split.select(rows), image)
-    say(f"{file}: {len(features)} embeddings with {features.shape[1]} dimensions")
+    write_table(file, {"row": rows, "embedding": found.tolist()}, split.select(rows), image)
+    say(f"{file}: {len(found)} embeddings with {found.shape[1]} dimensions")
     return 0
 
 
@@ -148,24 +142,6 @@ def _output(what: EvaluateArguments) -> Path:
     return folder / "evaluation" / words
 
 
-def _write(
-    folder: Path, what: EvaluateArguments, record: dict[str, Any], bad: list[BadImages]
-) -> None:
-    from patchit_hf.common.files import write_json
-    from patchit_hf.common.provenance import command, versions
-    from patchit_hf.data.bad import MANIFEST, settle
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)  # left by an earlier evaluation
-    about = {"bad_images": settle(folder, *bad), "command": command(), "versions": versions()}
-    full = {"model": what.model, **record, **about}
-    write_json(folder / "metrics.json", full)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command starts again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return guarded(run, argv, "repeat the command to start over")

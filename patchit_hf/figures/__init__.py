@@ -7,6 +7,7 @@ from patchit_hf.figures.curve import learning_curve
 from patchit_hf.figures.draw import SHOWS_PEOPLE, draw_figures
 from patchit_hf.figures.files import as_image, as_png, write_figures
 from patchit_hf.figures.filters import first_layer_filters
+from patchit_hf.figures.together import put_together
 
 __all__ = [
     "SHOWS_PEOPLE",
@@ -20,5 +21,6 @@ __all__ = [
     "learning_curve",
     "localisation",
     "mean_crop",
+    "put_together",
     "write_figures",
 ]

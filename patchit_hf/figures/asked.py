@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -47,8 +46,8 @@ class Questions(NamedTuple):
 
 
 def questions(task: PatchTask, batch: PatchBatch, crops: int) -> Questions:
-    """Return the questions of a batch, grouped by crop."""
-    pictures = colours(task, task.examples(batch)).unflatten(0, (crops, -1))
+    """Return a batch's questions crop by crop."""
+    pictures = task.transform.colours(task.examples(batch)).unflatten(0, (crops, -1))
     return Questions(pictures.numpy(), task.truth(batch.targets).view(crops, -1).cpu().numpy())
 
 
@@ -57,15 +56,6 @@ def in_order(asked: Questions) -> Questions:
     order = asked.answers.argsort(axis=1, kind="stable")
     rows = np.arange(len(order))[:, None]
     return Questions(asked.pictures[rows, order], asked.answers[rows, order])
-
-
-def colours(task: PatchTask, inputs: Tensor) -> Tensor:
-    """Return the network's inputs ``[..., 3, H, W]`` as colours in [0, 1], ``[..., H, W, 3]``.
-
-    What the task removes stays removed: a dropped channel shows the mean of the training crops.
-    """
-    mean, std = (torch.tensor(v)[:, None, None] for v in (task.transform.mean, task.transform.std))
-    return (inputs.detach().cpu().float() * std + mean).clamp(0, 1).movedim(-3, -1)
 
 
 @with_look
@@ -171,7 +161,8 @@ def _draw_question(
     for turn, picture in enumerate(pictures):
         line, column = divmod(turn, columns)
         at = (left + column * side, top + NAME + line * side)
-        page.picture(picture, *at, side - 2, (picture.shape[0], picture.shape[1]))
+        height, width = picture.shape[:2]
+        page.picture(picture, *at, (side - 2) * min(1.0, width / height), (height, width))
 
 
 def _draw_strip(

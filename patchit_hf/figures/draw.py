@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.figures.answered import localisation
-from patchit_hf.figures.asked import colours, labelled_patches
+from patchit_hf.figures.asked import labelled_patches
 from patchit_hf.figures.body import accuracy_on_body, confusion_on_body, mean_crop
 from patchit_hf.figures.curve import learning_curve
 from patchit_hf.figures.filters import first_layer_filters
@@ -84,7 +84,7 @@ def _localisation(
     shape = (len(crops), -1)
     return localisation(
         crops,
-        colours(task, pictures[:, 0]).unflatten(0, shape),
+        task.transform.colours(pictures[:, 0]).unflatten(0, shape),
         answered.view(shape),
         task.truth(batch.targets).cpu().view(shape),
         boxes,

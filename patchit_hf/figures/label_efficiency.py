@@ -1,4 +1,4 @@
-"""How well each initial weights do with few labels."""
+"""What initial weights achieve with few labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     deviation over seeds.
 
     Args:
-        result: the return value of ``patchit_hf.compare.cells.compare``.
+        result: what ``patchit_hf.compare.cells.run_plan`` returned.
 
     Returns:
         The figure; None if there is only one number of labels.
@@ -68,7 +68,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
         )  # fmt: skip
     seeds = max(len(row["seeds"]) for row in rows)
     figure.text(
-        0.09, 0.93, "What each initial weights achieve with few labels", fontsize=TITLE, color=INK
+        0.09, 0.93, "What initial weights achieve with few labels", fontsize=TITLE, color=INK
     )
     note = f"Mean over {seeds} seeds; bars are one standard deviation."
     figure.text(0.09, 0.885, note, fontsize=SMALL, color=SOFT)

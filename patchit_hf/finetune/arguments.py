@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from patchit_hf.common.arguments import arg
-from patchit_hf.common.errors import InputError
 from patchit_hf.training.arguments import LoopArguments
 
 
@@ -48,7 +47,7 @@ class FinetuningArguments(LoopArguments):
         "early",
     )
     early_stopping_threshold: float = arg(
-        0.0, "--early-stopping-threshold", "evaluation", "smallest gain that counts as better"
+        0.0, "--early-stopping-threshold", "evaluation", "gain above which it counts as better"
     )
     load_best_model_at_end: bool = arg(
         True,
@@ -78,10 +77,7 @@ class FinetuningArguments(LoopArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise InputError(
-                f"--layer-decay {self.layer_decay!r}: must be above 0 and at most 1 (layer_decay)"
-            )
+        self._check_layer_decay(self.layer_decay)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from patchit_hf.common.arguments import identity
 from patchit_hf.common.errors import InputError
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 
 if TYPE_CHECKING:
+    import datasets
+
     from patchit_hf.downstream.augment import Geometry
     from patchit_hf.downstream.base import DownstreamTask
     from patchit_hf.finetune.trainer import FinetuneTrainer
@@ -76,7 +78,7 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
 
 
 def open_start_of(
-    what: FinetuneArguments, train: Any, seed: int
+    what: FinetuneArguments, train: datasets.Dataset, seed: int
 ) -> tuple[DownstreamTask, Initial, Geometry]:
     """Open what the arguments of a finetuning name; see ``open_start``."""
     from patchit_hf.finetune.setup import open_start

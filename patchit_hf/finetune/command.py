@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,9 @@ from patchit_hf.metrics.names import short_name
 
 if TYPE_CHECKING:
     pass
+
+if TYPE_CHECKING:
+    from patchit_hf.finetune.trainer import FinetuneTrainer
 
 DESCRIPTION = """\
 Finetune a timm backbone on labelled person crops.
@@ -45,35 +47,31 @@ def run(argv: list[str] | None = None) -> int:
     opened = build_trainer(what, args)
     if isinstance(opened, Path):
         say(f"{opened}: this run is finished; its results are in {opened}/patchit.json")
-        folder = opened
-    else:
-        results = opened.train()
-        folder = opened.run.path
-        key = f"eval_{opened.task.primary_metric}"
-        if key in results:
-            say(
-                f"{folder}: validation {short_name(opened.task.primary_metric)} {results[key]:.1%} "
-                f"(step {results['step']} of {opened.max_steps})"
-            )
-        opened.accelerator.end_training()
-    say(f'load it: patchit_hf.FinetunedModel.from_pretrained("{folder}")')
-    if args.push_to_hub and first:
-        from patchit_hf.publish.hub import push_folder
+        if args.push_to_hub and first:
+            from patchit_hf.publish.run import push_finished
 
-        url = push_folder(
-            str(folder),
-            args.hub_model_id or "",
-            private=args.hub_private_repo,
-            revision=args.hub_revision,
-        )
-        say(f"pushed: {url}")
+            push_finished(args, opened)
+        return 0
+    try:
+        opened.train()
+    finally:
+        if opened.run.finished:  # even if the push failed afterwards
+            _report(opened)
+        opened.run.release()
+    opened.accelerator.end_training()
     return 0
+
+
+def _report(trainer: FinetuneTrainer) -> None:
+    folder, results, metric = trainer.run.path, trainer.results(), trainer.task.primary_metric
+    if f"eval_{metric}" in results:
+        say(
+            f"{folder}: validation {short_name(metric)} {results[f'eval_{metric}']:.1%} "
+            f"(step {results['step']} of {trainer.max_steps})"
+        )
+    say(f'load it: patchit_hf.FinetunedModel.from_pretrained("{folder}")')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
     return guarded(run, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+import datasets
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ class Labelled:
 
 
 def open_labelled(
-    dataset: Any,
+    dataset: datasets.Dataset,
     task: DownstreamTask,
     canvas: tuple[int, int],
     args: DecodeArguments,
@@ -84,7 +85,7 @@ def open_labelled(
         InputError: for missing columns, labels of another kind, damaged images, or no label.
     """
     if len(dataset) == 0:
-        raise InputError(f"{name}: it is empty")
+        raise InputError(f"{name}: is empty")
     column = find_image_column(dataset, args.image_column, name)
     prepared = task.prepare(dataset, canvas)
     try:
@@ -111,7 +112,7 @@ def open_labelled(
 
 
 def _open(
-    dataset: Any,
+    dataset: datasets.Dataset,
     column: str,
     canvas: tuple[int, int],
     args: DecodeArguments,
@@ -143,7 +144,7 @@ def _origin(store: CropStore | LazyCrops) -> Tensor:
 
 
 def open_crops_of(
-    dataset: Any,
+    dataset: datasets.Dataset,
     canvas: tuple[int, int],
     args: DecodeArguments,
     name: str,
@@ -155,7 +156,7 @@ def open_crops_of(
         InputError: for damaged images, or an empty split.
     """
     if len(dataset) == 0:
-        raise InputError(f"{name}: it is empty")
+        raise InputError(f"{name}: is empty")
     column = find_image_column(dataset, args.image_column, name)
     store = _open(dataset, column, canvas, args, name, part)
     rows = torch.arange(len(store))

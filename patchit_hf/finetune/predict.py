@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
-from patchit_hf.downstream.augment import Geometry, centre
+from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.labelled import Labelled
 from patchit_hf.models.finetuned_model import FinetunedModel
@@ -50,11 +50,8 @@ def predict(
     truth: list[Tensor] = []
     with torch.inference_mode():
         for crops, targets in data.select(mine).batches(batch):
-            x, view = centre(crops.to(device), geometry)
-            prediction = task.predict(model(x))
-            if task.flips:
-                prediction = (prediction + task.predict(model(x.flip(3)))) / 2
-            found.append(prediction.float().cpu())
+            prediction, view = model.answers(crops.to(device), task, geometry)
+            found.append(prediction.cpu())
             truth.append(task.moved(targets.to(device), view).cpu())
     if world == 1:
         return torch.cat(found), torch.cat(truth)

@@ -41,6 +41,7 @@ def describe_finetuning(
             "fit": model.fit,
             "init": initial.source,
         },
+        "initial_weights": None if initial.origin is None else initial.origin.to_json(),
         **record,
         "training": {
             **record["training"],

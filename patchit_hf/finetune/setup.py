@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import datasets
 import torch
-from torch import Tensor
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.downstream import create_downstream
@@ -14,17 +14,18 @@ from patchit_hf.downstream.augment import Augmentation, Geometry, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.finetune.labelled import Labelled
+from patchit_hf.models.embed import STATISTICS_CROPS as STATISTICS_CROPS
+from patchit_hf.models.embed import sampled as sampled
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial, open_initial
 
-STATISTICS_CROPS = 2000
 DEFAULT_SIZE = (192, 96)  # of inputs, height and width in pixels
 
 
 def open_start(
     init: str | Initial,
     task: str | DownstreamTask,
-    train: Any,
+    train: datasets.Dataset,
     backbone: str | None = None,
     backbone_kwargs: dict[str, Any] | None = None,
     input_size: tuple[int, int] | None = None,
@@ -73,16 +74,6 @@ def crop_statistics(
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(1e-4).sqrt()
     return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
-
-
-def sampled(size: int, count: int) -> Tensor:
-    """Return at most ``count`` of ``size`` indices, evenly spread and always the same.
-
-    Example:
-        >>> sampled(9, 3).tolist()
-        [0, 4, 8]
-    """
-    return torch.linspace(0, size - 1, min(size, count)).round().long()
 
 
 def augmentation_of(task: DownstreamTask, args: FinetuningArguments) -> Augmentation:

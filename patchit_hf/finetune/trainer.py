@@ -39,15 +39,15 @@ from patchit_hf.models.features import reestimate_batch_norm
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial, reinitialize_last_stage
 from patchit_hf.publish.finetuned import export_finetuned
+from patchit_hf.publish.run import HubTrainer
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import Share
-from patchit_hf.training.trainer import Trainer
 
 BEST_FILE = "best.safetensors"  # among the checkpoints: the weights that did best so far
 
 
-class FinetuneTrainer(Trainer):
+class FinetuneTrainer(HubTrainer):
     """Finetune a backbone on labelled crops.
 
     Args:
@@ -214,6 +214,7 @@ class FinetuneTrainer(Trainer):
         return super()._kept()
 
     def _begin(self, start: int) -> None:
+        super()._begin(start)
         if start == 0 and self.args.reestimate_batch_norm:
             self._reestimate()
 

@@ -54,6 +54,8 @@ def rank_me(features: Tensor) -> float:
         >>> round(rank_me(torch.eye(4)), 2), round(rank_me(torch.ones(4, 4)), 2)
         (4.0, 1.0)
     """
+    if not bool(features.isfinite().all()):
+        return float("nan")
     values = torch.linalg.svdvals(features.float())
     shares = values / values.sum().clamp(min=1e-12) + 1e-7
     return float(torch.exp(-(shares * shares.log()).sum()))

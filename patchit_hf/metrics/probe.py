@@ -28,12 +28,6 @@ def probe(
 
     Returns:
         ``knn`` and ``linear``, each in [0, 1].
-
-    Example:
-        >>> import numpy as np
-        >>> features, labels = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0, 1])
-        >>> probe(features, labels, features, labels)
-        {'knn': 1.0, 'linear': 1.0}
     """
     # Imported here, because scikit-learn takes a second to import.
     from sklearn.exceptions import ConvergenceWarning

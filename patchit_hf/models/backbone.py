@@ -52,17 +52,15 @@ def build_backbone(
         The backbone in training mode, and how it was built.
 
     Raises:
-        InputError: for an unknown model, or one that cannot process such inputs.
+        InputError: for an unknown model, a name with a tag, or a model that cannot process such
+            inputs.
 
     Example:
         >>> backbone, spec = build_backbone("resnet10t", (32, 32))
         >>> feature_map(backbone, torch.zeros(2, 3, 64, 32)).shape
         torch.Size([2, 512, 2, 1])
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 4, 0.5)
-        hint = f"; similar names: {', '.join(near)}" if near else ""
-        raise InputError(f"--backbone {name!r}: timm has no such model{hint}")
+    check_name(name)
     problem = _probe(name, input_size, kwargs, seed)
     if not isinstance(problem, str):
         return problem
@@ -106,6 +104,28 @@ def _probe(
 def _build(
     name: str, size: tuple[int, int], kwargs: dict[str, Any], seed: int
 ) -> tuple[nn.Module, BackboneSpec]:
+    own, fixed = pretraining_args(name, size)
+    args = {**own, **kwargs}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, **args)
+    return backbone, BackboneSpec(name, args, fixed)
+
+
+def pretraining_args(name: str, size: tuple[int, int]) -> tuple[dict[str, Any], bool]:
+    """Return timm's arguments of a network that is pretrained on inputs of a size.
+
+    Args:
+        name: timm's model name, without a tag.
+        size: height and width of the inputs, in pixels.
+
+    Returns:
+        The arguments, and whether the network accepts only inputs of this size.
+
+    Example:
+        >>> pretraining_args("resnet18", (32, 32))
+        ({}, False)
+    """
     model_class, fixed = model_traits(name)
     accepted = constructor_parameters(model_class)
     args: dict[str, Any] = {}
@@ -114,11 +134,25 @@ def _build(
         if "dynamic_img_size" in accepted:
             args["dynamic_img_size"] = True
             fixed = False
-    args |= {**_pooling(name, accepted), **kwargs}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = timm.create_model(name, pretrained=False, num_classes=0, **args)
-    return backbone, BackboneSpec(name, args, fixed)
+    return args | _pooling(name, accepted), fixed
+
+
+def check_name(name: str) -> None:
+    """Check that timm has a network of this name, and that the name asks for no weights.
+
+    Raises:
+        InputError: if it has not, or the name has a tag.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), 4, 0.5)
+        hint = f"; similar names: {', '.join(near)}" if near else ""
+        raise InputError(f"--backbone {name!r}: timm has no such model{hint}")
+    architecture, _, tag = name.partition(".")
+    if tag:
+        raise InputError(
+            f"--backbone {name!r}: names weights, too; write --backbone {architecture} "
+            f"--init timm:{tag}"
+        )
 
 
 def pooling_args(name: str) -> dict[str, Any]:

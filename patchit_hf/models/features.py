@@ -9,17 +9,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.models.backbone import BATCH_NORMS, BackboneSpec, feature_map, has_batch_norm
-from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 
-DIVISOR = 32  # a multiple of timm's usual strides
+DIVISOR = 32  # what timm's strides divide
+
+
+class HasBackbone(Protocol):
+    """A model with a backbone, such as a ``PatchTaskModel``.
+
+    Attributes:
+        backbone: the network.
+        spec: how it was built.
+    """
+
+    backbone: nn.Module
+    spec: BackboneSpec
 
 
 def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
@@ -28,7 +39,7 @@ def crop_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[int, int]:
     The area that patches are cut from, at the scale used in training, with each side rounded to the
     nearest multiple of the divisor.
     """
-    scale = task.transform.input_scale
+    scale = task.crop_scale
     height, width = (max(1, round(side * scale / divisor)) * divisor for side in task.covered)
     return height, width
 
@@ -109,7 +120,7 @@ def pooled_features(backbone: nn.Module, batches: Iterable[Tensor]) -> Tensor:
 
 
 def crop_backbone(
-    model: PatchTaskModel, task: PatchTask, crops: Tensor, device: torch.device
+    model: HasBackbone, task: PatchTask, crops: Tensor, device: torch.device
 ) -> nn.Module:
     """Return a copy of the backbone with the batch statistics of whole crops.
 
@@ -126,7 +137,7 @@ def crop_backbone(
 
 
 def crop_features(
-    model: PatchTaskModel,
+    model: HasBackbone,
     task: PatchTask,
     crops: Tensor,
     device: torch.device,
@@ -146,7 +157,7 @@ def crop_features(
 
 
 def _inputs(
-    task: PatchTask, model: PatchTaskModel, crops: Tensor, device: torch.device, size: int = 64
+    task: PatchTask, model: HasBackbone, crops: Tensor, device: torch.device, size: int = 64
 ) -> Iterator[Tensor]:
     # Parts of nearly equal size, because each has the same weight in the batch statistics.
     for part in crops.tensor_split(math.ceil(len(crops) / size)):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError, one_line
@@ -21,11 +22,16 @@ from patchit_hf.common.layout import (
     FORMAT_VERSION,
     HEAD_FILE,
 )
+from patchit_hf.data.images import ImageInput, ImageInputs, Images, check_batch_size, stacked
 from patchit_hf.downstream import task_class
-from patchit_hf.downstream.augment import Geometry
+from patchit_hf.downstream.augment import Geometry, View, centre
 from patchit_hf.downstream.base import DownstreamTask
+from patchit_hf.downstream.results import Result
+from patchit_hf.models.embed import Extractor, embed
 from patchit_hf.models.exported import creation_args, locate, read_config
 from patchit_hf.models.feature_maps import feature_map
+from patchit_hf.models.layers import layered_groups
+from patchit_hf.models.people import Boxes, open_people
 from patchit_hf.models.small_maps import small_map_convolutions
 
 
@@ -55,7 +61,7 @@ class FinetunedModel(nn.Module):
 
     task: DownstreamTask
     geometry: Geometry
-    fit: str
+    fit: str = "squash"
     record: dict[str, Any]
     mean: Tensor
     std: Tensor
@@ -102,6 +108,147 @@ class FinetunedModel(nn.Module):
                 return self.backbone(self.normalize(x))
         return self.head(self.features(x))
 
+    def answers(
+        self, crops: Tensor, task: DownstreamTask, geometry: Geometry
+    ) -> tuple[Tensor, View]:
+        """Return what the model predicts for crops, averaged with their mirror images if need be.
+
+        Args:
+            crops: uint8 ``[B, 3, H, W]`` on the canvas, where the model is.
+            task: reads the outputs.
+            geometry: from the canvas to the input.
+
+        Returns:
+            Predictions, float32 ``[B, ...]``, and the part of the canvas that the input shows.
+        """
+        x, view = centre(crops, geometry)
+        prediction = task.predict(self(x))
+        if task.flips:
+            prediction = (prediction + task.predict(self(x.flip(3)))) / 2
+        return prediction.float(), view
+
+    @overload
+    def predict(
+        self,
+        images: ImageInput,
+        batch_size: int = 64,
+        *,
+        boxes: None = None,
+        image_column: str | None = None,
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self,
+        images: ImageInputs,
+        batch_size: int = 64,
+        *,
+        boxes: Boxes | None = None,
+        image_column: str | None = None,
+    ) -> Any: ...
+
+    def predict(
+        self,
+        images: ImageInputs,
+        batch_size: int = 64,
+        *,
+        boxes: Boxes | None = None,
+        image_column: str | None = None,
+    ) -> Any:
+        """Answer for images of one person each, or for the people in their boxes.
+
+        The predictions are those that ``python -m patchit_hf.evaluate`` writes.
+
+        Args:
+            images: one image or many: PIL images, paths, bytes of files, arrays ``[H, W, 3]``,
+                tensors ``[3, H, W]``, a column of images, or a ``datasets.Dataset``.
+            batch_size: images at a time.
+            boxes: x0, y0, x1, y1 of the person in each image, ``[N, 4]`` in pixels; for a single
+                image ``[4]``, or ``[K, 4]`` for K people in it. By default a data set's own boxes
+                where the task was trained with boxes, and the whole image otherwise.
+            image_column: the image column of a data set that has several.
+
+        Returns:
+            For a single image (and box) its result, else a list of them. Attributes have
+            ``labels`` and ``probabilities``, actions ``label`` and ``probabilities``,
+            re-identification has an ``embedding``, and pose has ``keypoints`` by name in pixels.
+            Pixels are those of the image as it is shown: an image that EXIF turns is turned.
+
+        Raises:
+            InputError: for an image that cannot be used or a box outside of it, by its index.
+
+        Example:
+            >>> from patchit_hf.downstream import create_downstream, Geometry
+            >>> import datasets
+            >>> rows = datasets.Dataset.from_dict({"hat": [True, False]})
+            >>> model = FinetunedModel(timm.create_model("test_resnet", num_classes=1), None)
+            >>> model.task, model.geometry = create_downstream("attributes", rows), Geometry.of(
+            ...     (64, 32))
+            >>> result = model.predict(torch.zeros(3, 200, 100))
+            >>> list(result.probabilities)
+            ['hat']
+        """
+        self._check_task()
+        people = open_people(self.task, images, boxes, image_column)
+        size, training, results = check_batch_size(batch_size), self.training, []
+        self.eval()
+        try:
+            for first in range(0, len(people), size):
+                part = range(first, min(first + size, len(people)))
+                cut = [people.crop(i, self.task, self.geometry.canvas, self.fit) for i in part]
+                results += self._results(*zip(*cut, strict=True))
+        finally:
+            self.train(training)
+        return results[0] if people.single else results
+
+    @torch.inference_mode()
+    def _results(self, canvases: Any, windows: Any) -> list[Result]:
+        crops = stacked(canvases).to(self.mean.device)
+        predictions = self.answers(crops, self.task, self.geometry)[0].cpu()
+        places = torch.tensor(windows, dtype=torch.float32)
+        placed = self.task.placed(predictions, self.geometry, places)
+        return [self.task.result(prediction) for prediction in placed]
+
+    def embed(
+        self,
+        images: ImageInputs,
+        batch_size: int = 64,
+        *,
+        image_column: str | None = None,
+        reestimate_batch_norm: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return features of whole images by the backbone, without the task's head.
+
+        They are those that ``python -m patchit_hf.evaluate FOLDER --embed`` writes, which by
+        default re-estimates batch statistics on the images; see ``PatchTaskModel.embed``.
+
+        Args:
+            images: one image or many; see ``predict``.
+            batch_size: images at a time.
+            image_column: the image column of a data set that has several.
+            reestimate_batch_norm: whether batch statistics are those of the given images.
+
+        Returns:
+            float32 ``[N, C]``; ``[C]`` for a single image.
+
+        Raises:
+            InputError: for an image that cannot be used, by its index.
+        """
+        self._check_task()
+        found = Images(images, image_column)
+        return embed(self.extractor(), found, batch_size, reestimate=reestimate_batch_norm)
+
+    def extractor(self) -> Extractor:
+        """Return the frozen backbone with the way of crops to it."""
+        return Extractor(self.backbone, self.geometry, self.mean, self.std, self.fit)
+
+    def _check_task(self) -> None:
+        if not hasattr(self, "task") or not hasattr(self, "geometry"):
+            raise InputError(
+                "this model has no task and geometry: read it by FinetunedModel.from_pretrained, "
+                "or take that of a FinetuneTrainer"
+            )
+
     def train(self, mode: bool = True) -> FinetunedModel:
         """Switch to training mode; a frozen backbone keeps its batch statistics."""
         super().train(mode)
@@ -111,15 +258,7 @@ class FinetunedModel(nn.Module):
 
     def parameter_groups(self, weight_decay: float, layer_decay: float | None) -> Any:
         """Return what the optimiser trains; with ``layer_decay`` < 1 deeper layers learn faster."""
-        if layer_decay is None:
-            return self
-        backbone: Any = self.backbone
-        groups = param_groups_layer_decay(backbone, weight_decay, layer_decay=layer_decay)
-        if self.head is not None:
-            groups.append({"params": list(self.head.parameters()), "weight_decay": weight_decay})
-        for group in groups:
-            group["params"] = [p for p in group["params"] if p.requires_grad]
-        return [group for group in groups if group["params"]]
+        return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None) -> FinetunedModel:

@@ -1,10 +1,12 @@
-"""Initial weights for finetuning: random, timm's, an export (from here or elsewhere), or a file."""
+"""Initial weights: random, timm's, an export (from here or elsewhere), a file, or a given model."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,33 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.errors import HTTPError
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.layout import BACKBONE_FILE
-from patchit_hf.models.backbone import constructor_parameters, model_traits, pooling_args
+from patchit_hf.models.backbone import (
+    check_name,
+    constructor_parameters,
+    model_traits,
+    pooling_args,
+)
 from patchit_hf.models.exported import creation_args, locate, read_config
+from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
+from patchit_hf.models.origin import (
+    INSTANCE,
+    Origin,
+    fingerprint,
+    origin_of_export,
+    origin_of_file,
+    origin_of_timm,
+)
+from patchit_hf.models.weights_fit import (
+    Shapes,
+    check_fit,
+    misfit,
+    tensor_shapes,
+    without_classifier,
+)
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -36,6 +58,7 @@ class Initial:
         statistics: mean and standard deviation per channel that the weights expect; None for those
             of the training crops.
         input_size: height and width that the weights were trained for; None if unknown.
+        origin: where the weights come from; None for random ones.
     """
 
     backbone: nn.Module
@@ -44,28 +67,33 @@ class Initial:
     source: str
     statistics: Statistics | None
     input_size: tuple[int, int] | None
+    origin: Origin | None = None
 
 
 def open_initial(
-    source: str,
+    source: str | nn.Module,
     backbone: str | None,
     num_classes: int,
     *,
     seed: int = 0,
     input_size: tuple[int, int] | None = None,
     backbone_kwargs: dict[str, Any] | None = None,
+    network_args: Callable[[str], dict[str, Any]] | None = None,
 ) -> Initial:
     """Build a backbone with the initial weights that ``--init`` names, and a new classifier.
 
     Args:
         source: ``random``; ``timm`` or ``timm:TAG`` for timm's own weights; ``hf-hub:org/name`` or
-            ``org/name[@revision]``; the folder of an export or of a finetuned model; or a
-            ``.safetensors`` file of backbone weights.
+            ``org/name[@revision]``; the folder of an export or of a finetuned model; a
+            ``.safetensors`` file of backbone weights; or a timm model, also compiled or
+            distributed, which stays as it is.
         backbone: timm's architecture name; None for an export, which brings its own.
         num_classes: outputs of the classifier, 0 for none.
         seed: seed of everything random.
         input_size: height and width of the inputs, for networks of a fixed size.
         backbone_kwargs: further arguments of the timm model.
+        network_args: returns the arguments that every network of this name is built with,
+            whatever the weights; ``backbone_kwargs`` come on top.
 
     Raises:
         InputError: if there are no such weights, or they belong to another network.
@@ -75,23 +103,110 @@ def open_initial(
         >>> initial.backbone(torch.zeros(2, 3, 64, 32)).shape
         torch.Size([2, 3])
     """
-    kwargs = dict(backbone_kwargs or {})
+    request = _Request(
+        source if isinstance(source, str) else INSTANCE,
+        backbone,
+        num_classes,
+        input_size,
+        dict(backbone_kwargs or {}),
+        network_args or (lambda name: {}),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if source == "random":
-            name = _named(backbone, source)
-            args = {**pooling_args(name), **kwargs}  # the pooling of exports, for a fair comparison
-            model = _create(name, source, num_classes, input_size, args)
-            return Initial(model, name, args, source, None, None)
-        if source == "timm" or source.startswith("timm:"):
-            tag = source.partition(":")[2]
-            name = _named(backbone, source)
-            full = f"{name}.{tag}" if tag else name
-            model = _create(full, source, num_classes, input_size, kwargs, pretrained=True)
-            return _described(model, name, kwargs, source)
-        if source.endswith(".safetensors"):
-            return _from_file(source, backbone, num_classes, input_size, kwargs)
-        return _from_export(source, backbone, num_classes, input_size, kwargs)
+        found = _opened(source, request)
+    if found.origin is None:
+        return found
+    state = found.backbone.state_dict()
+    weights = {name: state[name] for name in without_classifier(state, found.backbone)}
+    origin = dataclasses.replace(found.origin, fingerprint=fingerprint(weights))
+    return dataclasses.replace(found, origin=origin)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked of ``open_initial``."""
+
+    source: str
+    backbone: str | None
+    num_classes: int
+    size: tuple[int, int] | None
+    kwargs: dict[str, Any]
+    network_args: Callable[[str], dict[str, Any]]
+
+    def named(self) -> str:
+        """Return the name of the network, which has to be given."""
+        if self.backbone is None:
+            raise InputError(f"--init {self.source!r}: needs --backbone, such as resnet18")
+        check_name(self.backbone)
+        return self.backbone
+
+    def args(self, name: str) -> dict[str, Any]:
+        """Return the arguments that the network is built with, beyond those of its weights."""
+        return {**self.network_args(name), **self.kwargs}
+
+    def create(
+        self, name: str, args: dict[str, Any], full_name: str | None = None, **weights: Any
+    ) -> nn.Module:
+        """Build the network with timm; one of a fixed size is built for the given input size."""
+        args = self.sized(name, args)
+        try:
+            model: nn.Module = timm.create_model(
+                full_name or name, num_classes=self.num_classes, **weights, **args
+            )
+        except (RuntimeError, ValueError, TypeError, OSError, KeyError, HTTPError) as error:
+            text = one_line(error)
+            raise InputError(
+                f"--init {self.source!r}: cannot be loaded into {name}: {text}"
+            ) from error
+        return model
+
+    def sized(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of the arguments, with the input size for networks of a fixed size."""
+        args = copy.deepcopy(args)
+        if self.size is not None and _takes_size(name):
+            args["img_size"] = list(self.size)
+        return args
+
+    def create_from(
+        self, there: Shapes, name: str, args: dict[str, Any], **weights: Any
+    ) -> nn.Module:
+        """Build the network with weights of these shapes, which have to be this network's."""
+        try:
+            return self.create(name, args, pretrained=True, **weights)
+        except InputError as error:
+            raise misfit(there, name, self.source, self.plain(name, args)) or error from error
+
+    def create_from_file(
+        self, file: Path, name: str, args: dict[str, Any], **weights: Any
+    ) -> nn.Module:
+        """Build the network with the weights of a file, which have to be this network's."""
+        model = self.create_from(tensor_shapes(file, self.source), name, args, **weights)
+        check_fit(model, file, name, self.source, self.plain(name, args))
+        return model
+
+    def plain(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the network itself."""
+        sized = self.sized(name, args)
+        sized.pop("pretrained_model_args", None)
+        return sized
+
+
+def _opened(source: str | nn.Module, request: _Request) -> Initial:
+    if not isinstance(source, str):
+        return _from_model(unwrapped(source), request)
+    if source == "random":
+        name = request.named()
+        args = {**pooling_args(name), **request.args(name)}  # exports' pooling, to be comparable
+        return Initial(request.create(name, args), name, args, source, None, None)
+    if source == "timm" or source.startswith("timm:"):
+        tag = source.partition(":")[2]
+        name = request.named()
+        args = request.args(name)
+        model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
+        return _described(model, name, args, source, origin_of_timm(source, name, model))
+    if source.endswith(".safetensors"):
+        return _from_file(source, request)
+    return _from_export(source, request)
 
 
 def reinitialize_last_stage(backbone: Any, seed: int) -> str:
@@ -120,23 +235,35 @@ def reinitialize_last_stage(backbone: Any, seed: int) -> str:
     return name
 
 
-def _from_file(
-    source: str, backbone: str | None, num_classes: int, size: Any, kwargs: dict[str, Any]
-) -> Initial:
-    file, name = Path(source), _named(backbone, source)
+def _from_model(given: nn.Module, request: _Request) -> Initial:
+    name = architecture_of(given)
+    if request.backbone not in (None, name):
+        raise InputError(f"model: a {name}, and the backbone asked for is {request.backbone!r}")
+    args = request.args(name)
+    weights = weights_of(given)
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    overlay = {"state_dict": weights, "num_classes": 0, "custom_load": False}
+    model: Any = request.create_from(shapes, name, args, pretrained_cfg_overlay=overlay)
+    cfg: Any = given.pretrained_cfg
+    kept = {key: cfg.get(key) for key in ("mean", "std", "interpolation")}
+    model.pretrained_cfg = {
+        **{key: value for key, value in model.pretrained_cfg.items() if key != "state_dict"},
+        **{key: value for key, value in kept.items() if value is not None},
+    }
+    return _described(model, name, args, INSTANCE, Origin(INSTANCE, name, INSTANCE))
+
+
+def _from_file(source: str, request: _Request) -> Initial:
+    file, name = Path(source), request.named()
     if not file.is_file():
         raise InputError(f"--init {source!r}: no such file")
     overlay = {"file": str(file.absolute()), "custom_load": False, "hf_hub_id": None, "url": ""}
-    model = _create(
-        name, source, num_classes, size, kwargs, pretrained=True, pretrained_cfg_overlay=overlay
-    )
-    _check_fit(model, file, name, source)
-    return _described(model, name, kwargs, source)
+    args = request.args(name)
+    model = request.create_from_file(file, name, args, pretrained_cfg_overlay=overlay)
+    return _described(model, name, args, source, origin_of_file(source, name))
 
 
-def _from_export(
-    source: str, backbone: str | None, num_classes: int, size: Any, kwargs: dict[str, Any]
-) -> Initial:
+def _from_export(source: str, request: _Request) -> Initial:
     rest = source.removeprefix("hf-hub:").removeprefix("local-dir:")
     if not Path(rest).is_dir() and not _HUB_ID.fullmatch(rest):
         known = "random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file"
@@ -146,84 +273,32 @@ def _from_export(
     location = locate(source)
     config = read_config(location)
     name = str(config["architecture"])
-    if backbone is not None and backbone != name:
-        raise InputError(f"--init {source!r}: holds a {name}, and --backbone asks for {backbone!r}")
+    if request.backbone is not None and request.backbone != name:
+        raise InputError(
+            f"--init {source!r}: holds a {name}, and --backbone asks for {request.backbone!r}"
+        )
     cfg = {**config["pretrained_cfg"], **location.weights, "num_classes": 0}
     cfg["num_classes"] = int(config.get("num_classes", 0))
-    args = {**creation_args(config), **kwargs}
-    model = _create(name, source, num_classes, size, args, pretrained=True, pretrained_cfg=cfg)
+    args = {**creation_args(config), **request.args(name)}
+    file = location.fetch(BACKBONE_FILE) / BACKBONE_FILE
+    model = request.create_from_file(file, name, args, pretrained_cfg=cfg)
     args.pop("pretrained_model_args", None)
-    _check_fit(model, location.fetch(BACKBONE_FILE) / BACKBONE_FILE, name, source)
-    found = _described(model, name, args, source)
+    origin = origin_of_export(source, name, location, config["pretrained_cfg"])
+    found = _described(model, name, args, source, origin)
     shape = config["pretrained_cfg"].get("input_size")
     fixed = bool(config["pretrained_cfg"].get("fixed_input_size"))
     if shape is None or fixed:
         return found
-    return Initial(model, name, args, source, found.statistics, (shape[1], shape[2]))
+    return dataclasses.replace(found, input_size=(shape[1], shape[2]))
 
 
-def _check_fit(model: Any, file: Path, name: str, source: str) -> None:
-    """Check that the weights are this network's; timm loads any tensors of matching names.
-
-    Raises:
-        InputError: naming the first tensor that is missing.
-    """
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            there = set(tensors.keys())
-    except SafetensorError as error:
-        raise InputError(f"--init {source!r}: cannot be read: {error}") from error
-    classifiers = model.pretrained_cfg.get("classifier") or ()
-    heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
-    missing = [
-        key
-        for key in model.state_dict()
-        if key not in there and not any(key.startswith(f"{head}.") for head in heads)
-    ]
-    if missing:
-        raise InputError(
-            f"--init {source!r}: these are not weights of {name}: {len(missing)} of its tensors "
-            f"are missing, such as {missing[0]}"
-        )
-
-
-def _described(model: Any, name: str, args: dict[str, Any], source: str) -> Initial:
+def _described(model: Any, name: str, args: dict[str, Any], source: str, origin: Origin) -> Initial:
     cfg = model.pretrained_cfg
     statistics = (tuple(map(float, cfg["mean"])), tuple(map(float, cfg["std"])))
-    return Initial(model, name, args, source, statistics, None)
-
-
-def _create(
-    name: str,
-    source: str,
-    num_classes: int,
-    input_size: tuple[int, int] | None,
-    args: dict[str, Any],
-    **weights: Any,
-) -> nn.Module:
-    """Build the network with timm; one of a fixed size is built for the given input size."""
-    args = copy.deepcopy(args)
-    if input_size is not None and _takes_size(name):
-        args["img_size"] = list(input_size)
-    try:
-        model: nn.Module = timm.create_model(name, num_classes=num_classes, **weights, **args)
-    except (RuntimeError, ValueError, TypeError, OSError, KeyError, HTTPError) as error:
-        text = one_line(error)
-        raise InputError(f"--init {source!r}: cannot be loaded into {name}: {text}") from error
-    return model
+    return Initial(model, name, args, source, statistics, None, origin)
 
 
 def _takes_size(name: str) -> bool:
     """Return whether the network has a fixed input size that can be set by ``img_size``."""
     model_class, fixed = model_traits(name)
     return fixed and "img_size" in constructor_parameters(model_class)
-
-
-def _named(backbone: str | None, source: str) -> str:
-    if backbone is None:
-        raise InputError(f"--init {source!r}: needs --backbone, such as resnet18")
-    if not timm.is_model(backbone):
-        near = difflib.get_close_matches(backbone, timm.list_models(), 4, 0.5)
-        hint = f"; similar names: {', '.join(near)}" if near else ""
-        raise InputError(f"--backbone {backbone!r}: timm has no such model{hint}")
-    return backbone

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
-from patchit_hf.models.backbone import BackboneSpec, build_backbone, num_features
-from patchit_hf.models.exported import Location, check_architecture, check_args, locate
+from patchit_hf.data.images import ImageInput, ImageInputs, Images
+from patchit_hf.downstream.augment import Geometry
+from patchit_hf.models.answers import PatchAnswers
+from patchit_hf.models.backbone import (
+    BATCH_NORMS,
+    BackboneSpec,
+    build_backbone,
+    num_features,
+    pretraining_args,
+)
+from patchit_hf.models.embed import Extractor, embed
+from patchit_hf.models.exported import Location, check_architecture, check_args, locate, read_config
 from patchit_hf.models.feature_maps import feature_map as feature_map
+from patchit_hf.models.features import crop_size, divisor
+from patchit_hf.models.given_model import check_rebuilt, unwrapped
+from patchit_hf.models.initial_weights import Initial, Statistics, open_initial
+from patchit_hf.models.layers import freeze_stages, layered_groups
+from patchit_hf.models.origin import Origin, fingerprint, origin_of_export
 from patchit_hf.models.small_maps import small_map_convolutions
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import PatchTask
+
+ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
 
 
 class PatchTaskModel(nn.Module):
@@ -29,6 +50,13 @@ class PatchTaskModel(nn.Module):
         head: takes unpooled features ``[B, C, H, W]``.
         spec: how the backbone was built.
         task: the task that the head answers.
+        origin: where the backbone's initial weights come from; None for random ones.
+        statistics: mean and standard deviation per channel that these weights expect; None for
+            those of the training crops.
+
+    Attributes:
+        fit: how images get to the canvas; see ``patchit_hf.data.canvas.to_canvas``.
+        record: its ``patchit.json``, where the model was read back.
 
     Example:
         >>> model = build_model("resnet10t", create_task("position"), seed=0)
@@ -36,18 +64,26 @@ class PatchTaskModel(nn.Module):
         torch.Size([2, 18])
     """
 
+    fit: str = "squash"
+    record: dict[str, Any]
+
     def __init__(
         self,
         backbone: nn.Module,
         head: nn.Module,
         spec: BackboneSpec,
         task: PatchTask | None = None,
+        *,
+        origin: Origin | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.spec = spec
         self.task = task
+        self.origin, self.statistics = origin, statistics
+        self.frozen: frozenset[str] = frozenset()  # parameters of the backbone
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None) -> PatchTaskModel:
@@ -58,6 +94,114 @@ class PatchTaskModel(nn.Module):
             revision: branch, tag or commit on the Hub.
         """
         return load_model(source, revision)
+
+    def ask(self, image: ImageInput, rounds: int = 1) -> PatchAnswers:
+        """Ask the task's questions about one image, as an evaluation does.
+
+        Args:
+            image: one image of any kind that ``embed`` takes.
+            rounds: how often it is cut into patches, each time with other offsets.
+
+        Returns:
+            Crop, patches, right answers and those of the network.
+
+        Raises:
+            InputError: for an image that cannot be used, a model without a task, or no round.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> model = build_model("test_resnet", create_task("position"), seed=0)
+            >>> answers = model.ask(torch.zeros(3, 200, 100), rounds=2)
+            >>> answers.patches.shape, answers.answered.shape
+            (torch.Size([18, 32, 32, 3]), torch.Size([2, 18]))
+        """
+        task, images = self._given_task(), Images(image)
+        if not images.single:
+            raise InputError(f"image: {len(images)} images; ask about one at a time")
+        if rounds < 1:
+            raise InputError(f"rounds {rounds!r}: must be a whole number of at least 1")
+        (crop,) = next(images.batches(task.canvas, self.fit, 1))
+        device, training = next(self.parameters()).device, self.training
+        first: Tensor | None = None
+        truth, answered = [], []
+        self.eval()
+        with torch.inference_mode():
+            for numbers in torch.arange(rounds).split(ROUNDS_AT_ONCE):
+                crops = crop.to(device).expand(len(numbers), -1, -1, -1)
+                batch = task.sample_all(crops, Draws(EVAL_SEED, numbers, device))
+                answered.append(task.answers(self(batch.inputs)).view(len(numbers), -1).cpu())
+                truth.append(task.truth(batch.targets).view(len(numbers), -1).cpu())
+                if first is None:
+                    first = task.transform.colours(task.examples(batch)[: truth[0].shape[1], 0])
+        self.train(training)
+        return PatchAnswers(
+            crop,
+            cast(Tensor, first),
+            torch.cat(truth),
+            torch.cat(answered),
+            None if task.boxes is None else task.boxes.cpu(),
+            task.num_classes,
+            task.chance,
+        )
+
+    def embed(
+        self,
+        images: ImageInputs,
+        batch_size: int = 64,
+        *,
+        image_column: str | None = None,
+        reestimate_batch_norm: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return features of whole images, as users of the exported backbone get them.
+
+        Batch normalisation has learnt its statistics on patches, and whole crops have others.
+        ``reestimate_batch_norm`` sets them, on a copy, to those of (at most 2000 of) the given
+        images, which should then be many and of the kind that is embedded later: what one image's
+        features are depends on the others. ``python -m patchit_hf.evaluate FOLDER --embed`` does
+        so by default.
+
+        Args:
+            images: one image or many: PIL images, paths, bytes of files, arrays ``[H, W, 3]``,
+                tensors ``[3, H, W]``, a column of images, or a ``datasets.Dataset``.
+            batch_size: images at a time.
+            image_column: the image column of a data set that has several.
+            reestimate_batch_norm: whether batch statistics are those of the given images.
+
+        Returns:
+            float32 ``[N, C]``; ``[C]`` for a single image.
+
+        Raises:
+            InputError: for an image that cannot be used, by its index.
+
+        Example:
+            >>> from patchit_hf import create_task
+            >>> model = build_model("test_resnet", create_task("position"), seed=0)
+            >>> model.embed([torch.zeros(3, 200, 100), torch.ones(3, 100, 50)]).shape
+            (2, 96)
+        """
+        found = Images(images, image_column)
+        return embed(self.extractor(), found, batch_size, reestimate=reestimate_batch_norm)
+
+    def extractor(self) -> Extractor:
+        """Return the frozen backbone with the way of whole crops to it.
+
+        Raises:
+            InputError: if the model has no task, and thus no canvas.
+        """
+        task = self._given_task()
+        step = divisor(self.backbone)
+        size = task.input_size if self.spec.fixed_size else crop_size(task, step)
+        device = next(self.backbone.parameters()).device
+        mean, std = (
+            torch.tensor(v, device=device) for v in (task.transform.mean, task.transform.std)
+        )
+        geometry = Geometry(task.canvas, task.covered, size)
+        return Extractor(self.backbone, geometry, mean, std, self.fit)
+
+    def _given_task(self) -> PatchTask:
+        if self.task is None:
+            raise InputError("this model has no task, which says what size its images have")
+        return self.task
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return unpooled features ``[B, C, H, W]`` of inputs ``[B, 3, H, W]``."""
@@ -71,26 +215,100 @@ class PatchTaskModel(nn.Module):
         """
         return self.head(self.features(inputs.flatten(0, -4)))
 
+    def train(self, mode: bool = True) -> PatchTaskModel:
+        """Switch to training mode; batch statistics of frozen stages stay as they are."""
+        super().train(mode)
+        for name, module in self.backbone.named_modules():
+            if isinstance(module, BATCH_NORMS) and f"{name}.weight" in self.frozen:
+                module.eval()
+        return self
+
+    def freeze_stages(self, count: int) -> None:
+        """Keep the backbone's stem and its first stages as they are; see ``layers``.
+
+        Raises:
+            InputError: if it has too few stages, or does not name them.
+        """
+        self.frozen = frozenset(freeze_stages(self.backbone, count, self.spec.name))
+
+    def parameter_groups(self, weight_decay: float, layer_decay: float | None) -> Any:
+        """Return what the optimiser trains; with ``layer_decay`` < 1 deeper layers learn faster."""
+        return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
+
 
 def build_model(
-    name: str, task: PatchTask, seed: int, backbone_kwargs: dict[str, Any] | None = None
+    name: str | None,
+    task: PatchTask,
+    seed: int,
+    backbone_kwargs: dict[str, Any] | None = None,
+    *,
+    init: str | nn.Module = "random",
 ) -> PatchTaskModel:
     """Build a backbone for a task, with the task's head.
 
     Args:
-        name: timm's model name, without a tag.
+        name: timm's model name, without a tag; None where ``init`` brings the network.
         task: the patch task.
-        seed: seed of the initial weights.
+        seed: seed of the random weights.
         backbone_kwargs: further arguments of the timm model.
+        init: the backbone's initial weights, as ``open_initial`` takes them.
 
     Raises:
-        InputError: see ``build_backbone``.
+        InputError: see ``build_backbone`` and ``open_initial``.
+
+    Example:
+        >>> import timm
+        >>> given = timm.create_model("resnet10t", num_classes=10)
+        >>> model = build_model(None, create_task("position"), seed=0, init=given)
+        >>> torch.equal(model.backbone.conv1[0].weight, given.conv1[0].weight)
+        True
     """
-    backbone, spec = build_backbone(name, task.input_size, seed, **(backbone_kwargs or {}))
+    origin, statistics = None, None
+    if isinstance(init, str) and init == "random":
+        if name is None:
+            raise InputError("--init 'random': needs --backbone, such as resnet18")
+        backbone, spec = build_backbone(name, task.input_size, seed, **(backbone_kwargs or {}))
+    else:
+        initial, spec = _initial(name, task.input_size, seed, backbone_kwargs or {}, init)
+        backbone, origin, statistics = initial.backbone, initial.origin, initial.statistics
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = task.head(num_features(backbone))
-    return PatchTaskModel(backbone, head, spec, task)
+    return PatchTaskModel(backbone, head, spec, task, origin=origin, statistics=statistics)
+
+
+def _initial(
+    name: str | None, size: tuple[int, int], seed: int, kwargs: dict[str, Any], init: Any
+) -> tuple[Initial, BackboneSpec]:
+    """Open initial weights as a backbone for inputs of this size, in training mode."""
+    initial = open_initial(
+        init,
+        name,
+        0,
+        seed=seed,
+        input_size=size,
+        backbone_kwargs=kwargs,
+        network_args=lambda known: pretraining_args(known, size)[0],
+    )
+    name, backbone = initial.name, initial.backbone
+    if initial.args.get("in_chans", 3) != 3:
+        raise InputError(
+            f"--init {initial.source!r}: this {name} takes {initial.args['in_chans']} input "
+            "channels; person crops have 3"
+        )
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            features = feature_map(backbone, torch.zeros(2, 3, *size))
+    except Exception as error:  # a network may fail in any way on an unsuitable size
+        build_backbone(name, size, seed, **kwargs)  # says which size it can process
+        raise InputError(f"--init {initial.source!r}: {name} fails: {one_line(error)}") from error
+    if not bool(torch.isfinite(features).all()):
+        raise InputError(f"--init {initial.source!r}: the features of {name} are not finite")
+    if not isinstance(init, str):
+        check_rebuilt(unwrapped(init), backbone, size)
+    backbone.train()
+    return initial, BackboneSpec(name, initial.args, pretraining_args(name, size)[1])
 
 
 def freeze_unreached(model: PatchTaskModel, input_size: tuple[int, int]) -> None:
@@ -147,6 +365,11 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     model = build_model(name, task, 0, args)
     _fill(model.backbone, folder / BACKBONE_FILE, location)
     _fill(model.head, folder / HEAD_FILE, location)
+    config = read_config(location)
+    origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
+    model.origin = dataclasses.replace(origin, fingerprint=fingerprint(model.backbone.state_dict()))
+    model.statistics = task.transform.mean, task.transform.std
+    model.fit, model.record = str(record.get("config", {}).get("fit", "squash")), record
     return model.eval()
 
 

@@ -11,7 +11,9 @@ from patchit_hf.common.errors import InputError, check_options
 if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
 
-_SHARED = {"base", "grid", "heads", "transform"}  # what tasks are made of
+_SHARED = {  # what tasks are made of
+    "base", "contrast", "grid", "heads", "identity", "lattice", "options", "transform", "windows",
+}  # fmt: skip
 
 
 def list_tasks() -> list[str]:

@@ -1,7 +1,7 @@
 """The base classes of patch tasks. A task is one file in this folder, named after the file.
 
 A task turns a batch of crops into inputs and free labels. It knows nothing of files, Accelerate or
-the Hub, and its labels come from geometry alone.
+the Hub, and its labels come from geometry, and from which crop it was.
 """
 
 from __future__ import annotations
@@ -107,6 +107,33 @@ class PatchTask:
         """Return a module from unpooled features ``[B * K, C, H, W]`` to what ``loss`` takes."""
         raise NotImplementedError
 
+    def for_training(self, head: nn.Module, num_crops: int, seed: int) -> Self:
+        """Return this task for a training, whose head gets what it needs to know of the crops.
+
+        Called once, before there is an optimiser. By default nothing depends on the crops.
+
+        Args:
+            head: this task's head; changed in place.
+            num_crops: number of training crops, 0 for a stream.
+            seed: seed of the initial weights.
+        """
+        return self
+
+    def bytes_per_run(self, num_crops: int) -> int:
+        """Return the memory that ``for_training`` leads to, gradients and optimiser included."""
+        return 0
+
+    def trained_apart(self, head: nn.Module) -> dict[str, float]:
+        """Return peak learning rates of parameters that need their own, by name in the head.
+
+        They are not decayed, and an optimiser for matrices, such as Muon, leaves them to AdamW.
+        """
+        return {}
+
+    def exported(self, head: nn.Module) -> nn.Module:
+        """Return what of a trained head is exported; ``head`` of a new task can load it."""
+        return head
+
     def loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
         """Return ``loss``, ``accuracy`` and other metrics, each a scalar mean over the batch.
 
@@ -122,6 +149,23 @@ class PatchTask:
         """Return the predicted classes, int64 ``[N]``, in the order of ``truth``."""
         answered: Tensor = output.argmax(1)
         return answered
+
+    def collected(self, output: Any, targets: Tensor) -> Tensor | None:
+        """Return what ``over_all`` needs of a batch, ``[n, ...]``; None for nothing."""
+        return None
+
+    def over_all(self, collected: Tensor) -> dict[str, float]:
+        """Return metrics that compare all held-out crops with each other.
+
+        Args:
+            collected: what ``collected`` returned of every batch of all processes, joined; the
+                order of the batches depends on the number of processes.
+        """
+        return {}
+
+    def compared(self, batch: PatchBatch) -> Tensor | None:
+        """Return the inputs whose embeddings ``over_all`` compares, ``[B, n, 3, h, w]``."""
+        return None
 
     def examples(self, batch: PatchBatch) -> Tensor:
         """Return the patches that each of the N questions is about, ``[N, K, 3, S, S]``.
@@ -149,6 +193,11 @@ class PatchTask:
         """Height and width of the input of the backbone, in pixels."""
         side = round(self.grid.patch_size * self.transform.input_scale)
         return side, side
+
+    @property
+    def crop_scale(self) -> float:
+        """Scale of a whole crop that shows the network what it has learnt from."""
+        return self.transform.input_scale
 
     @property
     def covered(self) -> tuple[int, int]:

@@ -128,17 +128,17 @@ class Grid:
         return cut_patches(crops, top, left, self.patch_size)
 
 
-def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Cut square patches from a batch of crops with one gather.
+def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Cut patches of one size from a batch of crops with one gather.
 
     Args:
         crops: ``[B, C, H, W]``, any dtype and device.
         top: first row of each patch in pixels, int64 ``[B]`` or ``[B, K]``.
         left: first column of each patch, like ``top``.
-        size: side of the patches, in pixels.
+        size: side of square patches, or height and width, in pixels.
 
     Returns:
-        ``[B, C, size, size]`` or ``[B, K, C, size, size]``, in channels-last memory.
+        ``[B, C, h, w]`` or ``[B, K, C, h, w]``, in channels-last memory.
 
     Example:
         >>> import torch
@@ -146,9 +146,9 @@ def cut_patches(crops: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         >>> cut_patches(crops, top=torch.tensor([1]), left=torch.tensor([2]), size=2).tolist()
         [[[[6, 7], [10, 11]]]]
     """
-    span = torch.arange(size, device=crops.device)
-    y = (top[..., None] + span)[..., :, None]
-    x = (left[..., None] + span)[..., None, :]
+    height, width = (size, size) if isinstance(size, int) else size
+    y = (top[..., None] + torch.arange(height, device=crops.device))[..., :, None]
+    x = (left[..., None] + torch.arange(width, device=crops.device))[..., None, :]
     batch = torch.arange(len(crops), device=crops.device).view(-1, *[1] * (y.ndim - 1))
     return crops.permute(0, 2, 3, 1)[batch, y, x].movedim(-1, -3)
 

@@ -88,6 +88,28 @@ def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequentia
     return nn.Sequential(layers)
 
 
+def norm_head(num_features: int, hidden: int, out: int, *, zero: bool = False) -> nn.Sequential:
+    """Return FC, batch normalisation, ReLU, and a linear layer: ``[N, C]`` to ``[N, out]``.
+
+    A deeper head keeps what is particular to a task out of the backbone.
+
+    Args:
+        num_features: pooled features C.
+        hidden: width of the hidden layer, at least 1.
+        out: number of outputs.
+        zero: start the last layer at zero.
+    """
+    last = nn.Linear(hidden, out)
+    return nn.Sequential(
+        OrderedDict(
+            hidden=_linear(num_features, hidden),
+            norm=nn.BatchNorm1d(hidden),
+            act=nn.ReLU(),
+            out=zero_(last) if zero else last,
+        )
+    )
+
+
 def check_hidden(hidden: object) -> None:
     """Check the width of a hidden layer.
 

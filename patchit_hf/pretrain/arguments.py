@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from patchit_hf.common.arguments import arg
 from patchit_hf.training.arguments import LoopArguments, PatchDataArguments
+
+# Defaults that depend on the initial weights, for random ones and for others: LEARNING_RATE is that
+# of the trials with ImageNet's weights.
+DEFAULT_BACKBONE = "resnet18"
+LEARNING_RATE = {"random": 4e-3, "other": 1e-3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +21,36 @@ class TrainingArguments(LoopArguments):
 
     Raises:
         InputError: for a value that is out of range; the message names the flag.
+
+    Example:
+        >>> TrainingArguments().settled(random=False).learning_rate
+        0.001
     """
 
+    learning_rate: float | None = arg(
+        None,
+        "--learning-rate",
+        "training",
+        "peak learning rate; by default 4e-3 from random initial weights, 1e-3 from others",
+    )
+    layer_decay: float | None = arg(
+        None,
+        "--layer-decay",
+        "training",
+        "factor of the learning rate from one layer to the one below it, such as 0.8",
+    )
+    freeze_stages: int = arg(
+        0,
+        "--freeze-stages",
+        "training",
+        "keep the stem and this many stages after it as they are (of a vision transformer: blocks)",
+    )
+    head_first: float = arg(
+        0.0,
+        "--head-first",
+        "training",
+        "steps at the beginning in which only the head is trained; below 1, a fraction of the run",
+    )
     max_eval_crops: int = arg(
         300,
         "--max-eval-crops",
@@ -68,6 +102,20 @@ class TrainingArguments(LoopArguments):
         super().__post_init__()
         self._check_whole("max_eval_crops", 1)
         self._check_number("probe_steps", positive=False)
+        self._check_whole("freeze_stages", 0)
+        self._check_number("head_first")
+        self._check_layer_decay(self.layer_decay)
+
+    def settled(self, *, random: bool) -> Self:
+        """Return these arguments with the defaults for what a training starts from.
+
+        Args:
+            random: whether the initial weights are random.
+        """
+        if self.learning_rate is not None:
+            return self
+        rate = LEARNING_RATE["random" if random else "other"]
+        return dataclasses.replace(self, learning_rate=rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +127,19 @@ class PretrainArguments(PatchDataArguments):
         'position'
     """
 
-    backbone: str = arg("resnet18", "--backbone", "model", "name of any timm model, without a tag")
+    backbone: str | None = arg(
+        None,
+        "--backbone",
+        "model",
+        "name of any timm model, without a tag; by default that of an export given as --init, or "
+        "resnet18",
+    )
+    init: str = arg(
+        "random",
+        "--init",
+        "model",
+        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file",
+    )
     backbone_kwargs: dict[str, Any] = arg(
         {}, "--backbone-kwargs", "model", "options of the model, such as drop_path_rate=0.1"
     )
@@ -90,3 +150,8 @@ class PretrainArguments(PatchDataArguments):
         "run every stage with a few crops and steps, and estimate the time of the full run",
         identity=False,
     )
+
+    @property
+    def named_backbone(self) -> str | None:
+        """The network's name; None where the initial weights bring it, or it has to be given."""
+        return self.backbone or (DEFAULT_BACKBONE if self.init == "random" else None)

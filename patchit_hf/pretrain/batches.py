@@ -80,6 +80,7 @@ def training_parts(
         The part's index in the global batch, and inputs and targets on ``device``.
     """
     if isinstance(source, StreamedCrops):
+        size = 0
         streamed = source.stream(share.part, start_step * share.accumulation)
         crops: Iterator[Tensor] = (batch.to(device, non_blocking=True) for batch in streamed)
     else:
@@ -88,4 +89,5 @@ def training_parts(
         crops = crops_on(source, plan, device)
     for (index, numbers), batch in zip(share.numbers(start_step), crops, strict=False):
         progress = int(numbers[0]) // share.batch / max_steps
-        yield index, task.sample(batch, Draws(seed, numbers, device, progress))
+        rows = crop_rows(seed, numbers, size) if size else None
+        yield index, task.sample(batch, Draws(seed, numbers, device, progress, rows))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from typing import Any
 
 from patchit_hf.common import cli
@@ -17,6 +16,7 @@ Pretrain a timm backbone on unlabelled person crops with a patch task.
   accelerate launch -m patchit_hf.pretrain --backbone resnet18
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
   accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset ... --dry-run
+  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --init timm --dataset ...
 
 The same command continues an interrupted run."""
 
@@ -40,16 +40,19 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.training.run_folder import RunFolder
 
     task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
-    model = build_model(what.backbone, task, args.seed, what.backbone_kwargs)
+    model = build_model(what.named_backbone, task, args.seed, what.backbone_kwargs, init=what.init)
+    args = args.settled(random=model.origin is None)
     info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
-    folder = args.output_dir or default_output_dir(what.backbone, task, info["name"])
-    run_folder = RunFolder(folder, run_config(model.spec, task, args, info))
+    folder = args.output_dir or default_output_dir(model, task, info["name"])
+    run_folder = RunFolder(folder, run_config(model, task, args, info))
     args = dataclasses.replace(args, output_dir=folder)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:
         say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
         if args.push_to_hub and first:
-            _push_again(folder, args)
+            from patchit_hf.publish.run import push_finished
+
+            push_finished(args, run_folder.path, include_people=args.hub_include_people)
         return 0
     if args.push_to_hub and first:
         from patchit_hf.publish.access import check_push
@@ -92,24 +95,6 @@ def _report(folder: str, results: dict[str, Any]) -> None:
     say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
 
 
-def _push_again(folder: str, args: TrainingArguments) -> None:
-    """Push a finished run, because its push may have failed; if it did not, nothing is sent."""
-    from patchit_hf.publish.hub import push_folder
-
-    url = push_folder(
-        folder,
-        args.hub_model_id or "",
-        private=args.hub_private_repo,
-        revision=args.hub_revision,
-        include_people=args.hub_include_people,
-    )
-    say(f"pushed: {url}")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
     return guarded(run, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -49,6 +49,7 @@ class Summary:
         memory_gb: peak of this process, in 10**9 bytes.
         device_memory_gb: peak on the accelerator; None on the CPU.
         reload_difference: largest difference of a feature after timm reloads the export.
+        crop_memory_gb: what the head and its optimiser will keep of the crops of the full run.
     """
 
     folder: str
@@ -59,6 +60,7 @@ class Summary:
     memory_gb: float
     device_memory_gb: float | None
     reload_difference: float
+    crop_memory_gb: float = 0.0
 
     @property
     def works(self) -> bool:
@@ -70,6 +72,9 @@ class Summary:
         device = ""
         if self.device_memory_gb is not None:
             device = f", {self.device_memory_gb:.1f} GB on the accelerator"
+        crops = ""
+        if self.crop_memory_gb:
+            crops = f"; for all crops {self.crop_memory_gb * 1000:.1f} MB more"
         hours = f"{self.hours:.1f} h" if self.hours >= 1 else f"{self.hours * 60:.0f} min"
         export = "timm reads the export, with equal features"
         if not self.works:
@@ -77,7 +82,7 @@ class Summary:
         return [
             f"dry run: {self.train_crops or 'streamed'} crops; look at {self.folder}/patches.png",
             f"dry run: {self.inputs_per_second:.0f} patches/s, {self.memory_gb:.1f} GB of memory"
-            f"{device}",
+            f"{device}{crops}",
             f"dry run: {self.steps} steps, about {hours}",
             f"dry run: {export}",
             f"dry run: the full run would {'' if self.works else 'not '}start",
@@ -112,10 +117,11 @@ def dry_run(
     small = dataclasses.replace(
         args, output_dir=str(export), max_steps=STEPS, eval_steps=0, save_steps=0,
         max_eval_crops=min(HELD_OUT, args.max_eval_crops), probe_column=None, push_to_hub=False,
-        report_to="none", resume_from_checkpoint=None, audit=False, figures=False,
+        report_to="none", resume_from_checkpoint=None, head_first=0.5 if args.head_first else 0.0,
+        audit=False, figures=False,
     )  # fmt: skip
     opened = time.perf_counter()
-    run = RunFolder(export, run_config(model.spec, task, small, info))
+    run = RunFolder(export, run_config(model, task, small, info))
     trainer = PatchTaskTrainer(
         model, small, task, _few(train, CROPS), _few(held_out, HELD_OUT), data_info=info, run=run
     )
@@ -173,6 +179,7 @@ def _summary(
         memory_gb=round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2),
         device_memory_gb=None if on_device is None else round(on_device, 2),
         reload_difference=_reload(trainer),
+        crop_memory_gb=trainer.task.bytes_per_run(size) / 1e9,
     )
 
 

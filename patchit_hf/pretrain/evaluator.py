@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from patchit_hf.data.training_set import HeldOut
@@ -64,8 +65,14 @@ class Evaluator:
         finally:
             hook.remove()
         values |= answers.result(accelerator)
+        values |= self._over_all(answers.collected)
         self.confusion = answers.confusion.cpu()
         return {f"eval_{name}": value for name, value in values.items()}
+
+    def _over_all(self, collected: list[Tensor]) -> dict[str, float]:
+        """Return the task's metrics over the held-out crops of all processes."""
+        every = [part for part in gather_object(collected) if len(part)]
+        return self.task.over_all(torch.cat(every)) if every else {}
 
     def probed(self) -> dict[str, float]:
         """Return the probe's figures on the main process, nothing elsewhere or without a probe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ class GradientShare:
 
     Args:
         backbone: the module to watch.
+        frozen: names of its parameters that are frozen on purpose, and not counted.
         steps: number of optimiser steps to watch; in the first one there may be no gradient,
             because a head starts at zero.
 
@@ -28,9 +30,12 @@ class GradientShare:
         {'weights': 2, 'share': 0.5, 'untouched': []}
     """
 
-    def __init__(self, backbone: nn.Module, steps: int = 5) -> None:
+    def __init__(
+        self, backbone: nn.Module, frozen: Collection[str] = (), *, steps: int = 5
+    ) -> None:
         self.left = steps
-        self.parameters = dict(backbone.named_parameters())
+        named = backbone.named_parameters()
+        self.parameters = {name: p for name, p in named if name not in frozen}
         self.reached = {
             name: torch.zeros_like(p, dtype=torch.bool) for name, p in self.parameters.items()
         }

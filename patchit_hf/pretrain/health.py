@@ -33,14 +33,18 @@ class Answers:
             task.num_classes, task.num_classes, dtype=torch.int64, device=device
         )
         self.features: list[Tensor] = []
+        self.collected: list[Tensor] = []
         self.kept = 0
 
     def add(self, output: Any, targets: Tensor) -> None:
-        """Count the predictions of a batch."""
+        """Count the predictions of a batch, and collect what the task compares over all crops."""
         truth, answers = self.task.truth(targets), self.task.answers(output)
         count = self.task.num_classes
         pairs = (truth * count + answers).bincount(minlength=count * count)
         self.confusion += pairs.view(count, count)
+        collected = self.task.collected(output, targets)
+        if collected is not None:
+            self.collected.append(collected.detach().cpu())
 
     def keep(self, features: Tensor) -> None:
         """Keep the pooled features ``[B, C, H, W]`` of a batch until there are enough."""
@@ -129,6 +133,8 @@ class PretrainReporter(Reporter):
             line += f", error {entry['eval_error_distance']:.2f} cells"
         if "eval_feature_rank" in entry:
             line += f", feature rank {entry['eval_feature_rank']:.0f}"
+        if "eval_retrieval_accuracy" in entry:
+            line += f", own person found {entry['eval_retrieval_accuracy']:.1%}"
         if "data_share" in entry:
             line += f", {entry['data_share']:.0%} of the time waiting for data"
         if "probe_knn" in entry:

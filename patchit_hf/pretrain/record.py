@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.arguments import identity
-from patchit_hf.models.backbone import BackboneSpec, has_batch_norm
+from patchit_hf.models.backbone import has_batch_norm
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.probe import OnlineProbe
 from patchit_hf.training.outcome import RunOutcome
+
+LATER = ("layer_decay", "freeze_stages", "head_first")  # arguments that earlier runs lack
 
 
 def describe_run(
@@ -38,6 +41,7 @@ def describe_run(
     }
     return {
         **record,
+        "initial_weights": None if model.origin is None else model.origin.to_json(),
         "training": training,
         "probe": None if probe is None else {"column": probe.column, "chance": probe.chance},
         "audit": notes.get("audit"),
@@ -46,22 +50,36 @@ def describe_run(
 
 
 def run_config(
-    spec: BackboneSpec, task: PatchTask, args: TrainingArguments, data_info: dict[str, Any]
+    model: PatchTaskModel, task: PatchTask, args: TrainingArguments, data_info: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return everything that decides a run's trained weights, as named values."""
+    """Return everything that decides a run's trained weights, as named values.
+
+    What is as it was before there was a choice is left out, so that earlier runs continue.
+    """
+    spec, origin = model.spec, model.origin
+    start = {} if origin is None else {"init": origin.init, "initial_weights": origin.fingerprint}
+    how = identity(args)
+    for name in LATER:
+        if not how[name]:
+            del how[name]
     return {
         "backbone": spec.name,
         "backbone_args": spec.args,
+        **start,
         "task": task_name(task),
         "task_kwargs": task.kwargs,
         "canvas": list(task.canvas),
         "dataset": data_info["name"],
         "split": data_info.get("split"),
         "streaming": bool(data_info.get("streaming")),
-        **identity(args),
+        **how,
     }
 
 
-def default_output_dir(backbone: str, task: PatchTask, data: str) -> str:
-    """Return ``runs/<backbone>-<task>-<data>``."""
-    return str(Path("runs") / f"{backbone}-{task_name(task)}-{Path(data).name or 'data'}")
+def default_output_dir(model: PatchTaskModel, task: PatchTask, data: str) -> str:
+    """Return ``runs/<backbone>-<task>-<data>``, with ``-from-<init>`` unless that is random."""
+    name = f"{model.spec.name}-{task_name(task)}-{Path(data).name or 'data'}"
+    if model.origin is not None:
+        init = re.sub(r"[^\w.-]+", "-", Path(model.origin.init).name).strip("-")
+        name += f"-from-{init.removesuffix('.safetensors')}"
+    return str(Path("runs") / name)

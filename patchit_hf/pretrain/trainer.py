@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
+from torch import Tensor, nn
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
+from patchit_hf.models.given_model import unwrapped
+from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.patch_task_model import PatchTaskModel, build_model, freeze_unreached
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.arguments import TrainingArguments
@@ -21,21 +25,29 @@ from patchit_hf.pretrain.batches import share_out, training_parts
 from patchit_hf.pretrain.evaluator import Evaluator
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
-from patchit_hf.pretrain.hub import RunHub, adopt_history, named_checkpoint
 from patchit_hf.pretrain.probe import open_probe
+from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
+from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
+from patchit_hf.training.arguments import in_steps
+from patchit_hf.training.checkpoint import Checkpoint
 from patchit_hf.training.loop import Part
+from patchit_hf.training.optim import schedule
 from patchit_hf.training.run_folder import RunFolder
-from patchit_hf.training.trainer import Trainer
+from patchit_hf.training.share import steps_per_epoch
+
+logger = logging.getLogger(__name__)
 
 
-class PatchTaskTrainer(Trainer):
+class PatchTaskTrainer(HubTrainer):
     """Pretrain a timm backbone by a patch task.
 
     Args:
-        model: a ``PatchTaskModel``, or the name of a timm model to build for the task.
+        model: a ``PatchTaskModel`` (see ``build_model``), the name of a timm model to build with
+            random weights for the task, or a timm model whose weights are the initial ones (also
+            compiled or distributed; it stays as it is).
         args: how to train.
         task: the patch task; see ``patchit_hf.create_task``.
         train_dataset: the training crops, with an image column.
@@ -66,7 +78,7 @@ class PatchTaskTrainer(Trainer):
 
     def __init__(
         self,
-        model: PatchTaskModel | str,
+        model: nn.Module | str,
         args: TrainingArguments,
         task: PatchTask,
         train_dataset: datasets.Dataset | datasets.IterableDataset,
@@ -77,8 +89,11 @@ class PatchTaskTrainer(Trainer):
     ) -> None:
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **(data_info or {})}
-        self.model = build_model(model, task, args.seed) if isinstance(model, str) else model
-        super().__init__(args, run or _open_run(self.model, task, args, info), info)
+        self.model = _model(model, task, args.seed)
+        args = args.settled(random=self.model.origin is None)
+        self.model.freeze_stages(args.freeze_stages)
+        run = run or _open_run(self.model, task, args, info)
+        super().__init__(args, run, info, include_people=args.hub_include_people)
         self.share = share_out(args, task, self.model, self.rank, self.world)
         name = str(info["name"])
         with self.accelerator.local_main_process_first():
@@ -93,36 +108,23 @@ class PatchTaskTrainer(Trainer):
                 world=self.world,
             )
         self._plan(num_crops(self.source))
+        self.head_steps = self._put_head_first()
         self.held_out = open_held_out(
             eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=args.max_eval_crops
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
-        found = [statistics(self.source, task.covered) if self.is_main else None]
-        self.task = self.model.task = task.with_statistics(*broadcast_object_list(found)[0])
+        found = [self._statistics(task) if self.is_main else None]
+        task = self._fitted(task.with_statistics(*broadcast_object_list(found)[0]))
+        self.task = self.model.task = task
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
+        self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
-        self._prepare(self.model)
+        self._prepare(parameter_groups(self.model, self.task, args))
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
-        self.hub = RunHub(args, self.run.path, self.is_main)
         self.watch: GradientShare | None = None
-
-    def train(self) -> dict[str, Any]:
-        """Train to the end, from the newest checkpoint if there is one; export, and push if asked.
-
-        Returns:
-            The results, as in ``patchit.json``.
-
-        Raises:
-            FloatingPointError: if the loss stops being finite; checkpoints stay.
-        """
-        results = super().train()
-        self.hub.finish()
-        if self.args.push_to_hub:
-            self.push_to_hub()
-        return results
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -143,24 +145,41 @@ class PatchTaskTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         return target
 
-    def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
-        """Upload the run's export to the Hub in one commit.
-
-        Args:
-            repo_id: ``org/name``; ``args.hub_model_id`` by default.
-            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
-
-        Returns:
-            The commit's URL, on the main process.
-
-        Raises:
-            InputError: if there is no repository named, nothing exported, or the Hub refuses.
-        """
-        return self.hub.push(repo_id, **kwargs)
-
     def record(self) -> dict[str, Any]:
         """Return what ``patchit.json`` says beside backbone, task and versions."""
         return describe_run(self.outcome(), self.task, self.model, self.evaluator.probe)
+
+    def _fitted(self, task: PatchTask) -> PatchTask:
+        """Return the task for a training on these crops; its head may grow."""
+        count = num_crops(self.source)
+        needed = task.bytes_per_run(count)
+        if needed and self.is_main:
+            logger.info(
+                "the head learns a vector for each of %s crops: %.1f MB with their optimiser",
+                f"{count:,}",
+                needed / 1e6,
+            )
+        return task.for_training(self.model.head, count, self.args.seed)
+
+    def _put_head_first(self) -> int:
+        """Return the steps of the head alone; the schedule begins anew for the whole network.
+
+        Raises:
+            InputError: if no step is left for the network.
+        """
+        args, steps = self.args, in_steps(self.args.head_first, self.max_steps)
+        if not steps:
+            return 0
+        if steps >= self.max_steps:
+            raise InputError(
+                f"--head-first {args.head_first:g}: must leave steps for the backbone, and the run "
+                f"has {self.max_steps}"
+            )
+        whole = schedule(
+            args, self.max_steps - steps, steps_per_epoch(num_crops(self.source), self.share)
+        )
+        self.lr_at = lambda step: whole(step - steps) if step >= steps else args.peak_learning_rate
+        return steps
 
     def _data(self) -> dict[str, Any]:
         source, transform = self.source, self.task.transform
@@ -171,6 +190,10 @@ class PatchTaskTrainer(Trainer):
             "mean": list(transform.mean),
             "std": list(transform.std),
         }
+
+    def _statistics(self, task: PatchTask) -> Statistics:
+        """Return the mean and deviation that the initial weights expect, or those of the crops."""
+        return self.model.statistics or statistics(self.source, task.covered)
 
     def _bad_images(self) -> tuple[BadImages, ...]:
         return (self.source.bad, *([] if self.held_out is None else [self.held_out.bad]))
@@ -201,7 +224,7 @@ class PatchTaskTrainer(Trainer):
     def _also_evaluated(self) -> dict[str, Any]:
         return dict(self.evaluator.probed())
 
-    def _checkpoint(self) -> Path | None:
+    def _checkpoint(self) -> Checkpoint | None:
         return super()._checkpoint() or named_checkpoint(
             self.args.resume_from_checkpoint, self.accelerator
         )
@@ -210,10 +233,16 @@ class PatchTaskTrainer(Trainer):
         adopt_history(checkpoint, self.run.path)
 
     def _begin(self, start: int) -> None:
-        self.hub.start()
-        self.watch = GradientShare(self.model.backbone) if start == 0 else None
+        super()._begin(start)
+        self.watch = GradientShare(self.model.backbone, self.model.frozen) if start == 0 else None
 
     def _before_step(self, step: int) -> None:
+        self._watch_gradient(step)
+        if step < self.head_steps:
+            for parameter in self.model.backbone.parameters():
+                parameter.grad = None
+
+    def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
             return
         self.watch.update()
@@ -222,9 +251,6 @@ class PatchTaskTrainer(Trainer):
             self.notes["gradient"] = self.watch.result()
             line = gradient_line(self.notes["gradient"], self.task.input_size)
             self._running().progress.say(line)
-
-    def _after_save(self, done: int) -> None:
-        self.hub.submit(done)
 
     def _end(self) -> None:
         if self.is_main:
@@ -239,12 +265,18 @@ class PatchTaskTrainer(Trainer):
                 trackers=self.accelerator.trackers,
             )
 
-    def _abort(self) -> None:
-        self.hub.finish(0)
+
+def _model(model: nn.Module | str, task: PatchTask, seed: int) -> PatchTaskModel:
+    if isinstance(model, str):
+        return build_model(model, task, seed)
+    inner = unwrapped(model)
+    if isinstance(inner, PatchTaskModel):
+        return inner
+    return build_model(None, task, seed, init=inner)
 
 
 def _open_run(
     model: PatchTaskModel, task: PatchTask, args: TrainingArguments, info: dict[str, Any]
 ) -> RunFolder:
-    folder = args.output_dir or default_output_dir(model.spec.name, task, str(info["name"]))
-    return RunFolder(folder, run_config(model.spec, task, args, info))
+    folder = args.output_dir or default_output_dir(model, task, str(info["name"]))
+    return RunFolder(folder, run_config(model, task, args, info))

@@ -65,6 +65,7 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
         drawing=_drawing(record["task"]["name"]),
         data_name=_data_name(record["data"]),
         licence=_licence(record["data"]),
+        start=record.get("initial_weights"),
         options={k: v for k, v in record["task"]["kwargs"].items() if v},
         duration=_duration(record["training"]["seconds"]),
     )
@@ -124,7 +125,8 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
     """Return the Hub's metadata of an export.
 
     The licence of weights follows the data that they were learnt from: it is named where the data
-    set names one that the Hub knows, and ``other`` stands for any other.
+    set names one that the Hub knows, and ``other`` stands for any other. Initial weights of another
+    licence, or of none that is stated, make it ``other``, too.
 
     Args:
         record: what ``patchit.json`` holds.
@@ -133,6 +135,12 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
     rendered = bool(data.get("rendered"))
     stated = str(data.get("license", "")).strip().lower()
     licence = "apache-2.0" if rendered else stated if _LICENCES.fullmatch(stated) else "other"
+    start = record.get("initial_weights")
+    named = "see-the-data-set"
+    if start is not None:
+        named = "see-the-data-set-and-the-initial-weights"
+        licence = licence if str(start["license"]).lower() == licence else "other"
+    without_labels = start is None or (start["labels_known"] and not start["labels"])
     measured = []
     if "eval_accuracy" in results:
         measured.append(
@@ -150,12 +158,30 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
         library_name="timm",
         pipeline_tag="image-feature-extraction",
         license=licence,
-        license_name=None if licence != "other" else "see-the-data-set",
-        tags=["timm", "transformers", "patchit", "self-supervised", "person"],
+        license_name=None if licence != "other" else named,
+        tags=[
+            "timm",
+            "transformers",
+            "patchit",
+            *(["self-supervised"] if without_labels else []),
+            "person",
+        ],
+        base_model=base_model(record),
         datasets=[data["name"]] if data.get("hub") and _HUB_ID.fullmatch(data["name"]) else None,
         model_name=f"{record['backbone']['name']}.patchit",
         eval_results=measured or None,
     )
+
+
+def base_model(record: dict[str, Any]) -> str | None:
+    """Return the repository of the newest initial weights that are on the Hub, if any are.
+
+    Args:
+        record: what ``patchit.json`` holds.
+    """
+    start = record.get("initial_weights")
+    chain = [] if start is None else [start, *start["earlier"]]
+    return next((entry["hub_id"] for entry in chain if entry.get("hub_id")), None)
 
 
 def _render_average(record: dict[str, Any], config: dict[str, Any]) -> str:
@@ -257,7 +283,7 @@ def run(argv: list[str] | None = None) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command starts again")
+    return guarded(run, argv, "repeat the command to start over")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,20 @@ from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
-from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, METRICS_FILE, RUN_FILE
+from patchit_hf.common.layout import (
+    CHECKPOINT_FILES,
+    CHECKPOINTS,
+    DONE_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    SUMS_FILE,
+)
 
 EXPORTED = ("*.safetensors", "*.json", "*.md", "*.jsonl", "figures/*.png")
 SHOWS_PEOPLE = (
     "patches",
     "localisation",
 )  # as in patchit_hf.figures, but without importing matplotlib
-CHECKPOINT_FILES = ("state.json", "model.safetensors", "optimizer.pt")
 CHECKPOINT_PATH = re.compile(rf"{CHECKPOINTS}/step-(\d{{8}})/[^/]+")
 SNAPSHOT = ".push-"
 
@@ -71,7 +77,9 @@ def contents_of(folder: Path, include_people: bool = False) -> Contents:
             f"{str(folder)!r}: not an export: it has neither {DONE_FILE} nor a checkpoint"
         )
     files = {
-        f"{CHECKPOINTS}/{checkpoint.name}/{name}": checkpoint / name for name in CHECKPOINT_FILES
+        f"{CHECKPOINTS}/{checkpoint.name}/{name}": checkpoint / name
+        for name in (*CHECKPOINT_FILES, SUMS_FILE)
+        if (checkpoint / name).is_file()  # earlier checkpoints have no checksums
     }
     if (folder / METRICS_FILE).is_file():
         files[METRICS_FILE] = folder / METRICS_FILE

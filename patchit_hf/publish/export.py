@@ -86,7 +86,8 @@ def export_run(
     }
     config = pretrained_config(model, task, full["data"])
     card = render_card(full, config)
-    return write_export(Path(folder), model.backbone, model.head, config, card, full)
+    head = task.exported(model.head)
+    return write_export(Path(folder), model.backbone, head, config, card, full)
 
 
 def pretrained_config(
@@ -95,7 +96,8 @@ def pretrained_config(
     """Return ``config.json`` of a pretrained backbone.
 
     The input is the part of the canvas that patches are cut from, at the scale at which the network
-    saw them; a network of a fixed size names the size that it was trained at.
+    saw them; a network of a fixed size names the size that it was trained at. The interpolation is
+    that of the initial weights.
 
     Args:
         model: the trained model.
@@ -118,6 +120,7 @@ def pretrained_config(
         mean=data["mean"],
         std=data["std"],
         pool_size=pool_size,
+        interpolation=_interpolation(model),
     )
 
 
@@ -129,6 +132,12 @@ def export_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[tuple[int, int
     """
     share = max(c / full for c, full in zip(task.covered, task.canvas, strict=True))
     return crop_size(task, divisor), round(share, 4)
+
+
+def _interpolation(model: PatchTaskModel) -> str:
+    """Return how images are resized: as the initial weights expect, where they say so."""
+    cfg: Any = model.backbone.pretrained_cfg
+    return str(cfg.get("interpolation") or "bicubic") if model.origin is not None else "bicubic"
 
 
 def _slug(name: str) -> str:

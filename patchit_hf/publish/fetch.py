@@ -13,8 +13,8 @@ from huggingface_hub.errors import (
 )
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
-from patchit_hf.publish.contents import CHECKPOINT_FILES, CHECKPOINT_PATH, newest_checkpoint
+from patchit_hf.common.layout import CHECKPOINT_FILES, CHECKPOINTS, METRICS_FILE, SUMS_FILE
+from patchit_hf.publish.contents import CHECKPOINT_PATH, newest_checkpoint
 from patchit_hf.publish.failures import FailedError, RefusedError, Retry, persist
 from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id
 
@@ -24,7 +24,7 @@ PREFIX = "hub:"
 def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None = None) -> Path:
     """Download the newest checkpoint of a repository into the Hub's cache.
 
-    Only the three files of the checkpoint and the run's metrics are read. Without a network, and in
+    Only the files of the checkpoint and the run's metrics are read. Without a network, and in
     offline mode, the cached files of that revision are used.
 
     Args:
@@ -33,7 +33,7 @@ def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None
         api: the client to use.
 
     Returns:
-        The folder ``step-<step>`` for ``load_checkpoint``. The metrics up to that step, if any, are
+        The folder ``step-<step>`` for ``read_checkpoint``. The metrics up to that step, if any, are
         in ``folder.parent.parent / "metrics.jsonl"``.
 
     Raises:
@@ -76,7 +76,7 @@ def _download(client: HfApi, repo_id: str, revision: str) -> Path:
                 "earlier commits of the repository"
             )
         wanted = [f"{newest}/{name}" for name in CHECKPOINT_FILES]
-        wanted += [METRICS_FILE] if METRICS_FILE in names else []
+        wanted += [name for name in (f"{newest}/{SUMS_FILE}", METRICS_FILE) if name in names]
         folder = Path(
             client.snapshot_download(repo_id, revision=revision or None, allow_patterns=wanted)
         )

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from patchit_hf.metrics.names import long_name
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial
-from patchit_hf.publish.card import render
+from patchit_hf.publish.card import base_model, render
 from patchit_hf.publish.export import write_export
 from patchit_hf.publish.timm_config import timm_config
 
@@ -102,6 +102,7 @@ def finetuned_metadata(record: dict[str, Any], figures: dict[str, float]) -> Mod
         license="apache-2.0" if rendered and record["downstream"]["init"] == "random" else "other",
         license_name=None if rendered else "see-the-data-set",
         tags=["timm", "transformers", "patchit", "person", task],
+        base_model=base_model(record),
         model_name=f"{record['backbone']['name']}.patchit_{task}",
         eval_results=measured or None,
     )

@@ -23,6 +23,7 @@ def timm_config(
     std: list[float],
     num_classes: int = 0,
     pool_size: list[int] | None = None,
+    interpolation: str = "bicubic",
 ) -> dict[str, Any]:
     """Return timm's configuration; nothing is inherited from timm's default weights.
 
@@ -38,6 +39,7 @@ def timm_config(
         std: per channel.
         num_classes: outputs of the classifier; 0 for none.
         pool_size: height and width of the feature map, where timm's configuration has them.
+        interpolation: how images are resized.
     """
     source: dict[str, Any] = dict(backbone.pretrained_cfg)
     cfg: dict[str, Any] = {
@@ -45,7 +47,7 @@ def timm_config(
         "custom_load": False,
         "input_size": [3, *input_size],
         "fixed_input_size": fixed_size,
-        "interpolation": "bicubic",
+        "interpolation": interpolation,
         "crop_pct": round(crop_pct, 4),
         "crop_mode": "squash",
         "mean": mean,

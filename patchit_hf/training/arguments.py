@@ -60,7 +60,7 @@ class LoopArguments(DecodeArguments):
         "training",
         "number of parts that each process splits its batch into, to save memory",
     )
-    learning_rate: float = arg(4e-3, "--learning-rate", "training", "peak learning rate")
+    learning_rate: float | None = arg(4e-3, "--learning-rate", "training", "peak learning rate")
     lr_scheduler_type: str = arg(
         "cosine", "--schedule", "training", "learning-rate schedule", choices=_SCHEDULES
     )
@@ -122,7 +122,7 @@ class LoopArguments(DecodeArguments):
         0.0,
         "--early-stopping-threshold",
         "evaluation",
-        "smallest gain in held-out accuracy that counts as better",
+        "gain in held-out accuracy above which an evaluation counts as better",
         identity=False,
     )
     logging_steps: int = arg(
@@ -133,6 +133,14 @@ class LoopArguments(DecodeArguments):
         "--save-every",
         "output",
         "steps between checkpoints; below 1, a fraction of the run; 0 for no checkpoints",
+        identity=False,
+    )
+    save_minutes: float = arg(
+        10.0,
+        "--save-minutes",
+        "output",
+        "minutes between checkpoints, in addition to --save-every; the first comes after two; "
+        "0 for --save-every alone",
         identity=False,
     )
     save_total_limit: int = arg(
@@ -172,10 +180,11 @@ class LoopArguments(DecodeArguments):
             self._check_whole(name, 0)
         for name in (
             "warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps",
-            "early_stopping_threshold",
+            "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
-        self._check_number("learning_rate", positive=True)
+        if self.learning_rate is not None:
+            self._check_number("learning_rate", positive=True)
         if self.max_steps != -1:
             self._check_whole("max_steps", 1)
         else:
@@ -192,6 +201,19 @@ class LoopArguments(DecodeArguments):
             )
         if self.push_to_hub and not self.hub_model_id:
             raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The peak learning rate, once it is known what a training starts from."""
+        if self.learning_rate is None:
+            raise RuntimeError("the learning rate depends on the initial weights; see settled()")
+        return self.learning_rate
+
+    def _check_layer_decay(self, value: float | None) -> None:
+        if value is not None and not 0 < value <= 1:
+            raise InputError(
+                f"--layer-decay {value!r}: must be above 0 and at most 1 (layer_decay)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,25 @@ class Means:
             self.sums[name] = self.sums.get(name, torch.zeros_like(total)) + total * count
         self.count += count
 
+    def state(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Return the sums over all processes as JSON values; see ``restored``."""
+        sums = {name: accelerator.reduce(self.sums[name].clone()) for name in sorted(self.sums)}
+        count = int(accelerator.reduce(torch.tensor(self.count, device=accelerator.device)))
+        return {"sums": {name: float(value) for name, value in sums.items()}, "count": count}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any] | None, accelerator: Accelerator) -> Means:
+        """Return what ``state`` returned, on the main process; nothing counted on the others."""
+        if not state:
+            return cls()
+        device, main = accelerator.device, accelerator.is_main_process
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        sums = {
+            name: torch.tensor(value if main else 0.0, dtype=dtype, device=device)
+            for name, value in state["sums"].items()
+        }
+        return cls(sums, state["count"] if main else 0)
+
     def merge(self, other: Means) -> None:
         """Add the sums and counts of another object."""
         for name, value in other.sums.items():

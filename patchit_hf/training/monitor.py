@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
-from tqdm.auto import tqdm
 
-from patchit_hf.common.layout import METRICS_FILE
+from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
 from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.checkpoint import checkpoints
 from patchit_hf.training.loop import Means
+from patchit_hf.training.progress import Clock, Progress
 from patchit_hf.training.run_folder import History
 
 T = TypeVar("T")
@@ -69,6 +69,7 @@ class Monitor:
         batch: samples of a step.
         start: steps done before.
         seconds: seconds spent before.
+        means: sums of the training's means since the last evaluation, of an earlier start.
         lr_at: learning rate of a step.
 
     Attributes:
@@ -87,6 +88,7 @@ class Monitor:
         batch: int,
         start: int,
         seconds: float,
+        means: dict[str, Any] | None,
         lr_at: Callable[[int], float],
     ) -> None:
         self.accelerator, self.args, self.reporter = accelerator, args, reporter
@@ -105,7 +107,8 @@ class Monitor:
         )
         self.done, self.stopped = start, self.stopping.reason(self.history.entries)
         self.warned: set[str] = set()
-        self.since_log, self.since_record = Means(), Means()
+        self.since_log, self.since_record = Means(), Means.restored(means, accelerator)
+        self.checkpoints = folder / CHECKPOINTS
         self.before, self.started = seconds, time.perf_counter()
         self.step_started = self.started
 
@@ -165,26 +168,35 @@ class Monitor:
         if show:
             values = self.since_log.result(self.accelerator)
             if not math.isfinite(values["loss"]):
-                self.close()
-                raise FloatingPointError(self._not_finite(values["loss"]))
+                raise self.diverged(f"the loss is {values['loss']}")
             self.progress.update(done, self.reporter.postfix(values))
         self.clock.step(time.perf_counter() - self.step_started, self.batch)
 
-    def _not_finite(self, loss: float) -> str:
-        remedy = f"try a lower --learning-rate than {self.args.learning_rate}"
+    def diverged(self, what: str) -> FloatingPointError:
+        """Return the error of a run whose numbers are not finite any more.
+
+        Args:
+            what: which numbers, as a clause.
+        """
+        remedy = f"try a lower --learning-rate than {self.args.learning_rate:g}"
         if self.accelerator.mixed_precision == "fp16":
             remedy += ", or --mixed-precision bf16"
-        return (
-            f"the loss is {loss} after step {self.done}: {remedy}; checkpoints in "
-            f"{self.args.output_dir} are kept"
-        )
+        kept = checkpoints(self.checkpoints)
+        state = f"the last checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+        return FloatingPointError(f"{what} after step {self.done}: {remedy}; {state}")
 
     def record(self, evaluated: dict[str, Any]) -> None:
         """Write an evaluation down, say what it shows, and decide whether to go on.
 
         Args:
             evaluated: its values, with ``eval_`` or the like before each name.
+
+        Raises:
+            FloatingPointError: if its loss or its features are not finite.
         """
+        for name in ("eval_loss", "eval_feature_rank"):
+            if not math.isfinite(evaluated.get(name, 0.0)):
+                raise self.diverged(f"{name} is {evaluated[name]}")
         trained = self.since_record.result(self.accelerator)
         entry: dict[str, Any] = {
             "step": self.done,
@@ -211,57 +223,9 @@ class Monitor:
         }
         self.accelerator.log(numbers, step=self.done)
 
-    def flush(self) -> None:
-        """Start the means of training again, as a run that goes on from here will."""
-        self.since_record = Means()
-
     def close(self) -> None:
         """Leave the progress bar as it is."""
         self.progress.close()
-
-
-class Progress:
-    """A progress bar on stderr.
-
-    Args:
-        title: what it is called.
-        unit: what it counts.
-        max_steps: steps of the run.
-        start: steps done before.
-        batch: units of a step.
-        shown: whether this process shows it.
-    """
-
-    def __init__(
-        self, title: str, unit: str, max_steps: int, start: int, batch: int, *, shown: bool
-    ) -> None:
-        self.batch, self.done, self.shown = batch, start, shown
-        self.bar = tqdm(
-            total=max_steps * batch,
-            initial=start * batch,
-            unit=f" {unit}",
-            unit_scale=True,
-            desc=title,
-            disable=not shown,
-            smoothing=0.1,
-            mininterval=0.5 if sys.stderr.isatty() else 20,
-            dynamic_ncols=sys.stderr.isatty(),
-        )
-
-    def update(self, done: int, postfix: str) -> None:
-        """Advance to ``done`` steps."""
-        self.bar.set_postfix_str(postfix, refresh=False)
-        self.bar.update((done - self.done) * self.batch)
-        self.done = done
-
-    def say(self, line: str) -> None:
-        """Write a line above the bar."""
-        if self.shown:
-            self.bar.write(line, file=sys.stderr)
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self.bar.close()
 
 
 @dataclass
@@ -301,37 +265,3 @@ class EarlyStopping:
         if self.patience == 0 or waited < self.patience:
             return None
         return f"no better {self.name} than {best:.1%} in {waited} evaluations"
-
-
-@dataclass
-class Clock:
-    """Where the time of a run goes, in seconds of this process.
-
-    Attributes:
-        training: in steps, waiting included.
-        waiting: for crops to be read, moved and cut.
-        samples: samples of these steps.
-        steps: seconds of each step since the start, the newest ones.
-    """
-
-    training: float = 0.0
-    waiting: float = 0.0
-    samples: int = 0
-    steps: list[float] = field(default_factory=list)
-
-    def step(self, seconds: float, samples: int) -> None:
-        """Count a step."""
-        self.training += seconds
-        self.samples += samples
-        self.steps = [*self.steps[-63:], seconds]
-
-    def result(self) -> dict[str, float]:
-        """Return throughput and the share of the time that went into data, and start again."""
-        values = {}
-        if self.samples:
-            values = {
-                "samples_per_second": round(self.samples / max(self.training, 1e-9), 1),
-                "data_share": round(self.waiting / max(self.training, 1e-9), 4),
-            }
-        self.training, self.waiting, self.samples = 0.0, 0.0, 0
-        return values

@@ -75,7 +75,7 @@ def schedule(args: LoopArguments, max_steps: int, steps_per_epoch: float) -> Cal
     return functools.partial(
         lr_at,
         max_steps=max_steps,
-        learning_rate=args.learning_rate,
+        learning_rate=args.peak_learning_rate,
         warmup_steps=in_steps(args.warmup_steps, max_steps),
         schedule=args.lr_scheduler_type,
         steps_per_epoch=steps_per_epoch,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,12 @@ from patchit_hf.common.lock import FolderLock, check_free
 
 if TYPE_CHECKING:
     pass
+
+
+logger = logging.getLogger(__name__)
+
+# Drafts that a killed process leaves behind.
+LEFTOVERS = (".draft-*", ".export-*", ".*.tmp", f"{CHECKPOINTS}/.*.tmp")
 
 
 class RunFolder:
@@ -50,19 +58,17 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished and exported."""
-        return (self.path / DONE_FILE).exists()
+        """Whether the run is finished and exported; a damaged record counts as neither."""
+        try:
+            return bool(read_json(self.path / DONE_FILE))
+        except (InputError, OSError):
+            return False
 
     def release(self) -> None:
         """Let others write to the folder; otherwise that happens when the object is deleted."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-    def newest_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint."""
-        found = sorted((self.path / CHECKPOINTS).glob("step-*"))
-        return found[-1] if found else None
 
     def start(self) -> None:
         """Create the folder, lock it, and write which run it holds.
@@ -78,6 +84,9 @@ class RunFolder:
             refuse_other(f"{name} holds another run", read_json(self.record)["config"], self.config)
         else:
             write_json(self.record, {"config": self.config})
+        for pattern in LEFTOVERS:  # this process holds the lock: nobody else writes them
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class History:
@@ -91,9 +100,11 @@ class History:
 
     def __init__(self, file: Path, writes: bool, step: int) -> None:
         self.file, self.writes = file, writes
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        entries = [_renamed(json.loads(line)) for line in lines if line.endswith("}")]
-        self.entries = [entry for entry in entries if entry["step"] <= step]
+        lines = file.read_bytes().splitlines() if file.exists() else []
+        entries = [_entry(line) for line in lines]
+        if writes and None in entries[:-1]:  # the last may be half written when a run is killed
+            logger.warning("%s: %d damaged lines are left out", file, entries[:-1].count(None))
+        self.entries = [entry for entry in entries if entry is not None and entry["step"] <= step]
         if writes:
             text = "".join(json.dumps(entry) + "\n" for entry in self.entries)
             file.write_text(text, encoding="utf-8")
@@ -111,8 +122,17 @@ class History:
                 file.write(json.dumps(entry) + "\n")
 
 
-def _renamed(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation with the keys of today; finetuning wrote ``loss`` before 0.2."""
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return an evaluation with the keys of today, None for a damaged line.
+
+    Earlier finetunings wrote ``loss`` for ``train_loss``.
+    """
+    try:
+        entry = json.loads(line)
+        if not isinstance(entry["step"], int):
+            return None
+    except (ValueError, KeyError, TypeError):
+        return None
     return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
 
 

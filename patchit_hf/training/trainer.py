@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
+from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
-from patchit_hf.data.bad import BadImages
 from patchit_hf.training.accelerator import create_accelerator, start_tracker
 from patchit_hf.training.arguments import LoopArguments, in_steps
-from patchit_hf.training.checkpoint import load_checkpoint, save_checkpoint
-from patchit_hf.training.loop import Means, Part, due
+from patchit_hf.training.checkpoint import Checkpoint, newest_whole, restore, save_checkpoint
+from patchit_hf.training.hooks import Hooks
+from patchit_hf.training.loop import Means, due
 from patchit_hf.training.loop import train as run_steps
 from patchit_hf.training.monitor import Monitor, Reporter
 from patchit_hf.training.optim import create_optimizer, schedule
@@ -28,8 +27,10 @@ from patchit_hf.training.share import Share, count_steps, steps_per_epoch
 
 logger = logging.getLogger(__name__)
 
+FIRST_MINUTES = 2.0  # of a run, after which it has a checkpoint
 
-class Trainer(ABC):
+
+class Trainer(Hooks):
     """A run: it starts or resumes, trains, evaluates, writes checkpoints, and exports its result.
 
     A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and
@@ -56,6 +57,7 @@ class Trainer(ABC):
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.monitor: Monitor | None = None
+        self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
 
     def _plan(self, size: int) -> None:
         """Settle the number of steps and their learning rates.
@@ -77,7 +79,7 @@ class Trainer(ABC):
         """
         args = self.args
         optimizer = create_optimizer(
-            parameters, args.optim, args.learning_rate, args.weight_decay, **args.optim_args
+            parameters, args.optim, args.peak_learning_rate, args.weight_decay, **args.optim_args
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
 
@@ -94,6 +96,8 @@ class Trainer(ABC):
 
         Raises:
             FloatingPointError: if the loss stops being finite; checkpoints stay.
+            Stopped: if a signal (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) asked for it, after the step
+                that runs and its checkpoint. It is a ``KeyboardInterrupt``.
         """
         with process_settings(self.accelerator):
             self._train()
@@ -123,10 +127,6 @@ class Trainer(ABC):
         }
         return {"step": kept.get("step", 0), **measured}
 
-    @abstractmethod
-    def save_pretrained(self, folder: str | Path | None = None) -> Path:
-        """Export the trained model; the run's own folder by default."""
-
     def outcome(self) -> RunOutcome:
         """Return what the run leaves for its record, its figures and its model card."""
         monitor = self.monitor
@@ -147,66 +147,13 @@ class Trainer(ABC):
             notes=self.notes,
         )
 
-    # What a subclass says of itself.
-
-    @abstractmethod
-    def _data(self) -> dict[str, Any]:
-        """Return what the record says about the data that was opened, its ``fingerprint`` too."""
-
-    @abstractmethod
-    def _bad_images(self) -> tuple[BadImages, ...]:
-        """Return the bad images of each part of the data."""
-
-    @abstractmethod
-    def _parts(self, start: int) -> Iterator[Part]:
-        """Yield this process's inputs and targets from a step on, for ever."""
-
-    @abstractmethod
-    def _loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
-        """Return ``loss`` and metrics of a batch, each a scalar."""
-
-    @abstractmethod
-    def _evaluated(self) -> dict[str, Any]:
-        """Return an evaluation, with ``eval_`` before each name; empty without held-out crops."""
-
     def _kept(self) -> dict[str, Any]:
         """Return the evaluation of the weights that are kept."""
         return self.monitor.history.last if self.monitor else {}
 
-    def _checkpoint(self) -> Path | None:
-        """Return the checkpoint to resume from."""
-        return self.run.newest_checkpoint()
-
-    def _resumed(self, checkpoint: Path) -> None:
-        """See the checkpoint that has just been read, on the main process."""
-
-    def _begin(self, start: int) -> None:
-        """Get ready before the first step; the run's folder is there."""
-
-    def _before_step(self, step: int) -> None:
-        """See a step's gradients."""
-
-    def _also_evaluates(self, done: int) -> bool:
-        """Whether another evaluation than that of ``--eval-every`` is due after a step."""
-        return False
-
-    def _also_evaluated(self) -> dict[str, Any]:
-        """Return the values of such an evaluation."""
-        return {}
-
-    def _after_evaluation(self) -> None:
-        """See an evaluation that has just been recorded."""
-
-    def _after_save(self, done: int) -> None:
-        """See a checkpoint that has just been written, on the main process."""
-
-    def _end(self) -> None:
-        """Finish the run before it is exported."""
-
-    def _abort(self) -> None:
-        """Tidy up after an error or an interrupt."""
-
-    # What all runs do.
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint to resume from: the newest whole one of the run's folder."""
+        return newest_whole(self.run.path / CHECKPOINTS, say=self.is_main)
 
     def _train(self) -> None:
         start = self._resume()
@@ -223,27 +170,30 @@ class Trainer(ABC):
             batch=self.share.batch,
             start=start,
             seconds=float(self.notes["seconds"]),
+            means=self.notes.pop("means", None),
             lr_at=self.lr_at,
         )
+        self._saved = monitor.seconds
         start_tracker(self.accelerator, args.report_to, self.run.config)
         try:
             self._begin(start)
             monitor.begin_step()
-            run_steps(
-                self.accelerator,
-                self.prepared,
-                self.optimizer,
-                monitor.timed(self._parts(start)),
-                self._loss,
-                steps=range(start, start if monitor.stopped else self.max_steps),
-                accumulation=self.share.accumulation,
-                lr=self.lr_at,
-                max_grad_norm=args.max_grad_norm,
-                seed=args.seed,
-                replay=args.cuda_graphs,
-                before_step=self._before_step,
-                after_step=self._after_step,
-            )
+            with StopRequest() as self._request:
+                run_steps(
+                    self.accelerator,
+                    self.prepared,
+                    self.optimizer,
+                    monitor.timed(self._parts(start)),
+                    self._loss,
+                    steps=range(start, start if monitor.stopped else self.max_steps),
+                    accumulation=self.share.accumulation,
+                    lr=self.lr_at,
+                    max_grad_norm=args.max_grad_norm,
+                    seed=args.seed,
+                    replay=args.cuda_graphs,
+                    before_step=self._before_step,
+                    after_step=self._after_step,
+                )
             if not monitor.recorded:
                 self._evaluate_and_record()
         except BaseException:
@@ -261,19 +211,44 @@ class Trainer(ABC):
         self.save_pretrained()
 
     def _after_step(self, step: int, means: Means) -> bool:
-        """Do what is due after a step; true ends the training."""
+        """Do what is due after a step; true ends the training.
+
+        Raises:
+            Stopped: if a signal asked for it; a checkpoint has been written.
+        """
         monitor, args, done = self._running(), self.args, step + 1
         last = done == self.max_steps
+        stop, timed = self._agreed(done)
         evaluates = last or self._due(done, args.eval_steps)
-        saves = args.save_steps > 0 and (last or self._due(done, args.save_steps))
+        saves = last or timed or stop is not None or self._due(done, args.save_steps)
+        saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
         if evaluates or self._also_evaluates(done):
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
             self._save(done)
+        if stop is not None:
+            state = f"the checkpoint after step {done} is written; the same command continues there"
+            raise Stopped(stop, state if saves else "no checkpoint is written (--save-every 0)")
         monitor.begin_step()
         return monitor.stopped is not None
+
+    def _agreed(self, done: int) -> tuple[int | None, bool]:
+        """Return the signal that asks the run to stop, and whether a checkpoint is due by time.
+
+        All processes get the same answer. On accelerators it is asked for every tenth step, because
+        the answer waits for the device.
+        """
+        minutes, waited = self.args.save_minutes, self._running().seconds - self._saved
+        limit = minutes if self._has_saved else min(minutes, FIRST_MINUTES)
+        asked = [self._request.number or 0, int(self.is_main and 0 < limit * 60 <= waited)]
+        if self.world > 1:
+            device = self.accelerator.device
+            if device.type != "cpu" and done % 10:
+                return None, False
+            asked = self.accelerator.gather(torch.tensor([asked], device=device)).amax(0).tolist()
+        return asked[0] or None, bool(asked[1])
 
     def _due(self, done: int, every: float) -> bool:
         """Whether what is done every so many steps, or shares of the run, is due now."""
@@ -297,7 +272,9 @@ class Trainer(ABC):
 
     def _save(self, done: int) -> None:
         monitor = self._running()
-        monitor.flush()
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise monitor.diverged("the weights are not finite")
+        means = monitor.since_record.state(self.accelerator)
         if self.is_main:
             save_checkpoint(
                 self.run.path / CHECKPOINTS,
@@ -306,21 +283,25 @@ class Trainer(ABC):
                 self.model,
                 self.optimizer,
                 self.accelerator.scaler,
-                {**self.notes, "seconds": monitor.seconds},
+                {**self.notes, "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
             )
             self._after_save(done)
+        self._saved, self._has_saved = monitor.seconds, True
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> int:
         """Read the newest checkpoint and return how many steps are done."""
-        folder = self._checkpoint()
-        if folder is None:
+        found = self._checkpoint()
+        if found is None:
             return 0
-        step, self.notes = load_checkpoint(
-            folder, self._config_with_data(), self.model, self.optimizer, self.accelerator.scaler
+        restore(
+            found, self._config_with_data(), self.model, self.optimizer, self.accelerator.scaler
         )
+        self.notes = found.notes
         if self.is_main:
-            self._resumed(folder)
-            logger.info("continuing after step %d of %d from %s", step, self.max_steps, folder)
-        return step
+            self._resumed(found.folder)
+            logger.info(
+                "continuing after step %d of %d from %s", found.step, self.max_steps, found.folder
+            )
+        return found.step

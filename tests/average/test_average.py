@@ -133,7 +133,10 @@ def test_record_and_card_name_every_source(runs, crop_folder, tmp_path):
 
 
 def test_a_start_that_is_not_random_is_said(runs, crop_folder, tmp_path):
-    origin = {"source": "net.in1k", "license": "apache-2.0", "labels": ["ImageNet"]}
+    origin = {
+        "source": "net.in1k", "license": "apache-2.0", "labels": ["ImageNet"],
+        "hub_id": None, "earlier": [],
+    }  # fmt: skip
     for run, init in zip(runs, ("timm:in1k", "in1k.safetensors", "timm:in1k"), strict=True):
         start = {"init": init, "fingerprint": "0123", "labels_known": True, **origin}
         _change(run, initial_weights=start, data__license="mit")

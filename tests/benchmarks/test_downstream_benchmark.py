@@ -7,7 +7,7 @@ import pytest
 
 from patchit_hf.common import cli
 from patchit_hf.compare.arguments import CompareArguments
-from patchit_hf.compare.command import make_plan
+from patchit_hf.compare.plan import make_plan
 from patchit_hf.data.canvas import parse_canvas
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.patch_tasks import create_task

@@ -52,7 +52,7 @@ def test_integers_are_uniform():
     cells = Draws(3, torch.arange(180_000)).integers("cell", 18)
     counts = torch.bincount(cells, minlength=18).double()
     chi2 = ((counts - 10_000) ** 2 / 10_000).sum()
-    assert chi2 < 45  # 17 degrees of freedom: beyond 45 in one of 5,000 seeds
+    assert chi2 < 45  # 17 degrees of freedom: above 45 for one seed in 5,000
 
 
 def test_uniform_range_and_permutations():

@@ -9,9 +9,11 @@ import torch
 
 from patchit_hf.common import cli
 from patchit_hf.common.errors import InputError
+from patchit_hf.compare import compare
 from patchit_hf.compare.arguments import CompareArguments
 from patchit_hf.compare.cells import Cell, at_the_edge
-from patchit_hf.compare.command import DESCRIPTION, main, make_plan, named
+from patchit_hf.compare.command import DESCRIPTION, main
+from patchit_hf.compare.plan import make_plan, named
 from patchit_hf.compare.rows import difference_interval
 from patchit_hf.compare.table import table
 from patchit_hf.data.people import load_people
@@ -56,6 +58,22 @@ def test_a_comparison_and_the_same_again(folder, tmp_path, capsys):
     text = (out / "compare.md").read_text()
     assert text == capsys.readouterr().out
     assert "| 60 | random |" in text
+    in_python = compare(
+        {"random": "random", "again": "random"}, folder, task="action", backbone="test_resnet",
+        fractions=[0.5, 1], seeds=2, learning_rates=[1e-3, 3e-3], input_size=(48, 24),
+        bootstrap=20, reference="again",
+        args=FinetuningArguments(
+            max_steps=2, train_batch_size=16, eval_steps=0, save_steps=0, output_dir=str(out)
+        ),
+    )  # fmt: skip
+    assert json.loads(json.dumps(in_python.as_json())) == {
+        k: v for k, v in result.items() if k not in ("command", "versions")
+    }
+    assert in_python.table() == text
+    saved = in_python.save(tmp_path / "saved")
+    assert [file.name for file in saved] == ["compare.json", "compare.md", "label_efficiency.png"]
+    again = json.loads(saved[0].read_text())
+    assert again == {k: v for k, v in result.items() if k != "command"}
     files = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
     assert len(files) == 2 * (2 + 2 + 1)  # two rates and a second seed at 1, two seeds at 0.5
 
@@ -123,6 +141,20 @@ def test_a_draw_of_the_labels_is_of_the_cells_that_have_a_part_of_them(folder):
     assert [(what.fraction, what.subset_seed) for what in drawn] == [(0.5, 3), (None, None)]
 
 
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("random", "init 'random': must be a list of at least two"),
+        (["random"], "name at least two"),
+        ({"a=b": "random", "c": "random"}, "'a=b' is no name"),
+    ],
+)
+def test_contenders_that_cannot_be(init, message, folder, tmp_path):
+    args = FinetuningArguments(output_dir=str(tmp_path / "x"))
+    with pytest.raises(InputError, match=message):
+        compare(init, folder, backbone="test_resnet", args=args)
+
+
 def test_which_learning_rates_are_at_an_end_of_the_grid():
     chosen = {"a": 1e-3, "b": 3e-3, "c": 3e-4}
     assert at_the_edge(chosen, [1e-3, 3e-4, 3e-3]) == ["b", "c"]
@@ -136,7 +168,7 @@ def test_which_learning_rates_are_at_an_end_of_the_grid():
         ([*BOTH, "--seeds", "0"], "--seeds 0"),
         ([*BOTH, "--fractions", "2"], "--fractions 2.0"),
         ([*BOTH, "--subset-seed", "-1", "--fractions", "0.5"], "--subset-seed -1"),
-        ([*BOTH, "--subset-seed", "1"], "--subset-seed 1: draws a part"),
+        ([*BOTH, "--subset-seed", "1"], "--subset-seed 1: needs --fraction or --shots"),
         ([*BOTH, "--reference", "b"], "--reference 'b'"),
         ([*BOTH, "--learning-rates", "0"], "--learning-rates"),
         ([*BOTH, "--test-split", "nose"], "--split 'nose'"),

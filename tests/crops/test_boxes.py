@@ -1,4 +1,4 @@
-"""Box arithmetic against hand-worked values, naive loops and its own promises."""
+"""Box arithmetic against hand-worked values and naive loops."""
 
 import numpy as np
 import pytest
@@ -80,11 +80,11 @@ def test_a_kept_window_lies_inside_and_keeps_its_aspect(boxes, size, outside, co
     width, height = b.sizes(fitted).T
     np.testing.assert_allclose(height, 2 * width, rtol=1e-6, atol=1e-6)
     assert (height <= b.sizes(cut[kept])[:, 1] + 1e-9).all()
-    if outside == "shrink":  # the centre stays, but for what rounding may leave
+    if outside == "shrink":  # the centre stays, up to rounding
         middle = (cut[kept][:, :2] + cut[kept][:, 2:]) / 2
         np.testing.assert_allclose((fitted[:, :2] + fitted[:, 2:]) / 2, middle, atol=0.5 + 1e-6)
     inside = ((cut[:, :2] >= 0) & (cut[:, 2:] <= np.array(size))).all(axis=1)
-    assert kept[inside].all()  # and whatever lies inside stays as it is
+    assert kept[inside].all()  # windows inside the frame are not changed
     np.testing.assert_allclose(b.fit_windows(cut, size, outside)[0][inside], cut[inside], atol=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""The command on generated scenes: what it makes, how it goes on, and one line for bad input."""
+"""The crops command on generated scenes: its results, continuing, and one-line errors."""
 
 import hashlib
 import io
@@ -37,14 +37,14 @@ BLUE = 128
 
 
 def painted(width=WIDTH, height=HEIGHT):
-    """A scene whose red is x and green is y; blue is the same everywhere, and padding's is not."""
+    """Return a scene with red x, green y and a constant blue that padding would not have."""
     y, x = np.mgrid[0:height, 0:width]
     channels = [x * 255 / (width - 1), y * 255 / (height - 1), np.full_like(x, BLUE)]
     return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
 
 
 def make_scenes(folder, count, per_scene=3, seed=0):
-    """Scenes in two folders, and boxes that may leave them a little."""
+    """Make scenes in two folders, and boxes that may leave them a little."""
     rng = np.random.default_rng(seed)
     boxes = {}
     for i in range(count):
@@ -104,7 +104,7 @@ def run(capsys, *argv):
 
 
 def rows_of(folder):
-    """All rows in order, without decoding the crops."""
+    """Return all rows in order, without decoding the crops."""
     files = sorted(Path(folder, "data").glob("*.parquet"))
     return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
 
@@ -122,7 +122,7 @@ def tree(folder):
 
 
 def accounted(folder, boxes):
-    """Check that every box is kept or dropped, once, and return the report."""
+    """Check that every box is kept or dropped exactly once, and return the report."""
     report = json.loads(Path(folder, "report.json").read_text())
     dropped = [json.loads(line) for line in Path(folder, "dropped.jsonl").read_text().splitlines()]
     kept = rows_of(folder)
@@ -135,7 +135,7 @@ def accounted(folder, boxes):
     return report
 
 
-# What it makes.
+# Results.
 
 
 def test_a_data_set_that_loads_at_once(tmp_path, scenes, capsys):
@@ -148,7 +148,7 @@ def test_a_data_set_that_loads_at_once(tmp_path, scenes, capsys):
     ]  # fmt: skip
     code, text = run(capsys, *command)
     assert code == 0, text
-    assert f"{out}: 36 crops of 36 boxes" in text
+    assert f"{out}: 36 crops from 36 boxes" in text
     report = accounted(out, 36)
     assert set(report["splits"]) == {"train", "validation", "test"}
     assert {p.name for p in out.iterdir()} == {
@@ -195,7 +195,7 @@ def test_three_formats_give_the_same_crops(tmp_path, scenes):
 
 
 def check_inside(crop, window, width=WIDTH, height=HEIGHT):
-    """Check that a crop of a painted scene shows its window, and nothing that is not the scene."""
+    """Check that a crop of a scene shows its window and nothing but the scene."""
     assert (np.abs(crop[..., 2] - BLUE) <= 1).all()
     rows, cols = crop.shape[:2]
     x = window[0] + (np.arange(cols) + 0.5) * (window[2] - window[0]) / cols - 0.5
@@ -301,7 +301,7 @@ def test_workers_make_the_same_data_set(tmp_path, scenes):
     assert tree(tmp_path / "0/out") == tree(tmp_path / "2/out")
 
 
-# Going on.
+# Continuing.
 
 
 @pytest.mark.e2e
@@ -360,7 +360,7 @@ def test_a_run_that_stops_at_the_very_end_goes_on(tmp_path, scenes, obstacle):
 
 
 def spoil(images):
-    """Make four of twelve pictures bad."""
+    """Make four of twelve images bad."""
     (images / "cam0/frame_2.png").write_bytes(b"")
     whole = (images / "cam1/frame_3.png").read_bytes()
     (images / "cam1/frame_3.png").write_bytes(whole[: len(whole) // 2])
@@ -378,12 +378,12 @@ def test_bad_pictures_stop_or_are_skipped_and_named(tmp_path, scenes, capsys):
     code, text = run(capsys, *command)
     assert code == 2
     assert text.splitlines()[-1] == (
-        "error: b.json, row 10: picture cam1/frame_3.png: damaged: image file is truncated "
-        "(--on-bad-image skip goes on without it, replace with later boxes of its tracks)"
+        "error: b.json, row 10: image cam1/frame_3.png: damaged: image file is truncated "
+        "(--on-bad-image skip leaves it out, replace takes later boxes of its tracks)"
     )
     code, text = run(capsys, *command, "--on-bad-image", "skip")
     assert code == 0, text
-    assert "bad pictures: 4" in text
+    assert "bad images: 4" in text
     report = accounted(tmp_path / "out", 36)
     assert report["boxes"]["reasons"] == {"bad picture": 12}
     bad = [
@@ -391,13 +391,13 @@ def test_bad_pictures_stop_or_are_skipped_and_named(tmp_path, scenes, capsys):
     ]
     assert {entry["picture"]: entry["reason"] for entry in bad} == {
         "cam0/frame_2.png": "the file is empty",
-        "cam0/frame_4.png": "no such file below --images, or several",
+        "cam0/frame_4.png": "no file of that name below --images, or several",
         "cam1/frame_3.png": "damaged: image file is truncated",
-        "cam1/frame_5.png": "is 100x100, and the boxes are for 320x240",
+        "cam1/frame_5.png": "is 100x100, but the boxes are for 320x240",
     }
     assert bad[-1]["first_box"] == "b.json, row 13"
     card = (tmp_path / "out/README.md").read_text()
-    assert "4 of the pictures could not be used; `bad_pictures.jsonl` names them" in card
+    assert "4 of the images could not be used; `bad_pictures.jsonl` lists them" in card
 
 
 def test_a_repaired_picture_lets_the_run_go_on(tmp_path, scenes):
@@ -406,7 +406,7 @@ def test_a_repaired_picture_lets_the_run_go_on(tmp_path, scenes):
     options = CropOptions(shard_size=5)
     good = (images / "cam1/frame_11.png").read_bytes()
     (images / "cam1/frame_11.png").write_bytes(good[:99])
-    with pytest.raises(InputError, match=r"b.txt, row 34: picture cam1/frame_11.png: damaged"):
+    with pytest.raises(InputError, match=r"b.txt, row 34: image cam1/frame_11.png: damaged"):
         make_crops(found, images, tmp_path / "a/out", options)
     (images / "cam1/frame_11.png").write_bytes(good)
     make_crops(found, images, tmp_path / "a/out", options)
@@ -430,8 +430,8 @@ def test_a_transparent_part_is_in_no_crop(tmp_path):
 
 WRONG = {
     "xywh": "look like xywh read as xyxy: .*give --box-format xywh",
-    "shares": "look like shares of the pictures' size",
-    "larger": "do not fit the pictures: .* lie mostly outside",
+    "shares": "look like fractions of the image size",
+    "larger": "do not fit the images: .* lie mostly outside",
 }
 
 
@@ -476,18 +476,18 @@ def test_corners_in_a_coco_file_are_suspected(tmp_path, scenes):
 def test_nothing_left_says_why(tmp_path, scenes):
     images, boxes = scenes
     found = read_detections(as_text(boxes, tmp_path / "b.txt"))
-    with pytest.raises(InputError, match=r"no crop is left of 36 boxes; dropped: too low 36"):
+    with pytest.raises(InputError, match=r"none of the 36 boxes gave a crop; dropped: too low 36"):
         make_crops(found, images, tmp_path / "out", CropOptions(min_height=300.0))
     make_crops(found, images, tmp_path / "out")
 
 
 ERRORS = [
-    ([], "--detections or --detector is needed"),
+    ([], "give either --detections or --detector"),
     (["--detections", "b.txt"], "--images is needed"),
     (["--detections", "b.txt", "--images", "images"], "--output or --push-to-hub is needed"),
     (["--detections", "b.txt", "--images", "none", "--output", "o"], "--images 'none': no such"),
     (["--detections", "none", "--images", "images", "--output", "o"], "--detections 'none': no"),
-    (["--detections", "b.txt", "--images", "other", "--output", "o"], "has none of the 12 pict"),
+    (["--detections", "b.txt", "--images", "other", "--output", "o"], "holds none of the 12 imag"),
     (
         ["--detections", "b.txt", "--images", "images", "--output", "."],
         "--output '.': is not empty",
@@ -497,11 +497,11 @@ ERRORS = [
     (["--detections", "b.txt", "--images", "images", "--output", "o", "--source", "x"], "--source"),
     (
         ["--detections", "b.txt", "--images", "images", "--output", "o", "--source", "zz(.)"],
-        "--source 'zz(.)': does not fit the picture 'cam0/frame_0.png'",
+        "--source 'zz(.)': does not match the image 'cam0/frame_0.png'",
     ),
     (
         ["--detections", "b.txt", "--images", "images", "--output", "o", "--classes", "dog"],
-        "--classes 'dog': no box is of class dog",
+        "--classes 'dog': no box has the class dog",
     ),
     (["--detections", "b.txt", "--images", "images", "--push-to-hub", "x"], "must be org/name"),
     (["--detections", "b.txt", "--images", "images", "--output", "o", "--workers", "-2"], "--work"),
@@ -551,7 +551,7 @@ def test_splits_of_the_file_are_kept_and_checked(tmp_path, scenes):
         "train": {"crops": 18, "sources": 1}, "test": {"crops": 18, "sources": 1},
     }  # fmt: skip
     found = write(lambda name: "test" if name.endswith("_5.png") else "train")
-    with pytest.raises(InputError, match=r"the source 'cam1' on two sides \(train, test\)"):
+    with pytest.raises(InputError, match=r"the source 'cam1' into two splits \(train, test\)"):
         make_crops(found, images, tmp_path / "out2")
 
 
@@ -645,7 +645,7 @@ def test_pushes_that_cannot_work_are_refused_before(tmp_path, scenes, hub: Hub, 
     assert not (tmp_path / "out").exists()
 
 
-# Real pictures.
+# Real images.
 
 
 @pytest.mark.realdata

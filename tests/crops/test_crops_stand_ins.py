@@ -1,4 +1,4 @@
-"""Boxes of bad pictures give way to later ones of their tracks: ``--on-bad-image replace``."""
+"""Boxes of bad images are replaced by later ones of their tracks: ``--on-bad-image replace``."""
 
 import json
 
@@ -15,7 +15,7 @@ from tests.crops.test_crops import accounted, painted, pixels, rows_of, run, tre
 
 
 def make_tracks(folder, tracks, frames, *, low=()):
-    """Frames of one sequence, and who stands in which of them; some boxes are too low to keep.
+    """Make the frames and boxes of one sequence; some boxes are too low to keep.
 
     Returns:
         ``(track, frame)`` of each row of the table.
@@ -36,7 +36,7 @@ def make_tracks(folder, tracks, frames, *, low=()):
 
 
 def naive(tracks, every, bad, low=()):
-    """Who is kept, and who stands in for whom."""
+    """Return which boxes are kept, and which boxes replace which."""
     kept, instead = set(), {}
     for track, seen in tracks.items():
         frames = sorted(seen)
@@ -157,18 +157,18 @@ def test_it_is_said(tmp_path, sequence, capsys):
     code, text = run(capsys, *command, "--keep-every", 4, "--output", tmp_path / "out")
     assert code == 0, text
     _, instead = naive(TRACKS, 4, BAD)
-    said = f"bad pictures: 5, see {tmp_path}/out/bad_pictures.jsonl; {len(instead)} of "
+    said = f"bad images: 5, see {tmp_path}/out/bad_pictures.jsonl; {len(instead)} of "
     assert said in text
     card = (tmp_path / "out/README.md").read_text()
-    assert f"{len(instead)} of the crops stand in for boxes of those" in card
+    assert f"{len(instead)} of the crops replace boxes of these images" in card
     code, text = run(capsys, *command, "--output", tmp_path / "every")
     assert code == 0, text
-    assert "; 0 of 11 boxes replaced: none that --keep-every or --every left out could" in text
-    assert "stand in for" not in (tmp_path / "every/README.md").read_text()
+    assert "; 0 of 11 boxes replaced: none of those that --keep-every" in text
+    assert "replace boxes" not in (tmp_path / "every/README.md").read_text()
 
 
 def test_frames_of_a_video_that_every_left_out(tmp_path):
-    """A damaged frame is replaced by the next of the video in which the person is seen."""
+    """A damaged frame is replaced by the next one of the video that shows the person."""
     av = pytest.importorskip("av")
     (tmp_path / "videos").mkdir()
     video = tmp_path / "videos/cam.avi"

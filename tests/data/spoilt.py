@@ -1,4 +1,4 @@
-"""Pictures as people have them: unusual ones that can be used, and bad ones."""
+"""Image files of real-life kinds: unusual ones that can be used, and bad ones."""
 
 import io
 import struct
@@ -14,14 +14,14 @@ HEIGHT, WIDTH = 50, 25
 
 
 def saved(image, kind="PNG", **options):
-    """The bytes of an image file."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def bomb(width=30_000, height=30_000):
-    """A PNG that says it is huge; nothing of it can be decoded."""
+    """Return a PNG whose header states a huge size; it cannot be decoded."""
 
     def chunk(kind, data):
         return (
@@ -33,14 +33,14 @@ def bomb(width=30_000, height=30_000):
 
 
 def bad_files():
-    """Files that no crop can be made of, and words of the reason."""
+    """Return files that cannot be used, each with a part of the expected reason."""
     image = make_crops(1, 200, 100)[0]
     jpeg, png = saved(image, "JPEG", quality=95), saved(image)
     return {
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "image file is truncated"),
         "truncated.png": (png[: len(png) // 2], "truncated"),
         "empty.jpg": (b"", "the file is empty"),
-        "text.jpg": (b"no picture at all", "no picture, or of an unknown kind"),
+        "text.jpg": (b"no picture at all", "not an image, or of an unknown format"),
         "dot.png": (saved(Image.new("RGB", (1, 1))), "1x1 pixels: smaller than 8 a side"),
         "bomb.png": (bomb(), "pixels, more than 100,000,000: not decoded"),
         "large.png": (bomb(10_001, 10_000), "10001x10000 pixels, more than 100,000,000"),
@@ -49,11 +49,11 @@ def bad_files():
 
 
 def unusual_files():
-    """Files that can be used, and the RGB values uint8 ``[H, W, 3]`` that they show."""
+    """Return usable files, each with the RGB values uint8 ``[H, W, 3]`` that it shows."""
     image = make_crops(1, HEIGHT, WIDTH, seed=3)[0]
     rgb = np.asarray(image)
     turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by a quarter to the right
+    turned[0x0112] = 6  # rotate a quarter turn clockwise
     deep = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 50).astype(np.uint16)
     cmyk = image.convert("CMYK")
     alpha = Image.fromarray(np.dstack([rgb, np.full((HEIGHT, WIDTH), 90, np.uint8)]))
@@ -71,7 +71,7 @@ def unusual_files():
 
 
 def spoilt_crops(bad=None, good=40):
-    """Good crops with bad ones among them, from row 3 on every fourth, as a data set in memory."""
+    """Return a data set in memory in which, from row 3 on, every fourth image is bad."""
     bad = bad_files() if bad is None else bad
     images = [
         {"bytes": saved(image), "path": f"good-{i:02}.png"}
@@ -84,7 +84,7 @@ def spoilt_crops(bad=None, good=40):
 
 
 def spoilt_folder(path, bad=None, good=40):
-    """The same as a folder of one parquet file."""
+    """Write the same data set to a folder with one parquet file."""
     path.mkdir(parents=True)
     spoilt_crops(bad, good).to_parquet(str(path / "train.parquet"))
     return str(path)

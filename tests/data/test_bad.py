@@ -1,4 +1,4 @@
-"""Bad images among the crops: refused, left out or replaced, and always named."""
+"""Bad images among the crops: an error, left out or replaced, and always listed."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_reached_is_no_bad_image(tmp_path):
     (tmp_path / "a.png").write_bytes(b"-")
     (tmp_path / "a.png").chmod(0)
     if (tmp_path / "a.png").stat().st_mode and _readable(tmp_path / "a.png"):
-        path = "memory-of-nobody://a/b.png"  # whoever may read everything meets another obstacle
+        path = "memory-of-nobody://a/b.png"  # root can read any file, so use an unknown protocol
     else:
         path = str(tmp_path / "a.png")
     with pytest.raises(InputError, match="cannot be read") as error:
@@ -133,7 +133,7 @@ def test_a_good_crop_stands_for_a_bad_one(tmp_path, way, workers):
     source = _opened(tmp_path, way, workers, "replace")
     assert len(source) == 40 + len(BAD)
     crops, good = _all(source), _good()
-    _check_named(source, "row ")
+    _check_named(source, "replaced by row ")
     rows = [row for row in range(len(crops)) if row not in ROWS.values()]
     assert torch.equal(crops[rows], good)
     assert all((crops[row] == good).flatten(1).all(1).any() for row in ROWS.values())
@@ -206,7 +206,7 @@ def test_a_stream_goes_on_without_bad_images(tmp_path, workers, policy):
     good = {crop.numpy().tobytes() for crop in _good()}
     crops = [crop.numpy().tobytes() for crop in torch.cat(batches)]
     assert set(crops) <= good
-    if policy == "skip":  # every good crop once, before any is seen again
+    if policy == "skip":  # each good crop once before any is repeated
         assert set(crops[:40]) == good
     _, rest = _stream(tmp_path, policy, workers, skip=5, batches=7)
     assert all(torch.equal(a, b) for a, b in zip(batches[5:], rest, strict=True))
@@ -240,7 +240,7 @@ def test_the_manifest_is_written_once_the_run_has_begun(tmp_path):
     other.add(_image(2))
     other.add(_image(9))
     with (tmp_path / MANIFEST).open("a") as file:
-        file.write('{"part": "train", "row"')  # and a third one was killed here
+        file.write('{"part": "train", "row"')  # a third process was killed here
     assert settle(tmp_path, bad) == 3
     assert [image.row for image in read_manifest(tmp_path / MANIFEST).values()] == [2, 4, 9]
 

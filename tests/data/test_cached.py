@@ -1,4 +1,4 @@
-"""Caches that exist are found again: their names are a promise."""
+"""Names of cache files stay the same, so that existing caches are found."""
 
 import datasets
 

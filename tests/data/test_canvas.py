@@ -25,7 +25,7 @@ def test_squash_takes_everything():
 
 def test_cover_keeps_the_aspect_and_leaves_no_padding():
     out = to_canvas(_gradient(300, 100), (200, 100), "cover")
-    # 50 px of the 300 are seen, from the middle
+    # the middle 50 of the 300 px are visible
     assert 100 < out[0, 0, 0] < 112
     assert 143 < out[0, -1, 0] < 155
     assert out[-1, 0, 1] > 245
@@ -43,11 +43,11 @@ def test_any_mode_becomes_rgb(mode):
 
 def test_exif_orientation_is_applied():
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     buffer = io.BytesIO()
     _gradient(100, 50).save(buffer, "JPEG", exif=exif, quality=95)
     out = to_canvas(decode({"bytes": buffer.getvalue()}), (100, 50), "squash")
-    assert out[5, 25, 0] < 30  # x of the file now runs downwards
+    assert out[5, 25, 0] < 30  # x of the stored image now points down
     assert out[95, 25, 0] > 225
 
 

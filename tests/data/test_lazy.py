@@ -1,4 +1,4 @@
-"""What a worker process of a loader raises, and what reaches the run."""
+"""Errors of a loader's worker processes, and how they reach the main process."""
 
 import pytest
 import torch

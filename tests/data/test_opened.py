@@ -1,4 +1,4 @@
-"""A folder that was opened before is found again, and a change of it is seen."""
+"""A folder is reopened from its note, and changes of it are noticed."""
 
 import shutil
 import sys
@@ -13,7 +13,7 @@ from patchit_hf.data import opened, source
 from patchit_hf.data.source import load_crops
 from patchit_hf.data.store import open_crops
 
-LISTED = []  # what was listed while it is not None
+LISTED = []  # the folders that were listed while WATCHING
 WATCHING = [False]
 
 
@@ -22,7 +22,7 @@ def _hook(event, args):
         LISTED.append(str(args[0]))
 
 
-sys.addaudithook(_hook)  # it stays for the life of the process, and does nothing unless asked
+sys.addaudithook(_hook)  # a hook cannot be removed; it does nothing unless WATCHING
 
 
 def _picture(path, value):
@@ -32,7 +32,7 @@ def _picture(path, value):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures in two folders and two splits."""
+    """Make images in two folders and two splits."""
     for i in range(24):
         _picture(
             tmp_path / f"data/{'train' if i % 4 else 'validation'}/{'ab'[i % 2]}/{i:02}.png", i
@@ -48,7 +48,7 @@ def _shown(splits):
 
 
 def _open(folder):
-    """Open it, and say whether that took more than a look at what is known."""
+    """Open a folder, and say whether its files were listed."""
     LISTED.clear()
     WATCHING[0] = True
     try:
@@ -112,7 +112,7 @@ def test_of_many_pictures_only_folders_are_looked_at(folder, change, monkeypatch
     change(folder)
     splits, listed = _open(folder)
     assert listed == (change is not _overwrite)
-    assert _shown(splits) != before  # what was overwritten is read as it is now
+    assert _shown(splits) != before  # an overwritten image is read anew
 
 
 def test_a_changed_parquet_file_is_seen(tmp_path, crops, crop_folder):

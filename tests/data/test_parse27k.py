@@ -1,4 +1,4 @@
-"""PARSE-27k: a small folder of its format, built here, and what is read of it."""
+"""PARSE-27k: read a small folder of that format, made here."""
 
 import sqlite3
 
@@ -35,14 +35,14 @@ PEOPLE = {
 
 
 def scene():
-    """A picture whose red is x / 4 and whose green is y / 2."""
+    """Return an image whose red is x / 4 and whose green is y / 2."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([x // 4, y // 2, np.full_like(x, 99)], -1).astype(np.uint8)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data base as the authors' has its tables, and the pictures it names."""
+    """Make a database with the tables of the original, and the images that it lists."""
     root = tmp_path / "parse"
     root.mkdir()
     base = sqlite3.connect(root / "annotations.sqlite3")
@@ -81,7 +81,7 @@ def folder(tmp_path):
 def test_splits_classes_and_columns(folder):
     splits = load_parse27k(folder)
     people = {name: split["person_id"][:] for name, split in splits.items()}
-    assert people == {"train": [1, 2], "validation": [4], "test": [5]}  # and nobody who sits
+    assert people == {"train": [1, 2], "validation": [4], "test": [5]}  # without sitting people
     train = splits["train"]
     assert train["sequence"][:] == [1, 1]
     assert train["file"][:] == ["sequences/ids1/a.png"] * 2
@@ -132,12 +132,12 @@ def test_the_edge_is_repeated_where_a_crop_leaves_the_picture(folder):
     assert np.abs(crop[:, :, 0] - x / 4).max() <= 1.5
     assert np.abs(crop[:, :, 1] - (y / 2)[:, None]).max() <= 1.5
     assert (crop[:, :, 2] == 99).all()
-    assert (crop[:, :40, 0] <= 1).all()  # the left edge, again and again
+    assert (crop[:, :40, 0] <= 1).all()  # the repeated left edge
     assert (crop[-30:, :, 1] == crop[-1, 0, 1]).all()
 
 
 def test_any_crop_is_that_of_a_picture_padded_all_around():
-    """Against the plain way: pad the whole picture by far, then cut."""
+    """Compare with the simple way: pad the whole image by a lot, then cut."""
     rng = np.random.default_rng(0)
     picture = Image.fromarray(
         rng.integers(0, 256, (60, 80, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
@@ -214,13 +214,13 @@ def test_an_interrupted_command_leaves_nothing(folder, tmp_path, capsys, monkeyp
     with monkeypatch.context() as context:
         context.setattr(datasets.Dataset, "to_parquet", interrupted)
         assert main([str(folder), str(out)]) == 130
-    assert "the same command starts again" in capsys.readouterr().err
+    assert "repeat the command to start over" in capsys.readouterr().err
     assert list(out.parent.iterdir()) == []
     assert main([str(folder), str(out)]) == 0
 
 
 def test_the_papers_two_evaluations(folder):
-    """Classification counts N/A as a class, retrieval leaves it out and ranks the positive one."""
+    """Classification counts N/A as a class; retrieval leaves it out and ranks the positives."""
     train = load_parse27k(folder, missing=True)["train"]
     names = ["Orientation", "Gender", "HasBagInHandLeft", "HasBagInHandRight"]
     task = create_downstream("attributes", train, columns=names, softmax=True, na="class")
@@ -233,7 +233,7 @@ def test_the_papers_two_evaluations(folder):
     perfect = torch.cat(parts, 1).float()
     summary = task.measure(perfect, targets).summary
     assert summary == {"class_accuracy": 1.0, "mber": 0.0, "class_map": 1.0}
-    # One of four genders wrong, and the wrong one ranked above a right one.
+    # One gender of four is wrong, and is ranked above a correct one.
     wrong = perfect.clone()
     wrong[1, 5:8] = torch.tensor([0.0, 1.0, 0.0])
     summary = task.measure(wrong, targets).summary
@@ -256,10 +256,13 @@ def _change(folder, statement):
     [
         ("UPDATE AttributeSet SET GenderID = 7", "pedestrian 1: Gender has code 7; must be 1 to 3"),
         ("UPDATE AttributeSet SET GenderID = NULL", "Gender has code None"),
-        ("DELETE FROM Pedestrian", "has no pedestrian in it"),
+        ("DELETE FROM Pedestrian", "holds no pedestrian"),
         ("INSERT INTO Sequence VALUES (9, 'x')", None),
-        ("UPDATE Pedestrian SET box_max_y = 0", r"pedestrian 1: box .*: must have its second"),
-        ("ALTER TABLE AttributeSet DROP COLUMN PostureID", "is not PARSE-27k's data base: no such"),
+        ("UPDATE Pedestrian SET box_max_y = 0", r"pedestrian 1: box .*: its second corner must be"),
+        (
+            "ALTER TABLE AttributeSet DROP COLUMN PostureID",
+            "is not the PARSE-27k database: no such",
+        ),
     ],
 )
 def test_what_has_no_meaning_is_named(folder, statement, line):
@@ -273,10 +276,10 @@ def test_what_has_no_meaning_is_named(folder, statement, line):
 
 def test_a_bad_picture_is_named(folder, tmp_path):
     (folder / "sequences/ids1/a.png").write_bytes(b"")
-    line = r"pedestrian 1: picture sequences/ids1/a.png: the file is empty"
+    line = r"pedestrian 1: image sequences/ids1/a.png: the file is empty"
     with pytest.raises(InputError, match=line):
         load_parse27k(folder)
-    with pytest.raises(InputError, match=r"no PARSE-27k: it has no annotations\.sqlite3"):
+    with pytest.raises(InputError, match=r"is not PARSE-27k: it has no annotations\.sqlite3"):
         load_parse27k(tmp_path)
 
 

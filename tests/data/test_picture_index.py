@@ -1,4 +1,4 @@
-"""A large folder of plain pictures: what is made of it in one walk is what datasets makes of it."""
+"""The index of a large folder of plain images equals what datasets makes of it."""
 
 import zipfile
 
@@ -64,7 +64,7 @@ def test_it_is_what_datasets_makes_of_it(tmp_path, layout):
     assert list(ours) == list(theirs)
     for name, split in theirs.items():
         if "splits" in layout and "classes" not in layout:
-            split = split.remove_columns("label")  # which has the splits for classes
+            split = split.remove_columns("label")  # datasets takes the splits for classes
         assert ours[name].features == split.features
         assert ours[name].split == split.split
         bare = datasets.Image(decode=False)

@@ -1,4 +1,4 @@
-"""Undecoded images by row number, as the data set itself has them."""
+"""Undecoded images by row number equal those of the data set."""
 
 import pickle
 import sys
@@ -95,12 +95,12 @@ def test_reading_everything_does_not_make_the_process_larger(tmp_path):
     )
     data = datasets.load_dataset(str(tmp_path / "large"), split="train")
     rows = ImageRows(data, "image")
-    assert rows.place(7)[2] == size  # it is the files that are read
+    assert rows.place(7)[2] == size  # the files are read
     before = _mapped_memory()
     assert sum(len(rows[i]["bytes"]) for i in range(count)) == size * count
     assert _mapped_memory() - before < size * count / 10
     data.cast_column("image", datasets.Image(decode=False))[:]
-    assert _mapped_memory() - before > size * count / 2  # which the data set's own way does
+    assert _mapped_memory() - before > size * count / 2  # as reading through the data set does
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where memory can be looked at")

@@ -22,9 +22,9 @@ def _expected(dataset, rows):
 
 
 def _cached():
-    """The files of decoded crops, and what is left of them."""
+    """Return the cache files of decoded crops."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf"
-    others = (".opened.json", ".held-out.npy")  # what a folder was opened as
+    others = (".opened.json", ".held-out.npy")  # notes about opened folders
     return sorted(p for p in folder.glob("*") if not p.name.endswith(others))
 
 

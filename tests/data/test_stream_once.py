@@ -1,4 +1,4 @@
-"""Each sample of a stream is seen once an epoch, whoever reads it."""
+"""Each sample of a stream is seen once per epoch, for any number of processes and workers."""
 
 import io
 import tarfile
@@ -13,12 +13,12 @@ from patchit_hf.data.source import load_crops
 from patchit_hf.data.stream import StreamedCrops
 from tests.data.spoilt import saved
 
-SHARDS, ROWS = 6, 10  # files, and pictures in each
+SHARDS, ROWS = 6, 10  # files, and images in each
 SPLITS = [(1, 0), (1, 2), (1, 3), (2, 0), (2, 3), (3, 2), (4, 0), (6, 1)]  # processes, workers
 
 
 def _content(number):
-    """A picture that says which one it is."""
+    """Return an image that encodes its number."""
     return saved(Image.fromarray(np.full((8, 8, 3), number, np.uint8)))
 
 
@@ -45,14 +45,14 @@ def _tars(folder):
 
 @pytest.fixture(params=[_parquet, _tars], ids=["parquet", "webdataset"])
 def folder(request, tmp_path):
-    """Shards of one of both kinds."""
+    """Write shards of the given kind."""
     (tmp_path / "shards").mkdir()
     request.param(tmp_path / "shards")
     return str(tmp_path / "shards")
 
 
 def _epoch(folder, rank, world, workers, seed=3, batch=5, epochs=1):
-    """The numbers of the crops that a process sees in its first epochs, in their order."""
+    """Return the numbers of the crops that a process sees in its first epochs, in order."""
     data = datasets.load_dataset(folder, split="train", streaming=True)
     column = next(k for k, f in data.features.items() if isinstance(f, datasets.Image))
     source = StreamedCrops(data, column, (8, 8), "squash", workers, seed, rank, world, buffer=20)
@@ -64,7 +64,7 @@ def _epoch(folder, rank, world, workers, seed=3, batch=5, epochs=1):
 def test_every_sample_is_seen_once(folder, world, workers):
     seen = [_epoch(folder, rank, world, workers) for rank in range(world)]
     assert sorted(number for part in seen for number in part) == list(range(SHARDS * ROWS))
-    assert all(part != sorted(part) for part in seen)  # and not as the files have it
+    assert all(part != sorted(part) for part in seen)  # and not in the order of the files
     assert len({len(part) for part in seen}) == 1
 
 

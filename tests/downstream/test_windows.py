@@ -57,3 +57,30 @@ def test_an_error_of_ours_is_no_bad_image(monkeypatch):
     monkeypatch.setattr(canvas, "check_usable", broken)
     with pytest.raises(AttributeError, match="a bug"):
         cut({"bytes": png(), "path": None})
+
+
+def turned_jpeg():
+    """A photo that is stored lying: its left half, shown on top, is bright."""
+    stored = Image.new("RGB", (80, 40))
+    stored.paste((250, 250, 250), (0, 0, 40, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter to the right
+    buffer = io.BytesIO()
+    stored.save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+def test_a_person_is_cut_from_the_image_as_it_is_shown():
+    found = cut({"bytes": turned_jpeg(), "path": None})
+    shown = Image.open(io.BytesIO(found["image"]["bytes"]))
+    assert found["window"] == [0.0, 0.0, 40.0, 80.0]
+    assert found["keypoints"] == [[5.0, 10.0, 1.0]]
+    assert shown.getpixel((20, 10))[0] > 240
+    assert shown.getpixel((20, 70))[0] < 15
+
+
+def test_a_person_is_cut_from_16_bit_grey_over_its_whole_range():
+    buffer = io.BytesIO()
+    Image.new("I;16", (20, 40), 0x8000).save(buffer, "PNG")
+    found = cut({"bytes": buffer.getvalue(), "path": None})
+    assert Image.open(io.BytesIO(found["image"]["bytes"])).getpixel((5, 5)) == (128, 128, 128)

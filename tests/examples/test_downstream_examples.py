@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAINED, HELD_OUT = 120, 60  # crops, of 24 and of 12 people
-SMALL = ("--input-size", "96x48", "--save-every", "0", "--eval-every", "0.5")
+SMALL = ("--input-size", "96x48")
 
 
 def run(name: str, *words: object) -> str:

@@ -189,7 +189,7 @@ def test_a_cut_off_picture(page, tmp_path):
     page.set_input_files("#crop input[type=file]", tmp_path / "cut.jpg")
     page.wait_for_timeout(1000)
     page.get_by_role("button", name="Show where").click()
-    page.get_by_text("Sorry: this picture: not a readable image").wait_for()
+    page.get_by_text("Sorry: the image: not a readable image").wait_for()
     assert page.locator("#heat img").count() == 0
 
 

@@ -29,7 +29,7 @@ from patchit_hf.figures import (
     write_figures,
 )
 from patchit_hf.figures.answered import reassemble, tiles
-from patchit_hf.figures.asked import colours, in_order, questions
+from patchit_hf.figures.asked import in_order, questions
 from patchit_hf.figures.cells import coverage, layers, rows
 from patchit_hf.figures.curve import spread
 from patchit_hf.figures.filters import filters, scaled
@@ -349,7 +349,7 @@ def test_localisation_counts_what_is_right():
     true = task.truth(batch.targets).view(8, 6)
     answered = true.clone()
     answered[1, :2] = 5
-    pictures = colours(task, task.examples(batch)[:, 0]).unflatten(0, (8, 6))
+    pictures = task.transform.colours(task.examples(batch)[:, 0]).unflatten(0, (8, 6))
     figure = localisation(crops, pictures, answered, true, task.boxes)
     assert _texts(figure)[2:] == ["6 of 6 right", "4 of 6 right", *["6 of 6 right"] * 4]
 

@@ -94,12 +94,12 @@ def test_replace_takes_others_with_their_own_labels(people, way):
     assert [r for i, r in enumerate(rows) if i not in BAD] == GOOD
     _check(data, people, rows)
     for image in data.store.bad.found.values():
-        assert image.became == f"row {rows[image.row]} stands for it"
+        assert image.became == f"replaced by row {rows[image.row]}"
     _check(_opened(people, "replace", way, "scored"), people, GOOD)  # nothing is judged twice
 
 
 def test_replace_makes_no_label_of_none(people, way):
-    """A bad crop without a label is no sample, and none stands for it."""
+    """A bad crop without a label is no sample, and nothing replaces it."""
     values = people.cast_column("image", datasets.Image(decode=False))[:]
     for column in COLUMNS:
         values[column] = [-1 if r in (3, 10) else int(v) for r, v in enumerate(values[column])]

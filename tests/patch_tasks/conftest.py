@@ -7,9 +7,14 @@ import torch
 from patchit_hf.patch_tasks import create_task
 
 SMALL = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2}
+PLAIN = {  # of octaves: whatever changes pixels is off
+    "window": 16, "mirror": 0.0, "light": 0.0, "grayscale": 0.0, "cutmix": 0.0, "smooth": 0.0,
+    "head_hidden": 32,
+}  # fmt: skip
 OPTIONS = {
     "context": {"patch_size": 6, "gap": 1, "jitter": 1},
     "jigsaw": {**SMALL, "rows": 2, "permutations": 6, "standardize": False},
+    "octaves": {**PLAIN, "detail_cells": [3, 2], "part_cells": [2, 2], "jitter": 2},
     "pair": SMALL,
     "people": {**SMALL, "patches_per_crop": 3},
     "position": SMALL,

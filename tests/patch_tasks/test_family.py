@@ -8,8 +8,8 @@ import torch
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks import create_task
+from patchit_hf.patch_tasks.contrast import info_nce
 from patchit_hf.patch_tasks.jigsaw import distant_permutations
-from patchit_hf.patch_tasks.people import info_nce
 from tests.patch_tasks.conftest import small_task
 
 

@@ -17,7 +17,7 @@ from patchit_hf.crops.detections import read_detections
 from patchit_hf.crops.make import make_crops
 from patchit_hf.data.canvas import load_canvas
 from patchit_hf.patch_tasks import create_task
-from tests.patch_tasks.conftest import OPTIONS
+from tests.patch_tasks.conftest import OPTIONS, PLAIN
 
 FLAT = 200  # value of the third channel inside
 COUNT = 12  # crops a batch
@@ -59,6 +59,18 @@ def options_of(draw, name, canvas):
             "sizes": draw(st.lists(side, min_size=1, max_size=4, unique=True)),
             "patch_size": draw(st.integers(4, 4 + min(canvas) // 3)),
             "jitter": draw(st.integers(0, 40)),
+        }
+    if name == "octaves":
+        cells = st.lists(st.integers(1, 6), min_size=2, max_size=2)
+        return {
+            **PLAIN,
+            "details": draw(st.integers(0, 3)),
+            "parts": draw(st.integers(1, 3)),
+            "detail_cells": draw(cells),
+            "part_cells": draw(cells),
+            "window": draw(st.integers(8, 100)),
+            "jitter": draw(st.integers(0, 40)),
+            "identity_weight": draw(st.sampled_from([0, 1])),
         }
     options = sizes(draw, canvas, most=4 if name == "jigsaw" else 8)
     if name == "people":
@@ -118,6 +130,11 @@ def test_patches_are_whole_pieces_of_the_crop(name, data):
             assert values.diff(dim=3 - axis).abs().max() < 1.01
             assert steps.min() > -1.01
             assert steps.max() <= max(task.sizes) / task.grid.patch_size + 1.01
+        elif name == "octaves":  # resized and not rounded
+            assert values.diff(dim=3 - axis).abs().max() < 0.01
+            assert steps.min() > -0.01
+            most = max(octave.lattice.size[axis - 1] for octave in task.octaves)
+            assert steps.max() < 1.25 * most / task.input_size[axis - 1] + 0.01  # as weighted
         else:
             assert values.diff(dim=3 - axis).abs().max() < 0.01
             assert (steps - 1).abs().max() < 0.01

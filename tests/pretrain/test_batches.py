@@ -18,7 +18,7 @@ def store(crops):
 
 
 def _steps(store, task, world, accumulation, start, count):
-    """Return, per step, inputs and targets of the whole global batch in the order of its parts."""
+    """Return inputs and targets of each global batch, in the order of its parts."""
     steps = []
     streams = [
         training_parts(store, task, Share(12, accumulation, rank, world), 5, start, 100, CPU)

@@ -42,6 +42,16 @@ def test_it_says_what_the_full_run_takes_and_leaves_no_run(tmp_path, run):
     assert Image.open(folder / "patches.png").width > 300
 
 
+def test_it_says_what_a_head_keeps_of_every_crop(tmp_path, crop_folder, capsys):
+    code = main(
+        ["--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "6",
+         "--task", "octaves", "--task-kwargs", "window=32", "part_cells=[2,2]", "--dry-run",
+         "--dataset", crop_folder, "--output-dir", str(tmp_path / "run")]
+    )  # fmt: skip
+    assert code == 0
+    assert "; for all crops 0.1 MB more" in capsys.readouterr().err  # 36 x 128 x 4 x 4 bytes
+
+
 def test_twice_and_with_a_probe(run):
     assert run()[0] == 0
     assert run()[0] == 0

@@ -142,7 +142,7 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path, crops, capsys):
         (["--batch-size", "0"], "--batch-size 0: must be a whole number of at least 1"),
         (["--batch-size", "1"], "test_resnet has batch normalisation"),
         (["--task", "positon"], "--task 'positon': unknown task"),
-        (["--canvas", "wide"], "--canvas 'wide': give HEIGHTxWIDTH"),
+        (["--canvas", "wide"], "--canvas 'wide': must be HEIGHTxWIDTH"),
         (["--optimizer", "adamm"], "--optimizer 'adamm': timm has no such optimiser"),
         (["--report-to", "trackio"], "--report-to 'trackio': not installed"),
         (["--resume", "none"], "--resume 'none': not a checkpoint"),

@@ -63,7 +63,8 @@ def save(folder: Path, step: int, limit: int = 1) -> torch.nn.Module:
 def checkpoint_names(step: int) -> set[str]:
     """What the Hub has of a checkpoint."""
     folder = f"checkpoints/step-{step:08d}"
-    return {f"{folder}/{name}" for name in ("model.safetensors", "optimizer.pt", "state.json")}
+    files = ("model.safetensors", "optimizer.pt", "state.json", "SHA256SUMS")
+    return {f"{folder}/{name}" for name in files}
 
 
 def until(true: Callable[[], object], seconds: float = 20) -> None:

@@ -7,7 +7,7 @@ import torch
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.fetch import fetch_checkpoint
 from patchit_hf.publish.hub import push_folder
-from patchit_hf.training.checkpoint import load_checkpoint
+from patchit_hf.training.checkpoint import read_checkpoint, restore
 from tests.hub.server import Hub
 from tests.publish.folders import QUICK, make_export, save
 
@@ -30,8 +30,9 @@ def read(folder, config=None):
     model = torch.nn.Linear(100, 50)
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
     config = config or {"backbone": "resnet18", "task": "position"}
-    step, _ = load_checkpoint(folder, config, model, optimizer, None)
-    return step, model, optimizer
+    checkpoint = read_checkpoint(folder)
+    restore(checkpoint, config, model, optimizer, None)
+    return checkpoint.step, model, optimizer
 
 
 def test_a_checkpoint_comes_back(pushed, tmp_path):
@@ -52,7 +53,7 @@ def test_the_newest_and_nothing_else_is_read(pushed, tmp_path, hub: Hub):
     found = {path.name for path in folder.parent.parent.rglob("*") if path.is_file()}
     assert (folder.name, found) == (
         "step-00000004",
-        {"state.json", "model.safetensors", "optimizer.pt", "metrics.jsonl"},
+        {"state.json", "model.safetensors", "optimizer.pt", "SHA256SUMS", "metrics.jsonl"},
     )
 
 

@@ -24,11 +24,16 @@ COMMON = [
 TASKS = {
     "context": ["patch_size=6", "gap=1", "jitter=1", "input_scale=6"],
     "jigsaw": [*GRID, "rows=2", "permutations=6"],
+    "octaves": [
+        "detail_cells=[3,2]", "part_cells=[2,2]", "window=16", "input_scale=4", "head_hidden=32",
+        "identity_start=0", "table_rate=0.05",
+    ],
     "pair": GRID,
     "people": [*GRID, "patches_per_crop=4"],  # compares all patches of the batch
     "scale": ["sizes=[8,12]", "patch_size=8", "jitter=2", "input_scale=4"],
     "shuffle": [*GRID, "input_scale=2"],
-}
+}  # fmt: skip
+IN_PARTS = ("batch norm", "octaves")  # batch statistics are those of a process's part
 
 
 def _launch(tmp_path, *argv):
@@ -103,18 +108,18 @@ def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, subtests):
 
     def commands(folder, *more):
         return [
-            [*words, *(more if name == "batch norm" else []), "--output-dir", str(folder / name)]
+            [*words, *(more if name in IN_PARTS else []), "--output-dir", str(folder / name)]
             for name, words in runs.items()
         ]
 
     one, two = tmp_path / "one", tmp_path / "two"
     run(commands(one, "--gradient-accumulation-steps", "2"))
     (tmp_path / "commands.json").write_text(json.dumps(commands(two)))
-    _launch(tmp_path, str(Path(__file__).with_name("in_turn.py")), "commands.json")
+    _launch(tmp_path, str(Path(__file__).parents[1] / "in_turn.py"), "commands.json")
 
     for name in runs:
         with subtests.test(name):
-            _assert_same_weights(one / name, two / name, batch_norm=name == "batch norm")
+            _assert_same_weights(one / name, two / name, batch_norm=name in IN_PARTS)
     with subtests.test("the list of bad images"):
         assert _manifest(one / "bad images") == _manifest(two / "bad images")
         assert len(_manifest(one / "bad images")) > 5

@@ -69,7 +69,9 @@ def test_a_replayed_run_is_the_launched_one(tmp_path, people, backbone, caplog):
     assert not said
 
 
-@pytest.mark.parametrize("name", ["pair", "jigsaw", "context", "people", "scale", "shuffle"])
+@pytest.mark.parametrize(
+    "name", ["pair", "jigsaw", "context", "octaves", "people", "scale", "shuffle"]
+)
 def test_every_task_is_replayed(tmp_path, people, name, caplog):
     with caplog.at_level(logging.INFO, "patchit_hf"):
         replay = _train(tmp_path / "replay", people, "resnet10t", create_task(name),

@@ -1,1 +1,1 @@
-"""From boxes to a data set of person crops: what is cut, from what, and where it is kept."""
+"""Turn boxes into a data set of crops: plan, cut, store, report."""

@@ -1,4 +1,4 @@
-"""The report of a data set of crops, and its card: the same figures in JSON and in words."""
+"""The report and the card of a data set of crops: the same numbers as JSON and as text."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ SIZES = (
     (10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"),
 )  # fmt: skip
 OUTSIDE = {
-    "shift": "moved inwards, and shrunk where it was larger than the frame",
+    "shift": "moved inwards, and shrunk if it was larger than the frame",
     "shrink": "shrunk about its centre",
     "drop": "dropped",
 }
 SUBJECTS = {
-    "source": "video, sequence or camera", "folder": "folder of pictures", "image": "picture"
+    "source": "a video, sequence or camera", "folder": "a folder of images", "image": "an image"
 }  # fmt: skip
 
 
 def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, Any]:
-    """Return what became of every box and picture.
+    """Return the report: how many boxes and images were used or dropped, and why.
 
     Args:
-        shards: the gathered data set.
+        shards: the data set, after ``gather``.
         counts: number of crops by split.
-        name: of the file of boxes, without its folder.
+        name: name of the file of boxes, without its folder.
     """
     plan, parts = shards.plan, shards.parts
     dropped: Counter[str] = sum((part.dropped for part in parts), Counter())
@@ -67,12 +67,12 @@ def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, 
 
 
 def render_card(shards: Shards, report: dict[str, Any], about: dict[str, str]) -> str:
-    """Return the data set's card.
+    """Return the data set's card as Markdown.
 
     Args:
         shards: the data set.
         report: what ``make_report`` returned.
-        about: ``title``, ``license``, and ``of``, what the user says of the pictures' origin.
+        about: ``title``, ``license``, and ``of``, the origin of the images in the user's words.
     """
     kept = report["boxes"]["kept"]
     head = {

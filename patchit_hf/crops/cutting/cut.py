@@ -1,4 +1,4 @@
-"""One picture to all its crops: decoded once, in whichever process."""
+"""Cut all crops of one image, which is decoded once."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from patchit_hf.data.pictures import BadPictureError, Picture, open_picture
 
 @dataclass(frozen=True)
 class Job:
-    """A picture and its boxes.
+    """An image and its boxes.
 
     Attributes:
-        name: of the picture, relative to the folder.
-        path: the file, or None if there is none.
-        picture: the picture itself where it has been decoded already, or why it could not be.
-        source: what the picture is a part of.
-        box: numbers of the boxes ``[N]``.
-        boxes: as the detections have them ``[N, 4]``.
-        reasons: why boxes are dropped already ``[N]``.
-        row: where each box stands in its file ``[N]``.
-        score: ``[N]``, NaN where there is none.
+        name: name of the image, relative to the folder.
+        path: its file, or None if there is none.
+        source: the video, camera or folder that the image belongs to.
+        box: indices of the boxes ``[N]``.
+        boxes: the boxes as the detections hold them ``[N, 4]``.
+        reasons: why boxes are already dropped ``[N]``; empty where they are not.
+        row: row of each box in its file ``[N]``.
+        score: scores ``[N]``, NaN where there is none.
         size: width and height as the detections state them, or zeros.
-        relative: whether boxes are shares of the picture's size.
+        relative: whether boxes are in fractions of the image's size.
+        picture: the image if it is already decoded, or the reason why it cannot be.
     """
 
     name: str
@@ -52,15 +52,15 @@ class Job:
 
 @dataclass
 class Cut:
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
-        crops: rows of the data set, each with the number of its box as ``number``.
-        dropped: numbers of boxes and why.
-        bad: why the picture cannot be used, or nothing.
-        notes: what was unusual about the picture.
-        decoded: whether the picture was opened.
-        replaced: numbers of the picture's boxes, and of the boxes whose crops stand in for them.
+        crops: rows of the data set, each with the index of its box as ``number``.
+        dropped: index of each dropped box, and why.
+        bad: why the image cannot be used; empty if it can.
+        notes: what was unusual about the image.
+        decoded: whether the image was decoded.
+        replaced: index of each replaced box, and of the box whose crop replaces it.
     """
 
     crops: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Cut:
 
 
 def cut(job: Job, options: CropOptions) -> Cut:
-    """Cut all boxes of a picture; one without a wanted box is not opened."""
+    """Cut all boxes of an image. An image without a wanted box is not opened."""
     result = Cut()
     reasons = job.reasons
     if (reasons == KEPT).any() or isinstance(job.picture, str):
@@ -100,29 +100,29 @@ def _picture(job: Job, options: CropOptions) -> Picture:
     if job.picture is not None:
         raise BadPictureError(job.picture)
     if job.path is None:
-        raise BadPictureError("no such file below --images, or several")
+        raise BadPictureError("no file of that name below --images, or several")
     return open_picture(job.path, options.max_pixels)
 
 
 def resize(pixels: Image.Image, window: list[float], canvas: tuple[int, int]) -> Image.Image:
-    """Return the window (xyxy, inside the picture) as a crop of height and width ``canvas``."""
+    """Return the window (xyxy, inside the image) as a crop of height and width ``canvas``."""
     box = (window[0], window[1], window[2], window[3])
     return pixels.resize((canvas[1], canvas[0]), RESAMPLE, box=box)
 
 
 def _placed(job: Job, picture: Picture, options: CropOptions) -> Boxes:
-    """Return the boxes in pixels of the picture as it is shown.
+    """Return the boxes in pixels of the image as it is shown.
 
     Raises:
-        BadPictureError: if the picture has another size than the detections say.
+        BadPictureError: if the size of the image is not the one that the detections state.
     """
     shown = picture.pixels.size
     size = picture.stored if options.exif == "stored" else shown
     if all(job.size) and job.size != size:
         other = picture.stored if options.exif == "shown" else shown
-        hint = "; its EXIF tag turns it, see --exif" if job.size == other else ""
+        hint = "; its EXIF tag rotates it, see --exif" if job.size == other else ""
         raise BadPictureError(
-            f"is {size[0]}x{size[1]}, and the boxes are for {job.size[0]}x{job.size[1]}{hint}"
+            f"is {size[0]}x{size[1]}, but the boxes are for {job.size[0]}x{job.size[1]}{hint}"
         )
     boxes = to_pixels(job.boxes, size) if job.relative else job.boxes
     if options.exif == "stored":
@@ -139,7 +139,7 @@ def _write(
     options: CropOptions,
     result: Cut,
 ) -> Words:
-    """Add the crops of the kept boxes, and return the reasons of all."""
+    """Add the crops of the kept boxes, and return the reasons for all boxes."""
     reasons = reasons.copy()
     for i in np.flatnonzero(reasons == KEPT).tolist():
         window = windows[i].tolist()
@@ -173,7 +173,7 @@ def _write(
 
 
 def _reached(mask: NDArray[np.bool_], window: list[float], height: int) -> bool:
-    """Say whether a crop takes in any pixel of a mask; the bicubic filter reaches 2 pixels out."""
+    """Say whether a crop uses any pixel of a mask; the bicubic filter reaches 2 pixels further."""
     reach = 2 * max(1.0, (window[3] - window[1]) / height)
     x0, y0 = (max(0, math.floor(value - reach)) for value in window[:2])
     x1, y1 = (math.ceil(value + reach) for value in window[2:])

@@ -1,4 +1,4 @@
-"""Boxes by a detector, found once: they are kept beside the crops, for a run that goes on."""
+"""Detect people once, and keep the boxes beside the crops for a run that is continued."""
 
 from __future__ import annotations
 
@@ -35,24 +35,26 @@ def detect(
     batch: int = 8,
     skip_bad: bool = False,
 ) -> Detections:
-    """Find persons in pictures or videos, or read what was found before.
+    """Detect people in images or videos, or read the boxes that an earlier run detected.
 
     Args:
-        images: folder of the pictures or videos, or a video.
+        images: folder of the images or videos, or one video.
         output: folder of the data set.
         detector: see ``patchit_hf.crops.detector.open_detector``.
         options: how a box becomes a crop.
-        label: the class that is a person; found by its name if left out.
-        score: smallest score of a box.
-        batch: pictures that go through the detector at a time.
-        skip_bad: go on after a bad picture.
+        label: the class that means a person; found by its name if None.
+        score: lowest score of a box.
+        batch: number of images per batch.
+        skip_bad: skip bad images instead of raising an error.
 
     Raises:
-        InputError: for a detector that cannot be opened, a bad picture that is not to be skipped,
-            or if nobody is found.
+        InputError: if the detector cannot be opened, an image is bad and ``skip_bad`` is False, or
+            nobody is found.
     """
     if options.exif != "shown":
-        raise InputError("--exif stored: a detector sees pictures as they are shown")
+        raise InputError(
+            "--exif stored: must be shown, since a detector sees images as they are shown"
+        )
     folder = open_images(images, options, "detector")
     file = Path(output).expanduser() / FOUND
     about = [VERSION, detector, label, score, options.every, options.max_pixels, folder.files]
@@ -67,8 +69,8 @@ def detect(
     )  # fmt: skip
     if not len(found):
         raise InputError(
-            f"--detector {detector!r}: found nobody in the pictures of {str(images)!r} with "
-            f"a score of {score:g} or more; see --detector-score"
+            f"--detector {detector!r}: found nobody in {str(images)!r} with a score of at least "
+            f"{score:g}; try a lower --detector-score"
         )
     _write(file, key, found, bad)
     return replace(found, bad=bad)
@@ -83,7 +85,7 @@ def _frames(
         elif skip_bad:
             yield name, picture
         else:
-            raise InputError(f"picture {name}: {picture} (--on-bad-image skip goes on without it)")
+            raise InputError(f"image {name}: {picture} (--on-bad-image skip leaves it out)")
 
 
 def _pictures(
@@ -116,7 +118,7 @@ def _write(file: Path, key: str, found: Detections, bad: dict[str, str]) -> None
 
 
 def _read(file: Path, key: str) -> Detections | None:
-    """Return what was found before; None if it was something else, or is damaged."""
+    """Return the boxes of an earlier run; None if the file is of another run, or damaged."""
     if not file.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""How a box becomes a crop: flat, frozen, checked where it is made."""
+"""``CropOptions``: how a box becomes a crop, which boxes are kept, and how they are split."""
 
 from __future__ import annotations
 
@@ -17,96 +17,112 @@ NUMBERS = ("context", "min_height", "max_height", "min_aspect", "max_aspect", "m
 
 @dataclass(frozen=True, kw_only=True)
 class CropOptions:
-    """What is cut and kept; see each field's help.
+    """How boxes become crops; see each field's help, or ``python -m patchit_hf.crops --help``.
 
     Raises:
-        InputError: for a value that is out of range, named by its flag.
+        InputError: for a value out of range; the message names its flag.
+
+    Example:
+        >>> from patchit_hf.crops import CropOptions
+        >>> options = CropOptions(canvas="256x128", min_height=100, image_format="png")
+        >>> options.size
+        (256, 128)
     """
 
-    canvas: str = arg("200x100", "--canvas", "crops", "size of a crop in pixels, H x W")
+    canvas: str = arg("200x100", "--canvas", "crops", "size of a crop, HEIGHTxWIDTH in pixels")
     context: float = arg(
-        0.0, "--context", "crops", "margin above and below a box, as a share of its height"
+        0.0, "--context", "crops", "margin above and below a box, as a fraction of its height"
     )
     outside: str = arg(
         "shift",
         "--outside",
         "crops",
-        "a crop that would leave the frame is moved inwards, made smaller, or dropped; none is "
-        "ever padded",
+        "what to do with a crop that would leave the frame: move it inwards, make it smaller, or "
+        "drop it; crops are never padded",
         choices=OUTSIDE,
     )
     image_format: str = arg(
-        "jpeg", "--image-format", "crops", "how crops are stored", choices=("jpeg", "png")
+        "jpeg", "--image-format", "crops", "file format of the crops", choices=("jpeg", "png")
     )
-    quality: int = arg(95, "--quality", "crops", "of JPEG, 1 to 100; colours keep full resolution")
+    quality: int = arg(
+        95, "--quality", "crops", "JPEG quality, 1 to 100; without chroma subsampling"
+    )
     exif: str = arg(
         "shown",
         "--exif",
-        "pictures",
-        "whether boxes refer to a picture as it is shown, turned as its EXIF tag says, or as it "
-        "is stored",
+        "images",
+        "whether boxes refer to an image as it is shown (rotated by its EXIF tag) or as it is "
+        "stored",
         choices=("shown", "stored"),
     )
     max_pixels: int = arg(
-        100_000_000, "--max-pixels", "pictures", "a larger picture is bad, and not decoded"
+        100_000_000,
+        "--max-pixels",
+        "images",
+        "most pixels of an image; a larger one is bad and not decoded",
     )
     classes: str | None = arg(
         None,
         "--classes",
         "filters",
-        "names or numbers of the classes that are persons, with commas between; known by name "
-        "(person, pedestrian) or by the format's number if left out",
+        "classes that mean a person, by name or number, separated by commas; if left out, those "
+        "named person or pedestrian, or the number that the format uses",
     )
-    min_score: float = arg(-math.inf, "--min-score", "filters", "smallest score of a box")
+    min_score: float = arg(-math.inf, "--min-score", "filters", "lowest score of a box")
     min_height: float = arg(50.0, "--min-height", "filters", "smallest height of a box, in pixels")
     max_height: float = arg(math.inf, "--max-height", "filters", "largest height, in pixels")
     min_aspect: float = arg(
-        0.15, "--min-aspect", "filters", "smallest width of a box by its height"
+        0.15, "--min-aspect", "filters", "smallest ratio of a box's width to its height"
     )
-    max_aspect: float = arg(1.0, "--max-aspect", "filters", "largest width of a box by its height")
+    max_aspect: float = arg(
+        1.0, "--max-aspect", "filters", "largest ratio of a box's width to its height"
+    )
     min_visible: float = arg(
-        0.6, "--min-visible", "filters", "smallest share of a box inside the frame"
+        0.6, "--min-visible", "filters", "smallest fraction of a box inside the frame"
     )
     max_overlap: float = arg(
         1.0,
         "--max-overlap",
         "filters",
-        "largest share of a box that one other person's box may cover",
+        "largest fraction of a box that one other person's box may cover",
     )
     keep_cut: bool = arg(
         True,
         "--keep-cut",
         "filters",
-        "keep boxes that reach the frame's edge, where persons are cut",
+        "keep boxes that touch the frame's edge, where people are cut off",
     )
     min_sharpness: float = arg(
         0.0,
         "--min-sharpness",
         "filters",
-        "smallest sharpness: the variance of the crop's Laplacian (column sharpness)",
+        "lowest sharpness, the variance of the crop's Laplacian (column sharpness)",
     )
-    every: int = arg(1, "--every", "filters", "of videos, take every k-th frame")
+    every: int = arg(1, "--every", "filters", "use every k-th frame of a video")
     first_frame: int | None = arg(
         None,
         "--first-frame",
-        "pictures",
-        "number that the boxes give the first frame of a video; 1 for MOT, else 0",
+        "images",
+        "number of a video's first frame in the boxes: 0 or 1; if left out, 1 for MOT, else 0",
     )
-    keep_every: int = arg(1, "--keep-every", "filters", "keep every k-th box along a track")
+    keep_every: int = arg(1, "--keep-every", "filters", "keep every k-th box of a track")
     check_boxes: bool = arg(
-        True, "--check-boxes", "filters", "stop where boxes seem to be in another format"
+        True,
+        "--check-boxes",
+        "filters",
+        "stop if the boxes seem to be in another format than assumed",
     )
     source: str = arg(
         "auto",
         "--source",
         "splits",
-        "what no two splits share: image, folder, or a regular expression on a picture's name "
-        r"whose first group is the source, such as cam(\d+); auto takes the file's videos, "
-        "sequences or cameras, else folders, else images",
+        "unit that is never divided between splits: image, folder, or a regular expression for "
+        r"image names whose first group is the source, such as cam(\d+); auto uses the videos, "
+        "sequences or cameras of the boxes' file, else folders, else images",
     )
-    validation: float = arg(0.1, "--validation", "splits", "share of the boxes for validation")
-    test: float = arg(0.0, "--test", "splits", "share of the boxes for a test")
-    shard_size: int = arg(5000, "--shard-size", "output", "crops of a parquet file")
+    validation: float = arg(0.1, "--validation", "splits", "fraction of the boxes for validation")
+    test: float = arg(0.0, "--test", "splits", "fraction of the boxes for the test split")
+    shard_size: int = arg(5000, "--shard-size", "output", "crops per parquet file")
 
     def __post_init__(self) -> None:
         parse_canvas(self.canvas)
@@ -118,14 +134,14 @@ class CropOptions:
                 raise self._error(name, "a whole number from 1" + " to 100" * (name == "quality"))
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
-                raise self._error(name, "a share from 0 to 1")
+                raise self._error(name, "a number from 0 to 1")
         for name in NUMBERS:
             if not getattr(self, name) >= 0:
-                raise self._error(name, "a number from 0")
+                raise self._error(name, "a number of at least 0")
         if math.isnan(self.min_score):
             raise self._error("min_score", "a number")
         if self.min_height < 8:
-            raise self._error("min_height", "a number from 8")
+            raise self._error("min_height", "a number of at least 8")
         for low, high in (("min_height", "max_height"), ("min_aspect", "max_aspect")):
             if getattr(self, low) > getattr(self, high):
                 raise self._error(low, f"at most {self._flag(high)} {getattr(self, high):g}")
@@ -138,11 +154,11 @@ class CropOptions:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of a crop."""
+        """Height and width of a crop, in pixels."""
         return parse_canvas(self.canvas)
 
     def stated(self) -> dict[str, object]:
-        """Return all fields as JSON has them: an unlimited number as None."""
+        """Return all fields for JSON, with infinite numbers as None."""
         values = dataclasses.asdict(self).items()
         return {
             key: None if isinstance(value, float) and math.isinf(value) else value

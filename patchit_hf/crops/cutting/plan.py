@@ -1,4 +1,4 @@
-"""What is cut in which order, and on which side of the split: a function of the boxes alone."""
+"""Decide from the boxes alone what is cut, in which order and for which split."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Plan:
 
     Attributes:
         found: the boxes.
-        folder: where the pictures are.
-        files: the file of each picture, or None.
-        order: numbers of pictures, split by split.
-        split: of each picture.
-        source: of each picture.
-        by: what a source is, in a word.
-        reasons: why boxes are dropped already ``[N]``.
-        starts: first box of each picture, and the number of boxes at the end.
+        folder: the images or videos.
+        files: file of each image, or None.
+        order: indices of the images, split by split.
+        split: split of each image.
+        source: source of each image.
+        by: what a source is: ``source`` (a video, say), ``folder`` or ``image``.
+        reasons: why boxes are already dropped ``[N]``; empty where they are not.
+        starts: index of each image's first box, then the number of boxes ``[images + 1]``.
     """
 
     found: Detections
@@ -52,15 +52,15 @@ class Plan:
         return len(self.order)
 
     def jobs(self, start: int, max_pixels: int) -> Iterator[Job]:
-        """Yield the jobs from a place in the order on; frames of videos are decoded here."""
+        """Yield the jobs from index ``start`` on; frames of videos are decoded here."""
         for image in self.order[start:]:
             yield self._job(image, self.reasons[self._boxes(image)], max_pixels)
 
     def job_for(self, box: int, max_pixels: int) -> Job:
-        """Return the job that cuts a box which was left out along its track, and no other."""
+        """Return the job that cuts one box that was left out of its track, and no other box."""
         boxes = self._boxes(int(self.found.image[box]))
         reasons = self.reasons[boxes].copy()
-        reasons[np.isin(reasons, (KEPT, *LEFT_OUT))] = "thinned"  # they are still people there
+        reasons[np.isin(reasons, (KEPT, *LEFT_OUT))] = "thinned"  # their people still cover others
         reasons[box - boxes[0]] = KEPT
         return self._job(int(self.found.image[box]), reasons, max_pixels)
 
@@ -89,7 +89,7 @@ class Plan:
 
     def _frame(self, folder: VideoFolder, file: str | None, max_pixels: int) -> Picture | str:
         if file is None:
-            return "no such video below --images, or several"
+            return "no video of that name below --images, or several"
         try:
             return folder.picture(file, max_pixels)
         except BadPictureError as error:
@@ -97,19 +97,21 @@ class Plan:
 
 
 def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureFolder | VideoFolder:
-    """Open a folder of pictures, or of videos alone, or a video.
+    """Open a folder of images, a folder of videos, or one video.
+
+    A folder that holds both images and videos is a folder of images.
 
     Args:
         images: the folder or the video.
-        options: with the number of the first frame.
-        kind: the boxes' format, some of which say that number, too.
+        options: for the number of the first frame.
+        kind: format of the boxes, which sets the default of that number.
 
     Raises:
-        InputError: if there is nothing there, or a folder is needed.
+        InputError: if the path does not exist, or is a file but no video.
     """
     path = Path(images).expanduser()
     if path.is_file() and not video_files(path):
-        raise InputError(f"--images {str(images)!r}: is no video; must be a folder or a video")
+        raise InputError(f"--images {str(images)!r}: is not a video; must be a folder or a video")
     if video_files(path) and (path.is_file() or not PictureFolder(path).files):
         first = int(kind == "mot") if options.first_frame is None else options.first_frame
         return VideoFolder(path, first)
@@ -117,15 +119,15 @@ def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureF
 
 
 def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: CropOptions) -> Plan:
-    """Decide on order, splits and what is dropped without looking at a picture.
+    """Decide on order, splits and dropped boxes without opening an image.
 
     Raises:
-        InputError: if no picture is found, or no class is a person's.
+        InputError: if no image is found, or no class means a person.
     """
     files = folder.locate(found.images)
     if not any(files):
         raise InputError(
-            f"--images {str(folder.root)!r}: has none of the {len(files)} pictures of the boxes, "
+            f"--images {str(folder.root)!r}: holds none of the {len(files)} images of the boxes, "
             f"such as {found.images[0]!r}"
         )
     reasons = before_decoding(found.boxes, _persons(found, options), found.score, options)
@@ -144,7 +146,7 @@ def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: C
 
 
 def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:
-    """Return which boxes are persons by their class; one without a class is."""
+    """Return which boxes are people by their class; boxes without a class are."""
     if options.classes is None:
         wanted = {name.lower() for name in found.persons}
     else:
@@ -152,14 +154,14 @@ def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:
         unknown = wanted - {name.lower() for name in found.labels}
         if unknown:
             raise InputError(
-                f"--classes {options.classes!r}: no box is of class {', '.join(sorted(unknown))} "
+                f"--classes {options.classes!r}: no box has the class {', '.join(sorted(unknown))} "
                 f"(classes: {_some(found.labels)})"
             )
     mask = np.array([name.lower() in wanted for name in found.labels] + [True], dtype=np.bool_)
     persons: NDArray[np.bool_] = mask[found.label]  # -1, no label, is the last
     if not persons.any():
         raise InputError(
-            f"no class of the boxes is known as a person's (classes: {_some(found.labels)}); "
+            f"no class of the boxes is known to mean a person (classes: {_some(found.labels)}); "
             "name it with --classes"
         )
     return persons
@@ -176,7 +178,7 @@ def _other_frames(
     if every == 1:
         return reasons
     if not isinstance(folder, VideoFolder):
-        raise InputError(f"--every {every}: is for videos; --keep-every thins tracks of pictures")
+        raise InputError(f"--every {every}: is for videos; for tracks in images, use --keep-every")
     wanted = np.array([file is None or folder.number(file) % every == 0 for file in files])
     reasons = reasons.copy()
     reasons[(reasons == KEPT) & ~wanted[found.image]] = "other frame"
@@ -186,7 +188,7 @@ def _other_frames(
 def _sources(
     found: Detections, names: list[str], choice: str, *, videos: bool
 ) -> tuple[list[str], str]:
-    """Return the source of each picture, and what it is."""
+    """Return the source of each image, and what a source is (see ``Plan.by``)."""
     folders = [PurePosixPath(name).parent.as_posix() for name in names]
     if choice == "auto" and found.sources:
         missing = [source or name for source, name in zip(found.sources, names, strict=True)]
@@ -200,7 +202,7 @@ def _sources(
     try:
         pattern = re.compile(choice)
     except re.error as error:
-        raise InputError(f"--source {choice!r}: no regular expression: {error}") from error
+        raise InputError(f"--source {choice!r}: is not a regular expression: {error}") from error
     if pattern.groups < 1:
         raise InputError(
             f"--source {choice!r}: must be auto, image, folder, or a regular expression "
@@ -209,12 +211,12 @@ def _sources(
     matches = [pattern.search(name) for name in names]
     for match, name in zip(matches, names, strict=True):
         if match is None:
-            raise InputError(f"--source {choice!r}: does not fit the picture {name!r}")
+            raise InputError(f"--source {choice!r}: does not match the image {name!r}")
     return [str(match[1]) for match in matches if match], "source"
 
 
 def _split(source: list[str], counts: NDArray[np.int64], options: CropOptions) -> list[str]:
-    """Put whole sources on the sides, by the hash of their names, until each has its share."""
+    """Assign whole sources to splits by the hash of their names, until each has its fraction."""
     sizes: dict[str, int] = {}
     for name, count in zip(source, counts.tolist(), strict=True):
         sizes[name] = sizes.get(name, 0) + count
@@ -239,8 +241,8 @@ def _check(source: list[str], split: list[str]) -> None:
     for name, word in zip(source, split, strict=True):
         if side.setdefault(name, word) != word:
             raise InputError(
-                f"the splits of the boxes' file put the source {name!r} on two sides "
-                f"({side[name]}, {word}); no two splits may share a video, camera or picture"
+                f"the boxes' file puts the source {name!r} into two splits ({side[name]}, {word}); "
+                "no two splits may share a video, camera or image"
             )
 
 
@@ -248,7 +250,7 @@ def _ordered(split: list[str]) -> list[str]:
     named = set(split)
     for name in named:
         if not re.fullmatch(r"\w+(\.\w+)*", name):
-            raise InputError(f"split {name!r}: must be a word, such as train")
+            raise InputError(f"split {name!r}: must be a word such as train")
     return [name for name in SPLITS if name in named] + sorted(named - set(SPLITS))
 
 

@@ -1,4 +1,4 @@
-"""Cut all that a plan says, in as many processes as wanted, in the plan's order."""
+"""Cut a plan's jobs in order, in one or more processes."""
 
 from __future__ import annotations
 
@@ -23,46 +23,44 @@ from patchit_hf.crops.cutting.shards import Shards
 from patchit_hf.crops.cutting.stand_ins import GO_ON, StandIns
 from patchit_hf.crops.cutting.videos import VideoFolder
 
-CHUNK = 8  # pictures that a process takes at once
+CHUNK = 8  # images that a process takes at a time
 
 
 def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, on_bad: str) -> None:
-    """Cut what is not cut yet.
+    """Cut the jobs that are not done yet.
 
     Args:
-        shards: where crops go.
-        plan: what is cut.
-        options: how.
-        workers: number of processes; 0 for this one alone.
-        on_bad: ``raise``, ``skip`` or ``replace`` a bad picture's boxes.
+        shards: the data set that the crops are added to.
+        plan: the jobs.
+        options: how a box becomes a crop.
+        workers: number of worker processes; 0 cuts in this process.
+        on_bad: ``raise``, ``skip`` or ``replace``; see ``make_crops``.
 
     Raises:
-        InputError: for a bad picture that is not to be skipped, or a process that was killed.
+        InputError: for a bad image if ``on_bad`` is ``raise``, or if a worker was killed.
     """
     stand_ins = StandIns(plan, options) if on_bad == "replace" else None
     bar = tqdm(
         total=len(plan),
         initial=shards.done,
         desc="cutting",
-        unit=" pictures",
+        unit=" images",
         mininterval=0.5 if sys.stderr.isatty() else 20,
     )
     crops = sum(part.crops for part in shards.parts)
-    place = shards.done
-    jobs = plan.jobs(place, options.max_pixels)
-    chunk = 1 if isinstance(plan.folder, VideoFolder) else CHUNK  # whose pictures are with the job
+    index = shards.done
+    jobs = plan.jobs(index, options.max_pixels)
+    chunk = 1 if isinstance(plan.folder, VideoFolder) else CHUNK  # a job of a video holds its frame
     with bar:
         for job, result in _in_order(jobs, options, workers, chunk):
             if result.bad and on_bad == "raise":
                 where = f"{plan.found.where(int(job.box[0]))}: " if len(job.box) else ""
-                raise InputError(
-                    f"{where}picture {job.name}: {result.bad} (--on-bad-image {GO_ON})"
-                )
+                raise InputError(f"{where}image {job.name}: {result.bad} (--on-bad-image {GO_ON})")
             if result.bad and stand_ins is not None:
                 stand_ins.replace(job, result)
             crops += len(result.crops)
-            shards.add(place, job, result)
-            place += 1
+            shards.add(index, job, result)
+            index += 1
             bar.set_postfix_str(f"{crops:,} crops", refresh=False)
             bar.update()
         shards.flush()
@@ -73,7 +71,7 @@ def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, o
 def _in_order(
     jobs: Iterator[Job], options: CropOptions, workers: int, size: int
 ) -> Iterator[tuple[Job, Cut]]:
-    """Yield each job and what came of it; only so many are under way at a time."""
+    """Yield each job and its result; only a few are queued at a time, to bound memory."""
     if workers < 1:
         yield from ((job, cut(job, options)) for job in jobs)
         return
@@ -90,8 +88,8 @@ def _in_order(
             yield from zip(chunk, future.result(), strict=True)
     except BrokenProcessPool as error:
         raise InputError(
-            "a process that cuts was killed, perhaps for want of memory; the same command goes on, "
-            "with fewer --workers or a smaller --max-pixels"
+            "a worker process was killed, perhaps because memory ran out; repeat the command with "
+            "fewer --workers or a smaller --max-pixels to continue"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -102,7 +100,7 @@ def _cut_chunk(jobs: list[Job], options: CropOptions) -> list[Cut]:
 
 
 def _prepare() -> None:
-    """Leave interrupts to the first process, and end with it, however it ends."""
+    """Ignore Ctrl-C, which the main process handles, and exit when that process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

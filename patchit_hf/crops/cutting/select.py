@@ -1,4 +1,4 @@
-"""Which boxes of a picture are cut, and why the others are not: pure functions."""
+"""Pure functions that decide which boxes of an image are cut, and why the others are not."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ KEPT = ""
 REASONS = {
     "not finite": "a coordinate is NaN or infinite",
     "no area": "width or height is zero or negative",
-    "class": "no person by its class",
-    "score": "score below --min-score",
-    "other frame": "its frame is none of every k-th (--every)",
-    "thinned": "another box of its track stands for it (--keep-every)",
-    "bad picture": "its picture cannot be used",
+    "class": "its class is not a person",
+    "score": "its score is below --min-score",
+    "other frame": "its frame is not one of every k-th (--every)",
+    "thinned": "it is not every k-th box of its track (--keep-every)",
+    "bad picture": "its image cannot be used",
     "outside": "it lies outside the frame",
-    "mostly outside": "less of it is inside the frame than --min-visible",
+    "mostly outside": "its fraction inside the frame is below --min-visible",
     "too low": "its height is below --min-height",
     "too high": "its height is above --max-height",
-    "too narrow": "its width by its height is below --min-aspect",
-    "too wide": "its width by its height is above --max-aspect",
-    "duplicate": "the same box stands there already",
+    "too narrow": "its ratio of width to height is below --min-aspect",
+    "too wide": "its ratio of width to height is above --max-aspect",
+    "duplicate": "it repeats another box of the image",
     "covered": "another person's box covers more of it than --max-overlap",
-    "cut": "it reaches the frame's edge (--no-keep-cut)",
-    "leaves the frame": "its crop would leave the frame by more than --outside can mend",
-    "transparent": "a part of its crop is transparent",
+    "cut": "it touches the frame's edge (--no-keep-cut)",
+    "leaves the frame": "its crop would leave the frame by more than --outside can fix",
+    "transparent": "part of its crop is transparent",
     "blurred": "its sharpness is below --min-sharpness",
 }
 LEFT_OUT = ("thinned", "other frame")  # nothing is wrong with these
@@ -46,7 +46,10 @@ Words = NDArray[np.object_]
 def before_decoding(
     boxes: Boxes, person: NDArray[np.bool_], score: NDArray[np.float64], options: CropOptions
 ) -> Words:
-    """Return why boxes ``[N]`` are dropped, as far as it takes no picture; empty where kept."""
+    """Return why boxes are dropped ``[N]``, as far as this is known before decoding.
+
+    The reason is empty where a box is kept.
+    """
     reasons = np.full(len(boxes), KEPT, dtype=object)
     finite = np.isfinite(boxes).all(axis=1)
     with np.errstate(invalid="ignore"):
@@ -63,7 +66,7 @@ def before_decoding(
 
 
 def thin(reasons: Words, track: NDArray[np.int64], every: int) -> Words:
-    """Mark all but every k-th kept box of each track, in the order of the boxes."""
+    """Mark all but every k-th kept box of each track as ``thinned``, in the boxes' order."""
     reasons = reasons.copy()
     rows = np.flatnonzero((reasons == KEPT) & (track >= 0))
     order = rows[np.argsort(track[rows], kind="stable")]
@@ -76,16 +79,17 @@ def thin(reasons: Words, track: NDArray[np.int64], every: int) -> Words:
 def in_picture(
     boxes: Boxes, reasons: Words, size: tuple[int, int], options: CropOptions
 ) -> tuple[Words, Boxes]:
-    """Decide on the boxes of one picture.
+    """Decide which boxes of one image are kept.
 
     Args:
         boxes: xyxy in pixels ``[N, 4]``.
-        reasons: what ``before_decoding`` and ``thin`` say ``[N]``.
-        size: width and height of the picture.
+        reasons: results of ``before_decoding`` and ``thin`` ``[N]``.
+        size: width and height of the image.
         options: the limits.
 
     Returns:
-        Why boxes are dropped ``[N]``, and the windows ``[N, 4]``, valid where the box is kept.
+        The reasons ``[N]``, empty where a box is kept, and the windows ``[N, 4]``, valid where a
+        box is kept.
     """
     reasons = reasons.copy()
     rows = np.flatnonzero((reasons == KEPT) | (reasons == "thinned"))
@@ -128,7 +132,7 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
 
 
 def _repeated(boxes: Boxes) -> NDArray[np.bool_]:
-    """Return which boxes stand before already, to a hundredth of a pixel."""
+    """Return which boxes repeat an earlier one, to a hundredth of a pixel."""
     again = np.ones(len(boxes), dtype=np.bool_)
     if len(boxes):
         again[np.unique(boxes.round(2), axis=0, return_index=True)[1]] = False

@@ -1,8 +1,8 @@
-"""Crops in parquet files: each is either there as a whole or not at all, and none is made twice.
+"""Write crops to parquet files, so that a stopped run continues and never leaves half a file.
 
-While it grows, a data set lies in the hidden folder ``.work`` of its own: numbered parts, each with
-the boxes it dropped and, written last, a record of which pictures it holds. A run that was stopped
-goes on after the last record.
+An unfinished data set lies in its hidden folder ``.work`` as numbered parts. Each part has a list
+of the boxes that it dropped and, written last, a record of the images that it covers. A run that
+was stopped continues after the last record.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
 
 VERSION = 1
-ROW_GROUP = 100  # rows a reader has to take at once
-FOUND = ".detections.parquet"  # what a detector found
+ROW_GROUP = 100  # rows per row group, the least that a reader reads at a time
+FOUND = ".detections.parquet"  # the boxes that a detector found
 WORK, REPORT, DROPPED, BAD = ".work", "report.json", "dropped.jsonl", "bad_pictures.jsonl"
 
 
 @dataclass
 class Part:
-    """Pictures whose crops go into one file.
+    """The images whose crops go into one file.
 
     Attributes:
-        split: of all of them.
-        start: place of the first in the plan's order.
-        stop: place after the last.
+        split: their split.
+        start: index of the first image in the plan's order.
+        stop: index after the last image.
         crops: number of crops.
-        dropped: number of boxes by reason.
-        pictures: number of pictures that were decoded.
-        bad: number of pictures that cannot be used.
-        notes: number of pictures by what was unusual.
-        stand_ins: numbers of boxes whose crops stand in for those of bad pictures.
+        dropped: number of dropped boxes by reason.
+        pictures: number of images that were decoded.
+        bad: number of images that cannot be used.
+        notes: number of images by what was unusual about them.
+        stand_ins: indices of the boxes whose crops replace those of bad images.
     """
 
     split: str
@@ -60,15 +60,15 @@ class Part:
 
 
 class Shards:
-    """The data set that a plan makes, in a folder.
+    """The data set of a plan, in a folder.
 
     Args:
-        folder: made if it is not there.
-        plan: what is cut.
-        options: how.
+        folder: the folder; created if missing.
+        plan: the jobs.
+        options: how a box becomes a crop.
 
     Raises:
-        InputError: if the folder holds something else.
+        InputError: if the folder holds another data set or other files.
     """
 
     def __init__(self, folder: Path, plan: Plan, options: CropOptions) -> None:
@@ -95,24 +95,24 @@ class Shards:
 
     @property
     def done(self) -> int:
-        """Number of jobs whose crops are safe."""
+        """Number of jobs whose crops are on disk."""
         return self.parts[-1].stop if self.parts else 0
 
     @property
     def gathered(self) -> list[Path]:
-        """The files of all crops, wherever they are on their way, in order."""
+        """All parquet files in order, in ``.work`` or in their final folder."""
         files = [*(self.work / "data").glob("*.parquet"), *(self.folder / "data").glob("*.parquet")]
         return sorted(files, key=lambda file: file.name)
 
-    def add(self, place: int, job: Job, result: Cut) -> None:
-        """Take the crops of the job at a place of the order; they come in order."""
-        split = self.plan.split[self.plan.order[place]]
+    def add(self, index: int, job: Job, result: Cut) -> None:
+        """Add the result of a job, given its index in the plan's order; jobs come in order."""
+        split = self.plan.split[self.plan.order[index]]
         if self._part is not None and self._part.split != split:
             self.flush()
         if self._part is None:
-            self._part = Part(split, place, place)
+            self._part = Part(split, index, index)
         part = self._part
-        part.stop = place + 1
+        part.stop = index + 1
         part.pictures += result.decoded
         part.notes.update(result.notes)
         for crop in result.crops:
@@ -134,7 +134,7 @@ class Shards:
             self.flush()
 
     def flush(self) -> None:
-        """Write the part; the record comes last."""
+        """Write the current part, its record last."""
         part = self._part
         if part is None:
             return
@@ -149,7 +149,7 @@ class Shards:
         self._rows, self._lines, self._bad, self._part = [], [], [], None
 
     def gather(self) -> dict[str, int]:
-        """Bring all parts under their last names, still in ``.work``; may be done again.
+        """Give all parts their final names, still in ``.work``; may be repeated.
 
         Returns:
             Number of crops by split.
@@ -159,10 +159,10 @@ class Shards:
         counts: dict[str, int] = {}
         for split in dict.fromkeys(part.split for part in self.parts):
             numbers = [i for i, part in enumerate(self.parts) if part.split == split and part.crops]
-            for place, number in enumerate(numbers):
+            for index, number in enumerate(numbers):
                 source = self.work / f"part-{number:05d}.parquet"
                 if source.exists():
-                    os.replace(source, data / f"{split}-{place:05d}-of-{len(numbers):05d}.parquet")
+                    os.replace(source, data / f"{split}-{index:05d}-of-{len(numbers):05d}.parquet")
             if numbers:
                 counts[split] = sum(self.parts[i].crops for i in numbers)
         for name in (DROPPED, BAD):
@@ -172,7 +172,7 @@ class Shards:
         return counts
 
     def publish(self, report: dict[str, Any], files: dict[str, bytes]) -> None:
-        """Move all to the folder: the words first, then the crops at once, then the report."""
+        """Move all files to the folder: text first, then all crops at once, then the report."""
         for name, content in files.items():
             with replacing(self.folder / name) as draft:
                 draft.write_bytes(content)
@@ -224,7 +224,7 @@ class Shards:
         if (self.work / "part-00000.json").is_file():
             raise InputError(
                 f"--output {str(self.folder)!r}: holds an unfinished data set of other boxes or "
-                "options; give the same ones, or another folder"
+                "options; give these again, or another folder"
             )
         if (self.folder / REPORT).is_file():
             raise InputError(
@@ -256,7 +256,7 @@ class Shards:
 
 
 def features(plan: Plan) -> Any:
-    """Return the columns of the data set; those that no box has a value for are left out."""
+    """Return the columns of the data set, without those for which no box has a value."""
     import datasets
 
     found, text = plan.found, datasets.Value("string")

@@ -1,4 +1,4 @@
-"""The contact sheet: crops as they are, and what was dropped, to be looked at."""
+"""The contact sheet: an image of some crops and of some dropped boxes, to check by eye."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ INK, PAPER, RED = (30, 30, 30), (250, 250, 250), (214, 40, 40)
 
 
 def contact_sheet(shards: Shards) -> bytes:
-    """Return a PNG of crops evenly spread over the data set, and of dropped boxes by reason.
+    """Return a PNG of crops from all over the data set, and of dropped boxes by reason.
 
-    A dropped box is shown with its surroundings and outlined in red.
+    A dropped box is outlined in red and shown with its surroundings.
     """
     height, width = shards.options.size
     scale = min(1.0, CELL / height)
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))
     total = sum(part.crops for part in shards.parts)
-    bands = [(f"{total:,} crops, some of them", [c.resize(cell) for c in _crops(shards)])]
+    bands = [(f"some of {total:,} crops", [c.resize(cell) for c in _crops(shards)])]
     for reason, pictures in _dropped(shards).items():
         count = sum(part.dropped[reason] for part in shards.parts)
         bands.append((f"dropped, {reason}: {count:,}", [_fitted(p, cell) for p in pictures]))
@@ -41,7 +41,7 @@ def contact_sheet(shards: Shards) -> bytes:
 
 
 def _crops(shards: Shards) -> list[Image.Image]:
-    """Return crops of evenly spread rows of all parts."""
+    """Return crops at evenly spaced rows of all parts."""
     readers = [pyarrow.parquet.ParquetFile(file) for file in shards.gathered]
     ends = np.cumsum([reader.metadata.num_rows for reader in readers])
     wanted = np.unique(np.linspace(0, ends[-1] - 1, COLUMNS * KEPT_ROWS).round().astype(int))
@@ -59,7 +59,7 @@ def _crops(shards: Shards) -> list[Image.Image]:
 
 
 def _dropped(shards: Shards) -> dict[str, list[Image.Image]]:
-    """Return pictures of boxes evenly spread over those that a reason dropped."""
+    """Return images of dropped boxes by reason, evenly spaced among those of each reason."""
     counts: Counter[str] = sum((part.dropped for part in shards.parts), Counter())
     wanted = {
         reason: set(np.linspace(0, count - 1, min(count, COLUMNS)).round().astype(int).tolist())
@@ -80,7 +80,7 @@ def _dropped(shards: Shards) -> dict[str, list[Image.Image]]:
 
 
 def _shown(entry: dict[str, Any], plan: Plan, options: CropOptions) -> Image.Image | None:
-    """Return a dropped box with half of its size around it, outlined."""
+    """Return an outlined dropped box, with a margin of a quarter of its size on each side."""
     try:
         picture = plan.folder.picture(entry["picture"], options.max_pixels)
     except BadPictureError:
@@ -115,7 +115,7 @@ def _shown(entry: dict[str, Any], plan: Plan, options: CropOptions) -> Image.Ima
 
 
 def _fitted(picture: Image.Image, cell: tuple[int, int]) -> Image.Image:
-    """Return a picture inside a cell, with paper around it."""
+    """Return an image scaled to fit a cell, on a plain background."""
     scale = min(cell[0] / picture.width, cell[1] / picture.height)
     shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     page = Image.new("RGB", cell, PAPER)
@@ -133,8 +133,8 @@ def _draw(bands: Iterable[tuple[str, list[Image.Image]]], cell: tuple[int, int])
         pen.text((GAP, y), title, fill=INK, font=font)
         y += TEXT
         for i, picture in enumerate(pictures):
-            place = (GAP + i % COLUMNS * (cell[0] + GAP), y + i // COLUMNS * (cell[1] + GAP))
-            page.paste(picture, place)
+            corner = (GAP + i % COLUMNS * (cell[0] + GAP), y + i // COLUMNS * (cell[1] + GAP))
+            page.paste(picture, corner)
         y += GAP + count * (cell[1] + GAP)
     buffer = io.BytesIO()
     page.save(buffer, "PNG")

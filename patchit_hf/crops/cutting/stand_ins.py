@@ -1,4 +1,4 @@
-"""Boxes that take the place of those of a bad picture: ``--on-bad-image replace``."""
+"""Replace the boxes of bad images: ``--on-bad-image replace``."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
 from patchit_hf.crops.cutting.select import KEPT, LEFT_OUT
 
-GO_ON = "skip goes on without it, replace with later boxes of its tracks"
+GO_ON = "skip leaves it out, replace takes later boxes of its tracks"
 
 
 class StandIns:
-    """Who follows whom along a track.
+    """Finds replacements for the boxes of bad images.
 
-    A wanted box gives way to the next box of its track that was left out only because others stand
-    for it, that lies before the next wanted one and in the same source, and whose crop can be kept.
-    Where there is none, the box is left out.
+    The replacement is the next box of the same track that was left out by ``keep_every`` or
+    ``every``, lies before the next wanted box and in the same source, and whose crop can be kept.
+    If there is none, the box is dropped.
 
     Args:
-        plan: what is cut.
-        options: how.
+        plan: the jobs.
+        options: how a box becomes a crop.
     """
 
     def __init__(self, plan: Plan, options: CropOptions) -> None:
         self._plan, self._options = plan, options
         track = plan.found.track
         self._order = np.argsort(track, kind="stable")
-        self._place = np.empty_like(self._order)
-        self._place[self._order] = np.arange(len(track))
+        self._rank = np.empty_like(self._order)
+        self._rank[self._order] = np.arange(len(track))
         self._bad: set[int] = set()
 
     def replace(self, job: Job, result: Cut) -> None:
-        """Add crops in place of those that a bad picture would have given."""
+        """Add crops that replace those of a bad image.
+
+        Args:
+            job: the job of the bad image.
+            result: its result, which the crops are added to.
+        """
         for number in job.box[job.reasons == KEPT].tolist():
             for other in self._after(number):
                 image = int(self._plan.found.image[other])
@@ -50,11 +55,11 @@ class StandIns:
                     break
 
     def _after(self, box: int) -> Iterator[int]:
-        """Yield the boxes that may stand in for one, the next first."""
+        """Yield the boxes that may replace the given one, nearest first."""
         plan, found = self._plan, self._plan.found
         if found.track[box] < 0:
             return
-        for other in self._order[self._place[box] + 1 :].tolist():
+        for other in self._order[self._rank[box] + 1 :].tolist():
             if found.track[other] != found.track[box] or plan.reasons[other] == KEPT:
                 return
             here, there = int(found.image[box]), int(found.image[other])

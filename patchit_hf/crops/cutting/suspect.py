@@ -1,4 +1,4 @@
-"""Boxes in another format than they are read as: seen before anything is cut."""
+"""Notice, before anything is cut, that boxes are in another format than assumed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from patchit_hf.crops.boxes import Boxes, area, from_xywh, sizes
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
 
-SAMPLE = 64  # pictures whose size is looked at
-FEW = 3  # boxes that may look odd in any file
+SAMPLE = 64  # images whose size is read
+FEW = 3  # fewer odd boxes than this raise no doubt
 
 
 def check_boxes(plan: Plan, options: CropOptions) -> None:
-    """Compare boxes with the sizes of some of their pictures.
+    """Compare boxes with the sizes of some of their images.
 
     Raises:
-        InputError: if boxes seem to be shares of a picture's size or xywh read as xyxy or the other
-            way round, or if most lie outside.
+        InputError: if the boxes seem to be fractions of the image's size, xywh read as xyxy, or
+            xyxy read as xywh, or if most of them lie outside their images.
     """
     pairs = _sample(plan, options)
     if not options.check_boxes or not pairs:
@@ -30,49 +30,49 @@ def check_boxes(plan: Plan, options: CropOptions) -> None:
     doubt = None if len(boxes) < FEW else _doubt(boxes, frame, plan.found.relative)
     if doubt:
         raise InputError(
-            f"the boxes (read as {plan.found.kind}) {doubt}; if they are right, go on with "
+            f"the boxes (read as {plan.found.kind}) {doubt}; if they are correct, give "
             "--no-check-boxes"
         )
 
 
 def _doubt(boxes: Boxes, frame: Boxes, relative: bool) -> str | None:
-    """Say what boxes ``[N, 4]`` look like in frames (width, height) ``[N, 2]``, if it is wrong."""
+    """Say what is wrong with boxes ``[N, 4]`` in frames (width, height) ``[N, 2]``, if anything."""
     count = len(boxes)
     if (np.abs(boxes) <= 1.5).all() and not relative:
-        return "look like shares of the pictures' size; pixels are needed, or --format yolo"
+        return "look like fractions of the image size; must be pixels, or give --format yolo"
     swapped = (sizes(boxes) <= 0).any(axis=1)
     if swapped.sum() >= max(FEW, 0.1 * count) and _inside(from_xywh(boxes), frame).mean() > 0.9:
         return (
-            f"look like xywh read as xyxy: {swapped.sum()} of {count} have a corner on the wrong "
-            "side, and as x y width height they lie in the pictures; give --box-format xywh"
+            f"look like xywh read as xyxy: {swapped.sum()} of {count} have swapped corners, "
+            "but as x y width height they lie inside their images; give --box-format xywh"
         )
     leaves = ~_inside(boxes, frame) & ~swapped
     raw = np.concatenate([boxes[:, :2], sizes(boxes)], axis=1)
     ordered = (sizes(raw) > 0).all(axis=1) & _inside(raw, frame)
     if leaves.sum() >= max(FEW, 0.25 * count) and ordered.mean() > 0.95:
         return (
-            f"look like xyxy read as xywh: {leaves.sum()} of {count} leave their picture, and as "
-            "two corners they would not; give --box-format xyxy, or correct the file"
+            f"look like xyxy read as xywh: {leaves.sum()} of {count} leave their image, but "
+            "as two corners they would not; give --box-format xyxy, or correct the file"
         )
     inside = np.concatenate([np.clip(boxes[:, :2], 0, frame), np.clip(boxes[:, 2:], 0, frame)], 1)
     far = (area(inside) < 0.5 * area(boxes)) & ~swapped
     if far.sum() >= max(FEW, 0.5 * count):
         return (
-            f"do not fit the pictures: {far.sum()} of {count} lie mostly outside of theirs; are "
-            "these the pictures in the size that the boxes were made on?"
+            f"do not fit the images: {far.sum()} of {count} lie mostly outside theirs; were the "
+            "images resized after the boxes were made?"
         )
     return None
 
 
 def _inside(boxes: Boxes, frame: Boxes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Say which boxes lie in their frame, but for a fiftieth of its size."""
+    """Say which boxes lie in their frame, with a tolerance of 2 % of its size."""
     slack = 0.02 * frame
     result = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= frame + slack)
     return np.asarray(result.all(axis=1), dtype=np.bool_)
 
 
 def _sample(plan: Plan, options: CropOptions) -> list[tuple[Boxes, tuple[int, int]]]:
-    """Return boxes in pixels and the size of their picture, of pictures evenly spread."""
+    """Return boxes in pixels and the size of their image, for evenly spaced images."""
     there = [
         i for i in range(len(plan.files)) if plan.files[i] and plan.starts[i] < plan.starts[i + 1]
     ]

@@ -1,4 +1,4 @@
-"""Frames of videos, read with PyAV: in order, each decoded once at most, one in memory."""
+"""Read frames of videos with PyAV: in order, decoding each at most once, one in memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.detections.table import VIDEOS
 from patchit_hf.data.pictures import BadPictureError, Picture
 
-ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6}  # of degrees against the clock
+ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6}  # EXIF tag by degrees anticlockwise
 
 
 class VideoFolder:
-    """The videos below a folder, or a single one, whose frames are pictures: ``cam.mp4#17``.
+    """The frames of one video, or of all videos below a folder, as images: ``cam.mp4#17``.
 
     Args:
         root: a video or a folder.
-        first: the number that boxes give the first frame.
+        first: number of the first frame in the boxes, 0 or 1.
 
     Raises:
         InputError: if PyAV is not installed.
@@ -45,19 +45,19 @@ class VideoFolder:
             ) from error
 
     def locate(self, names: list[str]) -> list[str | None]:
-        """Return each frame as ``video#number``; None where no video, or several, may be meant.
+        """Return each name as ``video#number``; None if it matches no video, or several.
 
-        ``cam.mp4#17`` is frame 17, and so is ``cam/img1/000017.jpg``, ``cam_17`` or, where there is
-        one video alone, ``17``.
+        Frame 17 is ``cam.mp4#17``, ``cam/img1/000017.jpg``, ``cam_17`` or, if there is only one
+        video, ``17``.
         """
         return [self._find(name) for name in names]
 
     def number(self, file: str) -> int:
-        """Return the place of a frame in its video, from 0."""
+        """Return the index of a frame in its video, from 0."""
         return int(file.rpartition("#")[2]) - self.first
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
-        """Return width and height of a video by its head; None if it cannot be read."""
+        """Return width and height of a video from its header; None if it cannot be read."""
         video = file.rpartition("#")[0]
         if video not in self._sizes:
             try:
@@ -68,7 +68,7 @@ class VideoFolder:
         return self._sizes[video]
 
     def picture(self, file: str, max_pixels: int) -> Picture:
-        """Return a frame; asked for in order, each is decoded once.
+        """Return a frame. If frames are asked for in order, each is decoded only once.
 
         Raises:
             BadPictureError: if the video or the frame cannot be read.
@@ -89,7 +89,7 @@ class VideoFolder:
             self._reader = None
 
     def frames(self, every: int = 1) -> Iterator[tuple[str, Picture | str]]:
-        """Yield every k-th frame of all videos as ``video#number``, or why it cannot be read."""
+        """Yield the name of every k-th frame of all videos, and the frame or why it is bad."""
         for video in self.files:
             try:
                 with FrameReader(self.root / video) as reader:
@@ -117,7 +117,7 @@ class VideoFolder:
         return f"{video}#{int(number)}"
 
     def _video(self, where: str) -> str | None:
-        """Return the video that some words in front of a frame's number mean."""
+        """Return the video that the part of a name before the frame number refers to."""
         if where in self.files:
             return where
         if PurePosixPath(where).suffix.lower() in VIDEOS:
@@ -131,20 +131,21 @@ class VideoFolder:
 
 
 class FrameReader:
-    """One video.
+    """Reads the frames of one video.
 
-    Which frames there are, and from which on it can be decoded, is read from its packets first;
-    between two frames that are far from each other, nothing is decoded that need not be.
+    The packets tell first which frames there are and which are keyframes, so that a jump to a
+    distant frame decodes only what it needs.
 
     Args:
         path: the file.
 
     Attributes:
+        size: width and height as stored, in pixels.
         count: number of frames.
         decoded: number of frames decoded so far.
 
     Raises:
-        BadPictureError: if it is no video, or holds no frame.
+        BadPictureError: if the file is not a video, or holds no frame.
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,25 +159,27 @@ class FrameReader:
         self.size = (getattr(self._stream, "width", 0), getattr(self._stream, "height", 0))
         if not all(self.size):
             self.close()
-            raise BadPictureError("a video of a kind that cannot be decoded")
+            raise BadPictureError("the video has a codec that cannot be decoded")
         self._times, self._keys = self._index()
         self.count = len(self._times)
         if not self.count:
             self.close()
-            raise BadPictureError("no frame in the video")
+            raise BadPictureError("the video has no frame")
         container: Any = self._container
-        self._jumps = not container.format.name.startswith("mpeg")  # which have no index
+        self._jumps = not container.format.name.startswith("mpeg")  # these have no index
         self._open()
 
     def picture(self, number: int) -> Picture:
-        """Return a frame by its place; later ones than the last are found without decoding twice.
+        """Return a frame by its index from 0; going forward decodes no frame twice.
 
         Raises:
             BadPictureError: if there is no such frame, or it is damaged.
         """
         if number >= self.count:
             stated = self._stream.frames
-            whole = f" of the {stated} it should have: it is cut off" * (stated > self.count)
+            whole = f" of the {stated} that it should have, so it is cut off" * (
+                stated > self.count
+            )
             raise BadPictureError(f"frame {number}: the video has {self.count} frames{whole}")
         try:
             frame = self._frame(self._times[number])
@@ -204,17 +207,17 @@ class FrameReader:
         self.close()
 
     def _open(self) -> None:
-        """Open the file, at its beginning."""
+        """Open the file at its beginning."""
         import av
 
         self.close()
         try:
             self._container = av.open(str(self.path), metadata_errors="replace")
         except self._errors as error:
-            raise BadPictureError(f"no video that can be read: {_words(error)}") from error
+            raise BadPictureError(f"not a readable video: {_words(error)}") from error
         if not self._container.streams.video:
             self.close()
-            raise BadPictureError("no video in the file")
+            raise BadPictureError("the file has no video stream")
         self._stream: Any = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._frames: Any = self._container.decode(self._stream)
@@ -222,7 +225,7 @@ class FrameReader:
         self._ahead: Any = None
 
     def _index(self) -> tuple[array[int], array[int]]:
-        """Return the times of all frames and of those that decoding can begin at, in order."""
+        """Return the sorted times of all frames and of the keyframes."""
         times, keys = array("q"), array("q")
         try:
             for packet in self._container.demux(self._stream):
@@ -232,12 +235,12 @@ class FrameReader:
                 times.append(time)
                 if packet.is_keyframe:
                     keys.append(time)
-        except self._errors:  # what comes behind the damage is not there
+        except self._errors:  # frames after the damage do not count
             pass
         return array("q", sorted(times)), array("q", sorted(keys))
 
     def _frame(self, time: int) -> Any:
-        """Decode up to a time; None where the video does not have the frame after all."""
+        """Decode up to a time; None if the video turns out to lack that frame."""
         self._go_to(time)
         while self._ahead is None or self._ahead.pts < time:
             frame = next(self._frames, None)
@@ -247,27 +250,27 @@ class FrameReader:
             if frame.pts is None:
                 frame.pts = frame.dts
             self._position, self._ahead = frame.pts, frame
-            if self._jumps and self._jumped and frame.pts > time:  # the jump has led too far
+            if self._jumps and self._jumped and frame.pts > time:  # the jump went too far
                 self._jumps = False
                 self._open()
             self._jumped = False
         return self._ahead if self._ahead.pts == time else None
 
     def _go_to(self, time: int) -> None:
-        """Jump to where decoding up to a time may begin, if that lies behind what is decoded."""
+        """Jump to the last keyframe before a time, if it lies ahead of the current position."""
         self._jumped = False
         if self._position is not None and self._position > time:
             self._open()
-        place = bisect_right(self._keys, time) - 1
-        behind = self._position is None or self._keys[max(place, 0)] > self._position
-        if self._jumps and place > 0 and behind:
-            self._container.seek(self._keys[place], stream=self._stream)
+        index = bisect_right(self._keys, time) - 1
+        ahead = self._position is None or self._keys[max(index, 0)] > self._position
+        if self._jumps and index > 0 and ahead:
+            self._container.seek(self._keys[index], stream=self._stream)
             self._frames, self._ahead = self._container.decode(self._stream), None
             self._jumped = True
 
 
 def video_files(path: Path) -> list[str]:
-    """Return the videos at or below a path, relative to the folder, in order."""
+    """Return the videos at or below a path, relative to the folder and sorted."""
     if path.is_file():
         return [path.name] if path.suffix.lower() in VIDEOS else []
     return sorted(

@@ -1,4 +1,4 @@
-"""Boxes of persons, from the formats that detectors and annotators write, in one form."""
+"""Read boxes of people from the formats that detectors and annotation tools write."""
 
 from patchit_hf.crops.detections.detect import FORMATS, read_detections
 from patchit_hf.crops.detections.objects import from_supervision

@@ -1,4 +1,4 @@
-"""COCO JSON: ground truth with its pictures, and lists of results."""
+"""COCO JSON: ground truth and lists of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from patchit_hf.crops.detections.table import Builder, Detections, four, number
 
 
 def read_json(path: Path) -> Any:
-    """Read any JSON.
+    """Read a JSON file.
 
     Raises:
         InputError: if it is damaged.
@@ -23,17 +23,18 @@ def read_json(path: Path) -> Any:
 
 
 def read_coco(path: Path, image_list: Path | None = None) -> Detections:
-    """Read ground truth, or results together with a ground truth that names their pictures.
+    """Read ground truth, or a list of results.
 
-    A crowd (``iscrowd``) is labelled ``crowd``: it is no box of one person. Results without
-    ``image_list`` name pictures by their number, which the files' names have to hold.
+    A crowd (``iscrowd``) gets the label ``crowd``, since its box is not that of one person. Without
+    ``image_list``, the images of a list of results are known only by their ids, and the file names
+    have to contain these numbers.
 
     Args:
         path: the file with the boxes.
-        image_list: for a list of results, the file whose pictures and classes they speak of.
+        image_list: for a list of results, the ground truth that holds their images and classes.
 
     Raises:
-        InputError: for a damaged file, or an entry without its picture.
+        InputError: for a damaged file, or an entry whose image is missing.
     """
     value = read_json(path)
     boxes = value if isinstance(value, list) else value.get("annotations")
@@ -41,7 +42,7 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
     if not isinstance(about, dict):
         about = {}
     if not isinstance(boxes, list):
-        raise InputError(f"{path}: no COCO file; must hold 'annotations', or be a list of results")
+        raise InputError(f"{path}: is not COCO; must hold 'annotations', or be a list of results")
     builder = Builder("coco")
     images = _images(about, builder, image_list or path)
     named = {entry["id"]: str(entry["name"]) for entry in about.get("categories", [])}
@@ -52,7 +53,7 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
         image = images.get(entry["image_id"])
         if image is None:
             if images:
-                raise InputError(f"{where}: image_id {entry['image_id']!r} is not in the images")
+                raise InputError(f"{where}: image_id {entry['image_id']!r} is not among the images")
             image = builder.picture(str(entry["image_id"]))
         x, y, width, height = four(list(entry["bbox"]), where)
         category = entry.get("category_id")

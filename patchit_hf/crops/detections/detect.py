@@ -1,4 +1,4 @@
-"""Which format a file or a folder is in: by its content, not by its name."""
+"""Detect the format of a file or folder of boxes from its content, and read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from patchit_hf.crops.detections.voc import read_voc
 from patchit_hf.crops.detections.yolo import NAMES, read_yolo
 
 FORMATS = ("coco", "voc", "yolo", "mot", "text", "table", "parse27k")
-SAMPLE = 65536  # bytes of a file that are looked at
+SAMPLE = 65536  # bytes of a file that are read to detect its format
 
 
 def read_detections(
@@ -29,17 +29,28 @@ def read_detections(
     columns: dict[str, Any] | None = None,
     box_format: str | None = None,
 ) -> Detections:
-    """Read boxes of persons in any of the formats.
+    r"""Read boxes of people in any of ``FORMATS``.
 
     Args:
         path: a file, or a folder of files.
-        kind: one of ``FORMATS``; seen from the content by default.
-        image_list: for COCO results, the ground truth that names pictures and classes.
-        columns: see ``read_table``.
-        box_format: what the four numbers of a box are, in a table or in the authors' text.
+        kind: one of ``FORMATS``; detected from the content if None.
+        image_list: for COCO results, the ground truth that holds their images and classes.
+        columns: names of a table's columns; see ``read_table``.
+        box_format: meaning of the four numbers of a box in a table or in lines of text: ``xyxy``,
+            ``xywh`` or ``cxcywh``.
 
     Raises:
-        InputError: if nothing is there, it is in no known format, or it is damaged.
+        InputError: if the path does not exist, or it is damaged or in no known format.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from patchit_hf.crops import read_detections
+        >>> file = Path(tempfile.mkdtemp()) / "boxes.csv"
+        >>> _ = file.write_text("image,x,y,w,h\na.jpg,10,20,50,120\nb.jpg,0,0,40,100\n")
+        >>> found = read_detections(file)
+        >>> found.kind, found.images, found.boxes.tolist()[0]
+        ('table', ['a.jpg', 'b.jpg'], [10.0, 20.0, 60.0, 140.0])
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -47,7 +58,7 @@ def read_detections(
     kind = kind or detect(path)
     if box_format is not None and kind not in ("text", "table"):
         raise InputError(
-            f"--box-format {box_format!r}: is for --format text and table; {kind} states its own"
+            f"--box-format {box_format!r}: is for --format text and table; {kind} defines its own"
         )
     if kind == "coco":
         found = read_coco(path, Path(image_list) if image_list else None)
@@ -59,7 +70,7 @@ def read_detections(
         readers = {"voc": read_voc, "yolo": read_yolo, "mot": read_mot, "parse27k": read_parse27k}
         found = readers[kind](path)
     if not len(found):
-        raise InputError(f"--detections {str(path)!r}: no box in it (read as {kind})")
+        raise InputError(f"--detections {str(path)!r}: holds no box (read as {kind})")
     return found
 
 
@@ -74,7 +85,7 @@ def detect(path: Path) -> str:
             return "mot"
         file = _first(path)
         if file is None:
-            raise InputError(f"--detections {str(path)!r}: no .xml or .txt file in it")
+            raise InputError(f"--detections {str(path)!r}: the folder holds no .xml or .txt file")
         found = detect(file)
         return "yolo" if found == "text" and _numeric(_head(file)) else found
     if path.suffix == ".parquet":
@@ -105,13 +116,13 @@ def _by_line(path: Path, text: str) -> str:
     if len(words) >= 5 and _numeric(" ".join(words[-4:])):
         return "text"
     raise InputError(
-        f"--detections {str(path)!r}: {first[:60]!r} is in no known format; name it with --format "
-        f"({', '.join(FORMATS)})"
+        f"--detections {str(path)!r}: {first[:60]!r} is in no known format; choose one with "
+        f"--format ({', '.join(FORMATS)})"
     )
 
 
 def _shares(lines: list[str]) -> bool:
-    """Say whether the numbers after the first are shares of a picture in all lines."""
+    """Say whether all numbers but each line's first look like fractions of an image's size."""
     return all(
         _numeric(word) and -0.5 <= float(word) <= 1.5
         for line in lines[:100]
@@ -127,7 +138,7 @@ def _numeric(text: str) -> bool:
 
 
 def _first(folder: Path) -> Path | None:
-    """Return the first annotation file that says something."""
+    """Return the first annotation file that is not empty."""
     for end in ("*.xml", "*.txt"):
         for file in sorted(folder.rglob(end)):
             if file.stat().st_size and file.name not in NAMES:
@@ -145,7 +156,7 @@ def _start(path: Path) -> bytes:
 
 
 def _reread(found: Detections, box_format: str | None) -> Detections:
-    """Take the four numbers for what the user says they are."""
+    """Convert boxes read as xyxy from the format that the user names."""
     if box_format not in (None, *FORMS):
         raise InputError(f"--box-format {box_format!r}: must be one of {', '.join(FORMS)}")
     boxes: Boxes = found.boxes

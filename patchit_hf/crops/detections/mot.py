@@ -1,4 +1,4 @@
-"""MOTChallenge ``det.txt`` and ``gt.txt``: a frame's number, a track and a box a line."""
+"""MOTChallenge ``det.txt`` and ``gt.txt``: one frame number, track and box per line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CLASSES = {
 
 
 def read_mot(path: Path) -> Detections:
-    """Read a file, or the ground truth (else the detections) of every sequence below a folder.
+    """Read one file, or the ground truth (else the detections) of every sequence below a folder.
 
-    ``frame, track, left, top, width, height, confidence[, class, visibility | , x, y, z]``; the
-    first pixel is 1 (MOT16, Milan et al., arXiv 1603.00831). A line of ground truth with a 0 in
-    place of the confidence is to be ignored and labelled ``ignored``. Each sequence is a source.
+    A line is ``frame, track, left, top, width, height, confidence[, class, visibility | , x, y,
+    z]``, and the first pixel is 1 (MOT16, Milan et al., arXiv 1603.00831). Ground truth whose
+    confidence is 0 is to be ignored, and gets the label ``ignored``. Each sequence is a source.
 
     Raises:
-        InputError: for a line of another form.
+        InputError: for a malformed line.
     """
     builder = Builder("mot")
     if path.is_file():
@@ -73,7 +73,7 @@ def _read(builder: Builder, file: Path, name: str, sequence: str, picture: str) 
 
 
 def _picture_name(sequence: Path, prefix: str) -> str:
-    """Return the pattern of the frames' names: by ``seqinfo.ini``, else six digits."""
+    """Return the pattern of the frames' names: from ``seqinfo.ini``, else six digits."""
     info = configparser.ConfigParser()
     if not info.read(sequence / "seqinfo.ini"):
         return (f"{prefix}img1/" if prefix else "") + "{frame:06d}"

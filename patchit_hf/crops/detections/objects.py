@@ -1,4 +1,4 @@
-"""Boxes that are already in memory: ``supervision.Detections``, which need not be installed."""
+"""Boxes in memory: ``supervision.Detections`` and the like; supervision is not required."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ from patchit_hf.crops.detections.table import Builder, Detections
 
 
 def from_supervision(found: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Detections:
-    """Take the boxes of a detector or a tracker.
+    """Convert ``supervision.Detections`` of a detector or a tracker.
 
     Args:
-        found: a picture's name, relative to the pictures' folder, and its
-            ``supervision.Detections`` (anything with ``xyxy`` ``[N, 4]`` and, if it has them,
-            ``confidence``, ``class_id``, ``tracker_id`` and ``data["class_name"]``). The row of a
-            box is its number in them, from 1.
+        found: for each image, its name relative to the folder of images, and its
+            ``supervision.Detections``. Any object will do that has ``xyxy`` ``[N, 4]`` in pixels
+            and, optionally, ``confidence``, ``class_id``, ``tracker_id`` and
+            ``data["class_name"]``. The rows of an image's boxes count from 1.
 
     Raises:
-        InputError: if something has no ``xyxy`` of that shape.
+        InputError: if an object has no ``xyxy`` of that shape.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> from patchit_hf.crops import from_supervision
+        >>> result = SimpleNamespace(
+        ...     xyxy=np.array([[10, 20, 60, 140], [80, 10, 130, 150]]),
+        ...     confidence=np.array([0.9, 0.4]),
+        ...     data={"class_name": ["person", "person"]},
+        ... )
+        >>> found = from_supervision({"a.jpg": result})
+        >>> len(found), found.labels, found.score.tolist()
+        (2, ['person'], [0.9, 0.4])
     """
     builder = Builder("supervision")
     pairs = found.items() if isinstance(found, Mapping) else found

@@ -1,11 +1,11 @@
-"""PARSE-27k's ``annotations.sqlite3`` (Sudowe, Spitzer and Leibe, 2015)."""
+"""``annotations.sqlite3`` of PARSE-27k (Sudowe, Spitzer and Leibe, 2015)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from patchit_hf.crops.detections.table import Builder, Detections, four
-from patchit_hf.data.parse27k import SPLITS, read_rows
+from patchit_hf.data.parse27k_database import SPLITS, read_rows
 
 QUERY = """
 SELECT Pedestrian.pedestrianID, Sequence.sequenceID, Sequence.directory, Image.filename,
@@ -16,12 +16,12 @@ ORDER BY Pedestrian.pedestrianID
 
 
 def read_parse27k(path: Path) -> Detections:
-    """Read the boxes; the data set's own splits, which go by sequence, are kept.
+    """Read the boxes, with the data set's own splits, which are by sequence.
 
-    Pictures are named ``sequences/<directory>/<filename>``; the row is the pedestrian's number.
+    An image is named ``sequences/<directory>/<filename>``; a box's row is its pedestrian id.
 
     Raises:
-        InputError: if the file is no such data base.
+        InputError: if the file is not the PARSE-27k database.
     """
     builder = Builder("parse27k")
     for person, sequence, directory, filename, *box in read_rows(path, QUERY):

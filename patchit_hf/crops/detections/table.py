@@ -1,4 +1,4 @@
-"""The one form that all readers bring their boxes to."""
+"""``Detections``: the form in which every reader returns its boxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, to_pixels
 
-NONE = -1  # code of a missing label or track
+NONE = -1  # index of a missing label or track
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
     ".wmv", ".flv", ".ogv", ".3gp",
@@ -23,27 +23,27 @@ VIDEOS = (
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of persons (and of what else was found) in pictures, as columns.
+    """Boxes of people, and of other objects, in images; one entry per box in each array.
 
     Attributes:
-        images: names of the pictures, relative to their folder.
-        image: number of each box's picture ``[N]``.
-        boxes: xyxy ``[N, 4]``; in pixels, or in shares of the picture's size where ``relative``.
-        score: ``[N]``, NaN where there is none.
-        label: codes into ``labels`` ``[N]``, -1 where there is none.
-        track: codes into ``tracks`` ``[N]``, -1 where there is none.
-        row: line, or number from 1 of the entry, in the file the box stands in ``[N]``.
-        file: codes into ``files`` ``[N]``.
+        images: names of the images, relative to their folder.
+        image: index into ``images`` for each box ``[N]``.
+        boxes: xyxy ``[N, 4]``, in pixels; in fractions of the image's size if ``relative``.
+        score: scores ``[N]``, NaN where there is none.
+        label: index into ``labels`` ``[N]``, -1 where there is none.
+        track: index into ``tracks`` ``[N]``, -1 where there is none.
+        row: line or entry of the file that holds the box ``[N]``, counted from 1.
+        file: index into ``files`` ``[N]``.
         labels: names of the classes.
         tracks: names of the tracks.
         files: names of the files that were read.
-        sizes: width and height of each picture ``[images, 2]`` as the file states them, else 0.
-        sources: what each picture is a part of: a video, a camera; empty where nothing says so.
-        splits: the side that the file puts each picture on; empty where it puts it on none.
-        persons: labels that mean a person unless the user says otherwise.
-        relative: whether boxes are shares of the picture's size.
+        sizes: width and height of each image ``[images, 2]`` as the file states them, else 0.
+        sources: the video, sequence or camera of each image; empty if the file does not tell.
+        splits: the split of each image; empty if the file does not tell.
+        persons: labels that mean a person unless the user names others.
+        relative: whether boxes are in fractions of the image's size.
         kind: name of the format.
-        bad: pictures that could not be looked at, and why.
+        bad: the images that could not be read, by name, and why.
     """
 
     images: list[str]
@@ -69,15 +69,15 @@ class Detections:
         return len(self.boxes)
 
     def where(self, box: int) -> str:
-        """Say where a box stands, such as ``boxes.txt, row 17``."""
+        """Return the file and row of a box, such as ``boxes.txt, row 17``."""
         return f"{self.files[self.file[box]]}, row {self.row[box]}"
 
     def boxes_in(self, box: NDArray[np.int64], size: tuple[int, int]) -> Boxes:
-        """Return some boxes of a picture of a size (width, height) in pixels."""
+        """Return the given boxes in pixels of an image of the given size (width, height)."""
         return to_pixels(self.boxes[box], size) if self.relative else self.boxes[box]
 
     def fingerprint(self) -> str:
-        """Return a hash of all that it holds."""
+        """Return a hash of the content."""
         total = hashlib.blake2b(digest_size=16)
         columns = (self.image, self.boxes, self.score, self.label, self.track, self.row, self.file)
         for column in (*columns, self.sizes):
@@ -89,9 +89,9 @@ class Detections:
         return total.hexdigest()
 
     def in_order(self) -> Detections:
-        """Return the same with the pictures in the order of their names, numbers as numbers.
+        """Return the same boxes with the images sorted by name, numbers by value.
 
-        The order of a file thereby decides nothing, and the frames of a video follow each other.
+        The result does not depend on the order within a file, and a video's frames are in order.
         """
         order = sorted(range(len(self.images)), key=lambda i: natural_key(self.images[i]))
         rank = np.empty(len(order), np.int64)
@@ -126,13 +126,14 @@ class Builder:
         self.sources: list[str] = []
         self.splits: list[str] = []
         self._names: dict[str, dict[str, int]] = {"label": {}, "track": {}, "file": {}}
-        self._columns = array("d")  # six a box: a list of tuples takes ten times the memory
+        # Six numbers per box; a list of tuples would take ten times the memory.
+        self._columns = array("d")
         self._boxes = array("d")
 
     def picture(
         self, name: str, size: tuple[int, int] = (0, 0), source: str = "", split: str = ""
     ) -> int:
-        """Return the number of a picture; the first mention decides on size, source and split."""
+        """Return the index of an image; its first mention sets size, source and split."""
         name = name.replace("\\", "/")
         if name not in self.images:
             self.images[name] = len(self.images)
@@ -152,13 +153,13 @@ class Builder:
         label: str | None = None,
         track: str | None = None,
     ) -> None:
-        """Add a box of a picture."""
+        """Add a box of an image."""
         self._boxes.extend(xyxy)
         codes = [self._code(k, v) for k, v in (("label", label), ("track", track), ("file", file))]
         self._columns.extend((image, score, codes[0], codes[1], row, codes[2]))
 
     def done(self, *, persons: tuple[str, ...] = (), relative: bool = False) -> Detections:
-        """Return all that was added, in the order of the pictures' names."""
+        """Return all boxes that were added, sorted by the names of their images."""
         columns = np.array(self._columns).reshape(-1, 6).T
         image, label, track, row, file = (columns[i].astype(np.int64) for i in (0, 2, 3, 4, 5))
         more: dict[str, Any] = {"persons": persons} if persons else {}
@@ -193,10 +194,10 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def number(text: object, where: str, what: str) -> float:
-    """Read a number; NaN and infinity are numbers, for the filters to drop and report.
+    """Convert to a number. NaN and infinity pass; the filters drop and report them.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is not a number.
     """
     try:
         return float(cast("str | float", text))  # anything else raises
@@ -205,12 +206,12 @@ def number(text: object, where: str, what: str) -> float:
 
 
 def four(values: list[object], where: str) -> tuple[float, float, float, float]:
-    """Read the four numbers of a box.
+    """Convert the four numbers of a box.
 
     Raises:
         InputError: if they are not four numbers.
     """
     if len(values) != 4:
-        raise InputError(f"{where}: a box of {len(values)} numbers; must be 4")
+        raise InputError(f"{where}: the box has {len(values)} numbers; must be 4")
     a, b, c, d = (number(value, where, "box") for value in values)
     return a, b, c, d

@@ -42,17 +42,17 @@ FIELDS = (*NAMES, "box", "a", "b", "c", "d")
 def read_table(
     path: Path, columns: dict[str, Any] | None = None, box_format: str | None = None
 ) -> Detections:
-    """Read boxes from columns whose names are known, or given.
+    """Read boxes from columns with well-known names, or with the names given.
 
     Args:
         path: ``.csv``, ``.tsv`` or ``.parquet``.
-        columns: names of columns that are not known by theirs: ``image``, ``score``, ``label``,
-            ``track``, ``source``, ``split``, and ``box`` for a list of four, or ``a`` to ``d`` for
-            the four numbers.
-        box_format: ``xyxy``, ``xywh`` or ``cxcywh``, where the names do not say it.
+        columns: the column names that are not recognised, by their meaning: ``image``, ``frame``,
+            ``score``, ``label``, ``track``, ``source``, ``split``; ``box`` for a list of four
+            numbers, or ``a``, ``b``, ``c`` and ``d`` for one number each.
+        box_format: ``xyxy``, ``xywh`` or ``cxcywh``, if the column names do not tell.
 
     Raises:
-        InputError: if a column is missing, or nothing says what the four numbers are.
+        InputError: if a column is missing, or the meaning of the four numbers is unknown.
     """
     given = {key: str(value) for key, value in (columns or {}).items()}
     table = _open(path, [given[key] for key in NAMES if key in given])
@@ -60,11 +60,16 @@ def read_table(
         if key not in FIELDS:
             raise InputError(f"--columns {key!r}: must be one of {', '.join(FIELDS)}")
         if column not in table.column_names:
-            raise InputError(f"--columns {key}={column}: {path.name} has {_list(table)}")
+            raise InputError(
+                f"--columns {key}={column}: no such column in {path.name}; {_list(table)}"
+            )
     boxes = _boxes(table, path, given, box_format)
     found = {key: given.get(key) or _known(table, names) for key, names in NAMES.items()}
     if found["image"] is None and found["frame"] is None:
-        raise InputError(f"{path.name}: no column with the picture's name; {_list(table)}")
+        raise InputError(
+            f"{path.name}: no column holds image names; {_list(table)}; "
+            "give it with --columns image="
+        )
     values = {key: table[name].to_pylist() for key, name in found.items() if name is not None}
     builder = Builder("table")
     for i in range(len(boxes)):
@@ -89,16 +94,16 @@ def read_table(
 
 
 def _picture(values: dict[str, list[Any]], row: int, where: str) -> str:
-    """Return a picture's name: as it stands there, or a video's with the frame behind it."""
+    """Return an image's name: the one in the table, or ``video#frame``."""
     name, frame = _at(values, "image", row), _at(values, "frame", row)
     if name is not None and (frame is None or not name.lower().endswith(VIDEOS)):
         return name
     if frame is None:
-        raise InputError(f"{where}: the picture's name is missing")
-    place = number(frame, where, "frame")
-    if place < 0 or not place.is_integer():
+        raise InputError(f"{where}: the image name is missing")
+    index = number(frame, where, "frame")
+    if index < 0 or not index.is_integer():
         raise InputError(f"{where}: frame {frame!r}: must be a whole number from 0")
-    return f"{name or _at(values, 'source', row) or ''}#{int(place)}"
+    return f"{name or _at(values, 'source', row) or ''}#{int(index)}"
 
 
 def header(path: Path) -> list[str]:
@@ -110,13 +115,13 @@ def header(path: Path) -> list[str]:
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a text file's first line names columns of ours."""
+    """Say whether the first line of a text file holds well-known column names."""
     names = {name.strip().strip('"').lower() for name in header(path)}
     return bool(names & {*NAMES["image"], *NAMES["frame"]}) and len(names) > 1
 
 
 def _open(path: Path, words: list[str]) -> Any:
-    """Open a table; in columns of names, 007 is no number."""
+    """Open a table; columns of names are read as text, so that 007 keeps its zeros."""
     known = {name for key, names in NAMES.items() if key != "score" for name in names}
     try:
         if path.suffix == ".parquet":
@@ -148,13 +153,13 @@ def _boxes(table: Any, path: Path, given: dict[str, str], box_format: str | None
             stated = stated or form
         if len(names) != 4:
             raise InputError(
-                f"{path.name}: no four columns of a box (such as x0 y0 x1 y1, or x y w h); "
-                f"{_list(table)}; name them with --columns a= b= c= d="
+                f"{path.name}: no four columns hold a box (such as x0 y0 x1 y1, or x y w h); "
+                f"{_list(table)}; give them with --columns a= b= c= d="
             )
         boxes = np.stack([_numbers(table, name, path) for name in names], axis=1)
     if stated is None:
         raise InputError(
-            f"{path.name}: nothing says what the four numbers of a box are; give --box-format "
+            f"{path.name}: the meaning of the four numbers of a box is unknown; give --box-format "
             f"({', '.join(FORMS)})"
         )
     if stated == "xyxy":

@@ -1,4 +1,4 @@
-"""The text that the authors of PatchIt use: ``filename minx miny maxx maxy`` a line."""
+"""The text format of the PatchIt authors: one ``filename minx miny maxx maxy`` per line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from patchit_hf.crops.detections.table import Builder, Detections, four
 
 
 def read_text(path: Path) -> Detections:
-    """Read a file; a picture's name may hold spaces, and a line that begins with # says nothing.
+    """Read a file. Image names may contain spaces; lines that begin with # are comments.
 
     Raises:
-        InputError: for a line of another form.
+        InputError: for a malformed line.
     """
     builder = Builder("text")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text: {error.reason}") from error
+        raise InputError(f"{path}: is not UTF-8 text: {error.reason}") from error
     for row, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file a picture."""
+"""Pascal VOC: one XML file per image."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(path: Path) -> Detections:
-    """Read a file or all of a folder; the first pixel is 1, and the last belongs to the box.
+    """Read one file, or all files below a folder.
 
-    Source of the convention: the VOC development kit, where boxes are 1-based and inclusive.
+    Boxes are 1-based and include their last pixel, as in the VOC development kit.
 
     Raises:
-        InputError: for a file that is no XML or no annotation.
+        InputError: for a file that is not XML or not an annotation.
     """
     builder = Builder("voc")
     files = [path] if path.is_file() else sorted(path.rglob("*.xml"))
@@ -28,7 +28,7 @@ def read_voc(path: Path) -> Detections:
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: is damaged: {error}") from error
         if root.tag != "annotation":
-            raise InputError(f"{file}: <{root.tag}> is no VOC file; must be <annotation>")
+            raise InputError(f"{file}: <{root.tag}> is not VOC; the root must be <annotation>")
         size = tuple(int(root.findtext(f"size/{key}") or 0) for key in ("width", "height"))
         stated = (root.findtext("filename") or "").strip()
         folder = Path(name).parent

@@ -1,4 +1,4 @@
-"""YOLO text: one file a picture, ``class cx cy width height`` in shares of its size."""
+"""YOLO text: one file per image, ``class cx cy width height`` in fractions of its size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ NAMES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
 
 
 def read_yolo(path: Path) -> Detections:
-    """Read a file or all of a folder; names of classes from a file beside them, if there is one.
+    """Read one file, or all files below a folder.
 
-    A line may go on with a confidence and a track id, or hold a polygon, whose box is taken. Boxes
-    stay shares of the picture's size, which the cutter knows. Without names, class 0 is a person.
+    Class names come from a file beside them (see ``NAMES``); without one, class 0 is a person. A
+    line may add a confidence and a track id. A polygon is replaced by its bounding box. Boxes stay
+    in fractions of the image's size.
 
     Raises:
-        InputError: for a line of another form, or values that look like pixels.
+        InputError: for a malformed line, or values that look like pixels.
     """
     builder = Builder("yolo")
     root = path.parent if path.is_file() else path
@@ -47,11 +48,13 @@ def _add(
     polygon = len(values) >= 6 and len(values) % 2 == 0 and not _tracked(values)
     if not polygon and len(values) not in (4, 5, 6):
         raise InputError(
-            f"{where}: {len(words)} values; must be class cx cy width height, then confidence and "
-            "track id at most, or a polygon"
+            f"{where}: {len(words)} values; must be class cx cy width height, optionally with "
+            "confidence and track id, or a polygon"
         )
     if max(map(_finite, values[: None if polygon else 4])) > 2:
-        raise InputError(f"{where}: {words[1:5]} look like pixels; must be shares of the picture")
+        raise InputError(
+            f"{where}: {words[1:5]} look like pixels; must be fractions of the image size"
+        )
     if polygon:
         points = np.array(values).reshape(-1, 2)
         xyxy = [*points.min(0).tolist(), *points.max(0).tolist()]
@@ -69,7 +72,7 @@ def _add(
 
 
 def _tracked(values: list[float]) -> bool:
-    """Say whether six values are a box, its confidence and its track, and no triangle."""
+    """Say whether six values are a box with confidence and track id rather than a triangle."""
     return len(values) == 6 and values[5].is_integer() and values[5] >= 1
 
 
@@ -81,7 +84,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is no text: {error.reason}") from error
+        raise InputError(f"{file}: is not UTF-8 text: {error.reason}") from error
 
 
 def _names(root: Path) -> dict[str, str]:

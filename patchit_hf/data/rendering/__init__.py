@@ -1,1 +1,1 @@
-"""Drawing of the embedded people: skeleton, body, clothes, scene and camera."""
+"""Draw the embedded people: skeleton, body, clothes, scene and camera."""

@@ -1,4 +1,4 @@
-"""The four cameras that see the rendered people: surroundings, light, lens and sensor."""
+"""The four cameras of the rendered people: surroundings, light, lens and sensor."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Camera:
-    """What all pictures of one camera have in common.
+    """What all images of one camera have in common.
 
     Attributes:
-        things: names of what stands behind the people.
-        walls, floors: RGB colours in 0..255 that occur.
-        pitch: range in degrees by which the camera looks down.
-        yaw: preferred headings in degrees (0 faces the camera, 90 the right picture edge).
+        things: names of the objects behind the people; see ``scene``.
+        walls, floors: possible RGB colours, 0..255.
+        pitch: range of the angle by which the camera looks down, in degrees.
+        yaw: preferred headings of people, in degrees (0 faces the camera, 90 the right image edge).
         tint: gains of red, green and blue.
-        noise: standard deviation of the sensor noise in 0..1.
-        blur: largest radius of the lens blur in pixels of the crop.
+        noise: standard deviation of the sensor noise, 0..1.
+        blur: largest radius of the lens blur, in pixels of the crop.
         soft: how diffuse the light is, 0..1.
-        detail: smallest share of the crop's resolution that the camera resolves.
+        detail: lowest resolution of the camera, as a fraction of the crop's.
     """
 
     things: tuple[str, ...]
@@ -96,24 +96,24 @@ CAMERAS = (
 
 
 def sun_direction(soft: float, rng: Rng) -> Array:
-    """Unit vector [3] to the light in the view frame (x right, y down, z to the camera)."""
+    """Draw a unit vector [3] to the light, in the view frame (x right, y down, z to the camera)."""
     side = rng.uniform(-1, 1) * (1 - 0.4 * soft)
     sun = np.array([side, -rng.uniform(0.5, 1.0), rng.uniform(0.1, 0.9)])
     return np.asarray(sun / np.linalg.norm(sun))
 
 
 def take_picture(picture: Floats, camera: Camera, width: int, height: int, rng: Rng) -> Image.Image:
-    """Send a scene through the camera.
+    """Photograph a scene.
 
     Args:
-        picture: RGB [rows, columns, 3] in 0..1.
-        camera: its resolution, blur, white balance and noise.
-        width: columns of the result.
-        height: rows of the result.
-        rng: source of the variation.
+        picture: RGB scene [rows, columns, 3], 0..1.
+        camera: the camera, with its resolution, blur, white balance and noise.
+        width: width of the result, in pixels.
+        height: height of the result, in pixels.
+        rng: random generator.
 
     Returns:
-        RGB picture of the given size.
+        RGB image of the given size.
     """
     image = Image.fromarray((np.minimum(picture, 1) * np.float32(255)).astype(np.uint8))
     detail = rng.uniform(camera.detail, 1.0)
@@ -129,7 +129,7 @@ def take_picture(picture: Floats, camera: Camera, width: int, height: int, rng: 
     levels = np.arange(256) * (gain * contrast)[:, None] + base
     image = image.point(np.clip(levels, 0, 255).astype(int).ravel().tolist())
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    # The same grain in all colours: cameras smooth away the coloured part.
+    # The same grain in all channels, since cameras smooth colour noise away.
     grain = rng.standard_normal((height, width, 1), dtype=np.float32)
     grain *= np.float32(255 * camera.noise * math.exp(rng.normal(-0.2, 0.4)))
     values = np.asarray(image, np.int16) + np.rint(grain).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Patterns of the clothes of the rendered people."""
+"""Patterns on the clothes of the rendered people."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from patchit_hf.data.rendering.wardrobe import PATTERNS, Person
 
 
 def pattern_paint(person: Person, long: float) -> Paint | None:
-    """Pattern of the upper wear on a part of the body.
+    """Return the pattern of the upper wear on a part of the body.
 
     Args:
         person: the identity.
-        long: length of the part in body heights, so that patterns have one scale everywhere.
+        long: length of the part in body heights, which keeps the scale of the pattern the same
+            everywhere.
 
     Returns:
-        The paint, None when plain.
+        The paint; None if plain.
     """
     name = PATTERNS[person.pattern]
     if name == "plain":
@@ -42,14 +43,14 @@ def pattern_paint(person: Person, long: float) -> Paint | None:
 
 
 def trunk_paint(person: Person, long: float) -> Paint | None:
-    """Paint of the upper wear on the trunk, with the open front or the zip of a jacket.
+    """Return the paint of the upper wear on the trunk, with the zip or open front of a jacket.
 
     Args:
         person: the identity.
         long: length of the trunk in body heights.
 
     Returns:
-        The paint, None when plain.
+        The paint; None if plain.
     """
     base = pattern_paint(person, long)
     if not person.jacket:

@@ -1,4 +1,4 @@
-"""Figures: a posed skeleton dressed as a person and described by tubes."""
+"""Dress a posed skeleton as a person made of tubes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BOX = np.array([0.66, 0.50, 0.33], np.float32)
 
 
 def _profile(value: Profile) -> Floats:
-    """Half widths [KNOTS] from a constant or from (place, value) pairs."""
+    """Return half widths [KNOTS] from a constant or from (position, value) pairs."""
     if isinstance(value, int | float):
         return np.full(KNOTS, value, np.float32)
     places, values = zip(*value, strict=True)
@@ -39,7 +39,7 @@ def _profile(value: Profile) -> Floats:
 
 
 def _split(first: Colour, second: Colour, place: float) -> Floats:
-    """Colour table [KNOTS, 3] that changes from the first to the second colour at a place."""
+    """Return colours [KNOTS, 3] that change from the first to the second at a position."""
     return np.where(_PLACES[:, None] < place, first, second).astype(np.float32)
 
 
@@ -47,8 +47,8 @@ class Figure:
     """One dressed, posed person in the view frame.
 
     Attributes:
-        tubes: everything to draw, in the view frame.
-        joints: [14, 3] joints in the view, in canvas pixels.
+        tubes: all tubes to draw, in the view frame.
+        joints: joints in the view frame [14, 3], in canvas pixels.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Figure:
 
         Args:
             person: the identity.
-            skeleton: posed body in body heights.
-            rotation: [3, 3] from the body to the view frame.
+            skeleton: posed body, in body heights.
+            rotation: rotation from the body to the view frame [3, 3].
             scale: canvas pixels per body height.
-            origin: [3] canvas position of the floor below the pelvis.
+            origin: position on the canvas of the floor below the pelvis [3].
         """
         self.tubes: list[Tube] = []
         self._person, self._skeleton = person, skeleton
@@ -85,7 +85,7 @@ class Figure:
         self._to_view()
 
     def _to_view(self) -> None:
-        """Move all tubes from the body to the view frame, in one go because it is faster."""
+        """Transform all tubes from the body to the view frame, at once for speed."""
         starts = self.project(np.array([tube.start for tube in self.tubes]))
         ends = self.project(np.array([tube.end for tube in self.tubes]))
         across = np.array([tube.across for tube in self.tubes]) @ self._rotation.T
@@ -93,7 +93,7 @@ class Figure:
             tube.start, tube.end, tube.across = place
 
     def project(self, points: Array) -> Array:
-        """Map points [..., 3] from the body frame to the canvas."""
+        """Map points [..., 3] from the body frame to the canvas, in pixels."""
         return self._origin + self._scale * (points @ self._rotation.T)
 
     def _add(
@@ -109,7 +109,7 @@ class Figure:
         folds: float = 0.0,
         paint: Paint | None = None,
     ) -> None:
-        """Add a tube given in the body frame."""
+        """Add a tube that is given in the body frame."""
         half = _profile(wide) * np.float32(self._scale)
         other = half if deep is None else _profile(deep) * np.float32(self._scale)
         self.tubes.append(
@@ -127,7 +127,7 @@ class Figure:
         )
 
     def _legs(self) -> None:
-        """Legs, shoes and the lower wear."""
+        """Add legs, shoes and the lower wear."""
         person, joints, girth = self._person, self._skeleton.joints, self._person.body.girth
         kind = LOWER_WEAR[person.lower_wear]
         upper, lower = {"trousers": (2.0, 2.0), "shorts": (0.82, -1.0), "skirt": (-1.0, -1.0)}[kind]
@@ -160,7 +160,7 @@ class Figure:
             self._add(waist, bottom, hips, deep, person.lower, across=np.eye(3)[0], caps=(0.2, 0.5))
 
     def _skirt(self, waist: Array, hips: float) -> None:
-        """A skirt that spans both thighs."""
+        """Add a skirt that spans both thighs."""
         knees = self._skeleton.joints[list(KNEE)]
         stride = abs(float(knees[0, 2] - knees[1, 2])) / 2
         end = self._pelvis + 0.9 * (knees.mean(axis=0) - self._pelvis)
@@ -170,7 +170,7 @@ class Figure:
         self._add(waist, end, wide, deep, lower, across=np.eye(3)[0], caps=(0.2, 0.1), folds=0.09)
 
     def _foot(self, side: int) -> None:
-        """A shoe from the heel to the toes, with a lighter or darker sole."""
+        """Add a shoe from the heel to the toes."""
         ankle, toe = self._skeleton.joints[ANKLE[side]], self._skeleton.toes[side]
         ahead = toe - ankle
         heel = ankle - 0.2 * ahead + np.array([0.0, -0.014, 0.0])
@@ -179,7 +179,7 @@ class Figure:
         self._add(heel, toe, [(0.0, 0.026), (0.6, 0.029), (1.0, 0.022)], 0.021, shoe)
 
     def _trunk(self) -> None:
-        """Upper wear around the trunk, and the neck."""
+        """Add the upper wear around the trunk, and the neck."""
         person, skeleton = self._person, self._skeleton
         girth, up = self._loose, skeleton.up
         neck = skeleton.joints[NECK]
@@ -218,7 +218,7 @@ class Figure:
             )
 
     def _arms(self) -> None:
-        """Arms, sleeves, hands and what they hold."""
+        """Add arms, sleeves, hands and what they hold."""
         person, joints = self._person, self._skeleton.joints
         thin = 0.45 + 0.55 * self._loose
         bulk = 1.14 if person.jacket else 1.04
@@ -257,12 +257,12 @@ class Figure:
             self._carton()
 
     def _carton(self) -> None:
-        """A box between both hands."""
+        """Add a box between both hands."""
         right, left = self._skeleton.tips
         centre = (right + left) / 2 + 0.035 * self._skeleton.up
         side, up, front = 0.085 * self._left, 0.07 * self._skeleton.up, 0.065 * self._front
-        # Three pairs of thin plates, as one solid tube would have round edges. A tube must not
-        # point at the camera, so the lids run along the edge that lies flatter in the picture.
+        # Three pairs of thin plates, since one solid tube would have round edges. A tube must not
+        # point at the camera, so the lids run along the edge that lies flatter in the image.
         seen = np.abs(self._rotation[0] @ np.stack([side, front], axis=1))
         lid = (side, up, front) if seen[0] > seen[1] else (front, up, side)
         for axis, normal, across, gain in (
@@ -283,7 +283,7 @@ class Figure:
                 )
 
     def _head(self) -> None:
-        """Head, face, hair, hat and glasses."""
+        """Add head, face, hair, hat and glasses."""
         skeleton, size = self._skeleton, self._person.body.head
         left = math.cos(skeleton.gaze) * self._left - math.sin(skeleton.gaze) * self._front
         ahead = math.cos(skeleton.gaze) * self._front + math.sin(skeleton.gaze) * self._left
@@ -295,5 +295,5 @@ class Figure:
         add_head(self._person, at, self._add, left, size)
 
     def _bags(self) -> None:
-        """Backpack, shoulder bag and hand bag."""
+        """Add backpack, shoulder bag and hand bag."""
         add_bags(self._person, self._skeleton, self._add, self._front, self._left)

@@ -20,15 +20,15 @@ _LIPS = np.array([0.80, 0.55, 0.52], np.float32)
 
 
 def add_head(person: Person, at: Place, add: Adder, left: Array, size: float) -> None:
-    """Add the head.
+    """Add the head with face, hair, glasses and hat.
 
     Args:
         person: the identity.
-        at: maps (across to the person's left, up, to the front), relative to the centre of the
-            head and in units of an average head, to the body frame.
-        add: adds a tube in the body frame.
-        left: [3] direction of the head's left in the body frame.
-        size: head size relative to the average.
+        at: maps (left, up, front), relative to the centre of the head and in units of an average
+            head, to the body frame.
+        add: adds a tube that is given in the body frame.
+        left: direction of the head's left in the body frame [3].
+        size: size of the head relative to the average.
     """
     skin = person.skin
     skull = [(0.0, 0.040 * size), (0.35, 0.044 * size), (1.0, 0.033 * size)]
@@ -53,7 +53,7 @@ def add_head(person: Person, at: Place, add: Adder, left: Array, size: float) ->
 
 
 def _glasses(at: Place, add: Adder, size: float) -> None:
-    """Dark glasses with temples."""
+    """Add dark glasses with temples."""
     for sign in SIGN:
         lens = at(0.0195 * sign, 0.002, 0.0495)
         add(lens, at(0.023 * sign, 0.002, 0.0485), 0.0125 * size, None, _FRAME)
@@ -62,7 +62,7 @@ def _glasses(at: Place, add: Adder, size: float) -> None:
 
 
 def _hair(person: Person, at: Place, add: Adder, left: Array, size: float) -> None:
-    """Short hair on the skull, and long hair down to the shoulder blades."""
+    """Add hair on the skull and, if long, down to the shoulder blades."""
     hair = person.hair
     half, depth = 0.0475 * size, 0.047 * size
     add(
@@ -88,7 +88,7 @@ def _hair(person: Person, at: Place, add: Adder, left: Array, size: float) -> No
 
 
 def _hat(person: Person, at: Place, add: Adder, left: Array, size: float) -> None:
-    """A cap with a peak, a woollen hat or a hat with a brim."""
+    """Add a cap with a peak, a woollen hat or a hat with a brim."""
     colour, half, depth = person.hat_colour, 0.0515 * size, 0.0585 * size
     top, bottom = at(0, 0.032, -0.003), at(0, 0.02, -0.003)
     if person.hat_style == 1:
@@ -108,14 +108,14 @@ def _hat(person: Person, at: Place, add: Adder, left: Array, size: float) -> Non
 
 
 def add_bags(person: Person, skeleton: Skeleton, add: Adder, front: Array, left: Array) -> None:
-    """Add the backpack, the shoulder bag and the hand bag the person has.
+    """Add the bags that the person carries.
 
     Args:
         person: the identity.
-        skeleton: posed body in body heights.
-        add: adds a tube in the body frame.
-        front: [3] direction of the chest.
-        left: [3] direction from the right to the left shoulder.
+        skeleton: posed body, in body heights.
+        add: adds a tube that is given in the body frame.
+        front: direction of the chest [3].
+        left: direction from the right to the left shoulder [3].
     """
     neck, up = skeleton.joints[NECK], skeleton.up
     girth = person.body.girth * person.looseness
@@ -141,7 +141,7 @@ def add_bags(person: Person, skeleton: Skeleton, add: Adder, front: Array, left:
 
 
 def _backpack(gear: Colour, at: Place, add: Adder, girth: float) -> None:
-    """A backpack with two straps over the shoulders."""
+    """Add a backpack with two straps over the shoulders."""
     back = -0.062 * girth - 0.03
     wide = [(0.0, 0.058), (0.2, 0.076), (0.85, 0.08), (1.0, 0.07)]
     add(at(0, 0.005, back), at(0, -0.25, back - 0.01), wide, 0.046, gear, caps=(0.5, 0.3))
@@ -163,7 +163,7 @@ def _backpack(gear: Colour, at: Place, add: Adder, girth: float) -> None:
 def _shoulder_bag(
     person: Person, sign: float, at: Place, add: Adder, front: Array, pelvis: Array
 ) -> None:
-    """A bag at the hip, on a strap over the shoulder of the same side."""
+    """Add a bag at the hip, on a strap over the shoulder of the same side."""
     gear, girth = person.gear, person.body.girth * person.looseness
     hang = -float(np.linalg.norm(pelvis)) + 0.045
     out = 0.096 * girth + 0.036

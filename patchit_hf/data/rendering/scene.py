@@ -1,4 +1,4 @@
-"""Surroundings of the rendered person crops: walls, floors, street furniture and shadows."""
+"""Paint the surroundings of the rendered people: walls, floors, objects and shadows."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Rng = np.random.Generator
 
 
 def _shift(colour: RGB, rng: Rng, spread: float = 22) -> RGB:
-    """A colour near the given one."""
+    """Draw a colour near the given one."""
     common = rng.normal(0, spread)
     red, green, blue = (int(np.clip(c + common + rng.normal(0, 7), 5, 250)) for c in colour)
     return red, green, blue
 
 
 def _vivid(rng: Rng) -> RGB:
-    """A colour of painted things."""
+    """Draw a colour as of painted objects."""
     red, green, blue = (int(v) for v in rng.integers(15, 235, 3))
     return red, green, blue
 
 
 def _scaled(colour: RGB, gain: float) -> RGB:
-    """A lighter or darker shade of a colour."""
+    """Return a lighter or darker shade of a colour."""
     red, green, blue = (int(min(255, c * gain)) for c in colour)
     return red, green, blue
 
@@ -150,7 +150,7 @@ _THINGS: dict[str, Callable[[Draw, tuple[int, int], float, RGB, Rng], None]] = {
 
 
 def _ground(draw: Draw, size: tuple[int, int], floor: float, colour: RGB, rng: Rng) -> None:
-    """Floor from the row `floor` down, with tiles, kerbs or stains."""
+    """Paint the floor from row `floor` down, with tiles, kerbs or stains."""
     width, height = size
     draw.rectangle((0, floor, width, height), colour)
     kind = rng.random()
@@ -172,22 +172,22 @@ def _ground(draw: Draw, size: tuple[int, int], floor: float, colour: RGB, rng: R
 
 @functools.cache
 def _grime() -> Floats:
-    """Unevenness [640, 640] of what stands behind people, from fine to coarse."""
+    """Return the unevenness [640, 640] of backgrounds, from fine to coarse."""
     return np.tensordot(np.array([0.02, 0.011, 0.025], np.float32), noise_bank()[:3], 1)
 
 
 def paint_background(camera: Camera, width: int, height: int, horizon: float, rng: Rng) -> Floats:
-    """Paint what is behind the person.
+    """Paint the background.
 
     Args:
-        camera: style of the surroundings.
-        width: columns of the picture.
-        height: rows of the picture.
-        horizon: where the wall meets the floor, as a share of the height from the top.
-        rng: source of the variation.
+        camera: camera, which sets the style of the surroundings.
+        width: width of the scene, in pixels.
+        height: height of the scene, in pixels.
+        horizon: where the wall meets the floor, as a fraction of the height from the top.
+        rng: random generator.
 
     Returns:
-        RGB picture [height, width, 3] in 0..1.
+        RGB scene [height, width, 3], 0..1.
     """
     wall = _shift(camera.walls[int(rng.integers(len(camera.walls)))], rng)
     floor = height * horizon
@@ -213,14 +213,14 @@ def cast_shadow(picture: Floats, feet: Array, sun: Array, scale: float, soft: fl
     """Darken the floor below a person, in place.
 
     Args:
-        picture: RGB [height, width, 3] in 0..1.
-        feet: [n, 2] x, y of the feet in pixels.
-        sun: [3] direction to the light in the view frame.
-        scale: body height in pixels.
+        picture: RGB scene [height, width, 3], 0..1.
+        feet: x, y of the feet [n, 2], in pixels.
+        sun: direction to the light in the view frame [3].
+        scale: body height, in pixels.
         soft: how diffuse the light is, 0..1.
     """
     height, width = picture.shape[:2]
-    # Shadows are soft: half the resolution shows all of them.
+    # Shadows are soft, so half the resolution is enough.
     mask = Image.new("L", (width // 2, height // 2))
     draw = ImageDraw.Draw(mask)
     scale = scale / 2

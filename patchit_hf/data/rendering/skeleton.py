@@ -1,7 +1,7 @@
-"""Articulated skeleton behind the rendered person crops.
+"""Pose the skeleton of a rendered person.
 
-Lengths are in units of the standing body height. The body frame has x towards the person's own
-left, y up and z to the front, so a front view has the person's left at the larger picture x.
+Lengths are in units of the standing body height. In the body frame, x points to the person's own
+left, y up and z to the front. In a front view, the person's left is thus at the larger image x.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JOINTS = (
 )
 ACTIONS = ("standing", "walking", "running", "waving", "phoning", "carrying")
 
-# Sides are 0 = right and 1 = left throughout; the sign is the direction along body x.
+# A side is 0 (right) or 1 (left) throughout; its sign is the direction along x of the body.
 SIGN = (-1.0, 1.0)
 ANKLE, KNEE, HIP = (0, 5), (1, 4), (2, 3)
 WRIST, ELBOW, SHOULDER = (6, 11), (7, 10), (8, 9)
@@ -47,8 +47,8 @@ class Body:
         girth: thickness of trunk and limbs relative to a slim adult.
         shoulders: half the distance between the shoulder joints, in body heights.
         hips: half the distance between the hip joints, in body heights.
-        legs: leg length relative to the average.
-        head: head size relative to the average.
+        legs: length of the legs relative to the average.
+        head: size of the head relative to the average.
     """
 
     girth: float = 1.0
@@ -60,18 +60,18 @@ class Body:
 
 @dataclass
 class Skeleton:
-    """Posed body; all points are [3] or [n, 3] in body heights, y = 0 on the floor.
+    """Posed body; points are in body heights, with y = 0 on the floor.
 
     Attributes:
-        joints: [14, 3] in the order of `JOINTS`.
-        toes: [2, 3] tips of the right and the left foot.
-        tips: [2, 3] finger tips of the right and the left hand.
-        head: [3] centre of the head.
-        up: [3] direction of the spine.
-        across: [3] direction from the right to the left shoulder.
-        gaze: rotation of the head about the spine in radians, positive to the person's left.
+        joints: joints in the order of `JOINTS` [14, 3].
+        toes: tips of the right and the left foot [2, 3].
+        tips: fingertips of the right and the left hand [2, 3].
+        head: centre of the head [3].
+        up: direction of the spine [3].
+        across: direction from the right to the left shoulder [3].
+        gaze: rotation of the head about the spine, in radians, positive to the person's left.
         boxed: whether both hands carry a box.
-        phone: the side that holds a telephone, or -1.
+        phone: side that holds a telephone (0 right, 1 left), or -1.
     """
 
     joints: Array
@@ -87,7 +87,7 @@ class Skeleton:
 
 @dataclass
 class _Angles:
-    """Joint angles in radians, one entry per side; flexion is to the front."""
+    """Joint angles in radians; lists have one entry per side; flexion is to the front."""
 
     lean: float
     twist: float
@@ -100,7 +100,7 @@ class _Angles:
 
 
 def _direction(flex: float, abduct: float, sign: float) -> Array:
-    """Unit vector of a hanging limb, raised by `flex` to the front and `abduct` outwards."""
+    """Return the unit vector of a limb raised by `flex` to the front and `abduct` outwards."""
     return np.array(
         [
             sign * math.sin(abduct),
@@ -111,7 +111,7 @@ def _direction(flex: float, abduct: float, sign: float) -> Array:
 
 
 def _gait(rng: np.random.Generator, swing: float, run: bool) -> _Angles:
-    """Joint angles of one moment of a walking or running cycle."""
+    """Draw the joint angles of one moment of a walking or running cycle."""
     phase = rng.uniform(0, 2 * math.pi)
     phases = (phase, phase + math.pi)
     lift = math.radians(85 if run else 48) * swing
@@ -131,7 +131,7 @@ def _gait(rng: np.random.Generator, swing: float, run: bool) -> _Angles:
 
 
 def _still(rng: np.random.Generator) -> _Angles:
-    """Joint angles of a person who stands, with the weight somewhere between both legs."""
+    """Draw the joint angles of a standing person."""
     stagger = math.radians(rng.uniform(-8, 8))
     return _Angles(
         lean=math.radians(rng.uniform(-3, 4)),
@@ -146,7 +146,7 @@ def _still(rng: np.random.Generator) -> _Angles:
 
 
 def _reach(root: Array, target: Array, upper: float, lower: float, pole: Array) -> Array:
-    """Elbow [3] of a two bone arm from `root` to `target`, bent towards `pole`."""
+    """Return the elbow [3] of an arm from `root` to `target` that bends towards `pole`."""
     line = target - root
     dist = float(np.clip(np.linalg.norm(line), abs(upper - lower) + 1e-3, upper + lower - 1e-3))
     line /= np.linalg.norm(line)
@@ -157,13 +157,13 @@ def _reach(root: Array, target: Array, upper: float, lower: float, pole: Array) 
 
 
 def _legs(joints: Array, toes: Array, body: Body, angles: _Angles) -> None:
-    """Fill in the leg joints, with the pelvis centre at the origin."""
+    """Fill in the leg joints, with the centre of the pelvis at the origin."""
     for side, sign in enumerate(SIGN):
         hip = np.array([sign * body.hips, 0.0, 0.0])
         shin = angles.hip[side] - angles.knee[side]
         knee = hip + 0.235 * body.legs * _direction(angles.hip[side], angles.spread[side], sign)
         ankle = knee + 0.24 * body.legs * _direction(shin, 0.4 * angles.spread[side], sign)
-        # A lifted foot points down with the shin, a planted one stays flat.
+        # A lifted foot points down along the shin, a planted one stays flat.
         pitch = 0.75 * shin if angles.knee[side] > 0.5 else 0.3 * min(shin, 0.0)
         toe = np.array([0.18 * sign, math.sin(pitch) - 0.12, math.cos(pitch)])
         joints[HIP[side]], joints[KNEE[side]], joints[ANKLE[side]] = hip, knee, ankle
@@ -181,7 +181,7 @@ def _arms(joints: Array, tips: Array, angles: _Angles) -> None:
 
 
 def _place_hand(skeleton: Skeleton, side: int, wrist: Array, pole: Array, hand: Array) -> None:
-    """Move one arm so that its wrist lies at `wrist` (as near as it reaches)."""
+    """Move one arm so that its wrist is at `wrist`, or as near as it reaches."""
     root = skeleton.joints[SHOULDER[side]]
     elbow = _reach(root, wrist, 0.168, 0.145, pole)
     fore = wrist - elbow
@@ -202,7 +202,7 @@ def _act(skeleton: Skeleton, action: str, free: list[int], rng: np.random.Genera
     elif action == "phoning":
         side = int(rng.choice(free))
         skeleton.phone = side
-        # The wrist stays below the ear and before the shoulder, so that the elbow points down.
+        # The wrist stays below the ear and in front of the shoulder, so that the elbow points down.
         near = np.array([-0.018 * SIGN[side], rng.uniform(0.025, 0.04), 0.062])
         wrist = skeleton.joints[SHOULDER[side]] + near
         pole = np.array([SIGN[side] * rng.uniform(0.2, 0.9), -1.0, rng.uniform(0.2, 0.6)])
@@ -222,11 +222,11 @@ def pose(body: Body, action: str, free: list[int], rng: np.random.Generator) -> 
     Args:
         body: proportions of the person.
         action: one of `ACTIONS`.
-        free: sides (0 right, 1 left) whose hand is empty; waving and phoning need one.
-        rng: source of the variation between two pictures of the same action.
+        free: sides whose hand is empty (0 right, 1 left); waving and phoning need one.
+        rng: random generator.
 
     Returns:
-        The posed skeleton with the lowest foot on y = 0.
+        The posed skeleton, with the lowest foot at y = 0.
     """
     if action in ("walking", "running"):
         angles = _gait(rng, rng.uniform(0.75, 1.15), run=action == "running")
@@ -258,11 +258,13 @@ def pose(body: Body, action: str, free: list[int], rng: np.random.Generator) -> 
 
 
 def view_rotation(yaw: float, pitch: float) -> Array:
-    """Rotation [3, 3] from the body frame to a view with x right, y down, z to the camera.
+    """Return the rotation [3, 3] from the body frame to the view frame.
+
+    In the view frame, x points right, y down and z to the camera.
 
     Args:
-        yaw: heading in radians; 0 faces the camera, -pi/2 faces the left picture edge.
-        pitch: angle in radians by which the camera looks down.
+        yaw: heading in radians; 0 faces the camera, -pi/2 the left image edge.
+        pitch: angle by which the camera looks down, in radians.
     """
     cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
     turn = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])

@@ -1,4 +1,4 @@
-"""Stages one picture: places a posed person before a background and takes the photograph."""
+"""Stage one image: place a posed person in front of a background and photograph it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from patchit_hf.data.rendering.skeleton import (
 from patchit_hf.data.rendering.tubes import FAR, Array, Drawing, Floats, Light, draw_tubes
 from patchit_hf.data.rendering.wardrobe import Person, draw_person
 
-# Everything is drawn in a scene of this many rows, so that it is ready in time; the cameras see
-# less than a 200 x 100 crop could show anyway. The scene's width depends on the person.
+# Scenes are drawn at this size for speed; the cameras resolve less than a 200 x 100 crop could show
+# anyway. The width of a scene also depends on the person.
 _ROWS, _COLUMNS = 168, 84
 
 
 class _Frame:
-    """Where a figure stands in the crop: scale, origin and the width before the squeeze."""
+    """Where a person stands in the crop: scale, origin, and the width before squeezing."""
 
     def __init__(self, skeleton: Skeleton, rotation: Array, rng: np.random.Generator) -> None:
         points = np.concatenate([skeleton.joints, skeleton.toes, skeleton.tips]) @ rotation.T
         low, high = points.min(axis=0), points.max(axis=0)
-        # A detection box; a raised hand belongs to it, its finger tips and the shoes do not.
+        # Like a box of a detector: with a raised hand, but without its fingertips and the shoes.
         tall, wide = float(high[1] - low[1]) + 0.03, float(high[0] - low[0]) + 0.09
         stretch = rng.uniform(0.92, 1.06)
         wanted = _ROWS * rng.uniform(0.88, 0.97) / tall
-        # Wide boxes are squeezed to the crop's shape, as person crops always are.
+        # Wide boxes are squeezed to the shape of the crop, as is common for person crops.
         room = _COLUMNS * rng.uniform(0.9, 0.97)
         self.squeeze = float(np.clip(room / (wanted * wide), 0.72, stretch))
         self.scale = min(wanted, room / (self.squeeze * wide))
@@ -55,21 +55,21 @@ class _Frame:
 
 
 def _visible(figure: Figure, drawing: Drawing, scale: float) -> Floats:
-    """Whether each joint [14] lies close below the drawn surface."""
+    """Return for each joint [14] whether it is visible, that is close below the drawn surface."""
     rows, columns = drawing.depth.shape
     at = np.floor(figure.joints[:, :2]).astype(int)
     x, y = np.clip(at[:, 0], 0, columns - 1), np.clip(at[:, 1], 0, rows - 1)
     cover = drawing.depth[y, x] - figure.joints[:, 2]
     limit = np.full(len(JOINTS), 0.062)
-    # Hips and shoulders lie deep in the trunk, knees in wide shorts and skirts, the head's top
-    # and the neck under hair and hats.
+    # Hips and shoulders lie deep in the trunk, knees under shorts and skirts, head top and neck
+    # under hair and hats.
     for joints in (KNEE, SHOULDER, HIP, (NECK, HEAD_TOP)):
         limit[list(joints)] = 0.095
     return np.asarray(cover < limit * scale, np.float32)
 
 
 def _passer_by(seed: int, frame: _Frame, rng: np.random.Generator) -> Figure:
-    """Another person further back, cut by the crop's edge."""
+    """Draw another person further back, cut off by the edge of the crop."""
     person = draw_person(seed, int(rng.integers(1 << 30)))
     skeleton = pose(person.body, "walking" if rng.random() < 0.7 else "standing", [0], rng)
     turn = view_rotation(rng.uniform(0, 2 * math.pi), 0.1)
@@ -82,7 +82,7 @@ def _passer_by(seed: int, frame: _Frame, rng: np.random.Generator) -> Figure:
 
 
 def _crevices(drawing: Drawing, scale: float) -> Floats:
-    """Share of the light [rows, columns] that reaches folds between limbs and trunk."""
+    """Return the fraction of light [rows, columns] that reaches gaps between limbs and trunk."""
     near = np.clip(drawing.depth * np.float32(240 / scale) + 128, 0, 255)
     depth = Image.fromarray(near.astype(np.uint8))
     around = np.asarray(depth.filter(ImageFilter.BoxBlur(0.022 * scale)), np.float32)
@@ -91,13 +91,13 @@ def _crevices(drawing: Drawing, scale: float) -> Floats:
 
 
 def _compose(scene: Floats, drawing: Drawing, scale: float) -> Floats:
-    """The scene [rows, columns, 3] with the figures in front of it."""
+    """Return the scene [rows, columns, 3] with the people in front of it."""
     figures = drawing.colour * _crevices(drawing, scale)[..., None]
     return np.where((drawing.depth > FAR)[..., None], figures, scene)
 
 
 def _light(camera: Camera, rng: np.random.Generator) -> tuple[Light, float]:
-    """Light of one picture and how diffuse it is, 0..1."""
+    """Draw the light of one image, and how diffuse it is, 0..1."""
     soft = float(np.clip(camera.soft + rng.normal(0, 0.2), 0, 1))
     sun = sun_direction(soft, rng)
     return Light(sun, 0.5 + 0.2 * soft, 0.62 * (1 - 0.6 * soft), 0.1 + 0.06 * soft), soft
@@ -112,19 +112,20 @@ def stage(
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[Image.Image, Floats]:
-    """Take one picture of a person.
+    """Make one image of a person.
 
     Args:
         person: the identity.
         action: one of `patchit_hf.data.rendering.skeleton.ACTIONS`.
-        yaw: heading in radians; 0 faces the camera, pi/2 the right picture edge.
-        camera: where and with what the picture is taken.
+        yaw: heading in radians; 0 faces the camera, pi/2 the right image edge.
+        camera: the camera and its surroundings.
         seed: seed of the data set, for the passers-by.
-        size: height and width of the crop in pixels.
-        rng: source of the variation.
+        size: height and width of the crop, in pixels.
+        rng: random generator.
 
     Returns:
-        RGB crop and keypoints [14, 3] float32: x, y in pixels of the crop, 1 where visible.
+        The RGB crop, and keypoints float32 [14, 3]: x, y in pixels of the crop, and 1 if visible,
+        else 0.
     """
     pitch = math.radians(rng.uniform(*camera.pitch))
     rotation = view_rotation(yaw, pitch)

@@ -1,7 +1,8 @@
-"""Depth-buffered drawing of shaded tubes, the only solid the rendered people are made of.
+"""Draw shaded tubes, the solids that rendered people are made of, with a depth buffer.
 
-A tube is an axis with an elliptic cross section that varies along it. It is seen in parallel
-projection, in a view frame with x right, y down and z towards the camera, all in canvas pixels.
+A tube has a straight axis and an elliptic cross section that varies along it. It is drawn in
+parallel projection. In the view frame, x points right, y down and z towards the camera, in canvas
+pixels.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ class Tube:
     """An axis with elliptic cross sections.
 
     Attributes:
-        start, end: [3] ends of the axis.
-        across: [3] unit direction of the wide half axis of the cross section.
-        wide, deep: [KNOTS] half axes along `across` and perpendicular to it.
-        colour: [KNOTS, 3] RGB along the axis, or [1, 3].
-        caps: how round the two ends are, from 0 (flat) to 1 (half a ball).
-        folds: strength of the folds or of the unevenness of the surface.
-        paint: optional pattern over `colour`, maps the place along the axis (0..1) and on the
-            cross section (across and front, -1..1), all [n], to RGB [n, 3]. The front is where a
-            person's front is if the axis runs down and `across` to the left.
+        start, end: ends of the axis [3].
+        across: unit vector along the wide half axis of the cross section [3].
+        wide, deep: half axes along `across` and perpendicular to it [KNOTS].
+        colour: RGB along the axis [KNOTS, 3], or [1, 3].
+        caps: how round the two ends are, from 0 (flat) to 1 (hemisphere).
+        folds: strength of folds or unevenness of the surface.
+        paint: optional pattern that replaces `colour`. It maps the position along the axis (0..1)
+            and on the cross section (across and front, -1..1), all [n], to RGB [n, 3]. Front is
+            the person's front if the axis points down and `across` to the left.
     """
 
     start: Array
@@ -52,11 +53,11 @@ class Tube:
 
 @dataclass(frozen=True)
 class Light:
-    """Illumination of the view.
+    """Lighting of the view.
 
     Attributes:
-        direction: [3] unit vector to the light in the view frame.
-        ambient, key, sky: brightness from everywhere, from the light and from above.
+        direction: unit vector to the light, in the view frame [3].
+        ambient, key, sky: brightness from all sides, from the light and from above.
     """
 
     direction: Array
@@ -67,9 +68,10 @@ class Light:
 
 @functools.cache
 def noise_bank() -> Floats:
-    """Random fields [4, 640, 640] of zero mean and unit deviation: fine to coarse, then folds.
+    """Return random fields [4, 640, 640] of zero mean and unit deviation.
 
-    Folds are a smooth field lit from the side, so they read as creases and not as stains.
+    Three go from fine to coarse. The fourth holds folds: a smooth field lit from the side, which
+    looks like creases rather than stains.
     """
     rng = np.random.Generator(np.random.PCG64(20))
     fy, fx = np.fft.fftfreq(640)[:, None], np.fft.rfftfreq(640)[None, :]
@@ -86,11 +88,11 @@ def noise_bank() -> Floats:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the camera sees of a set of tubes.
+    """The image of a set of tubes.
 
     Attributes:
-        colour: [height, width, 3] shaded RGB, 0 where nothing is.
-        depth: [height, width] z of the front surface, `FAR` where nothing is.
+        colour: shaded RGB [height, width, 3], 0 where there is no tube.
+        depth: z of the front surface [height, width], `FAR` where there is no tube.
     """
 
     colour: Floats
@@ -98,7 +100,7 @@ class Drawing:
 
 
 class _Axes:
-    """Projections of all tubes: directions in the picture and tables along the axes.
+    """Projections of all tubes: directions in the image, and tables along the axes.
 
     The outline of an ellipse with covariance S, seen along z, has the half width sqrt(S_uu)
     and the front surface S_uz/S_uu * u + sqrt(S_zz - S_uz^2/S_uu) * sqrt(1 - u^2/S_uu).
@@ -118,7 +120,7 @@ class _Axes:
         self.tilt = step[:, 2] / np.hypot(self.length, step[:, 2])
         turn = across[:, 1] * self.ax - across[:, 0] * self.ay
         norm = np.hypot(turn, across[:, 2])
-        # An axis that runs along `across` has no sensible section there; take it as seen flat.
+        # If the axis is parallel to `across`, there is no proper section; treat it as flat.
         usable, norm = norm > 0.05, np.maximum(norm, np.float32(1e-6))
         self.cos = np.where(usable, turn / norm, np.float32(1))
         self.sin = np.where(usable, across[:, 2] / norm, np.float32(0))
@@ -139,14 +141,14 @@ class _Axes:
 
 @dataclass
 class _Points:
-    """Points of tubes, all [n].
+    """Points of tubes; each array is [n].
 
     Attributes:
-        tube, knot: number of the tube and entry of the flattened tables along the axes.
-        pixel: flat position in the picture.
+        tube, knot: index of the tube, and index into the flattened tables along the axes.
+        pixel: flat index of the pixel in the image.
         place: position along the axis, 0..1.
-        side: position across the axis in the picture, in pixels.
-        beyond: distance past the ends of the axis in pixels, negative before the start.
+        side: position across the axis in the image, in pixels.
+        beyond: distance past the ends of the axis, in pixels; negative before the start.
         inside: 1 on the axis of the tube, 0 on its outline.
     """
 
@@ -159,12 +161,12 @@ class _Points:
     inside: Floats
 
     def take(self, which: Index) -> _Points:
-        """The selected points."""
+        """Return the selected points."""
         return _Points(*(getattr(self, f.name).take(which) for f in fields(self)))
 
 
 def _scan(axes: _Axes, height: int, width: int) -> _Points:
-    """Points of all tubes inside of the picture."""
+    """Return the points of all tubes inside the image."""
     limit = np.array([width, height])
     low = np.clip(axes.low.astype(np.intp), 0, limit)
     span = np.clip(axes.high.astype(np.intp) + 1, 0, limit) - low
@@ -173,7 +175,7 @@ def _scan(axes: _Axes, height: int, width: int) -> _Points:
     def spread(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.repeat(values, count)
 
-    # Every pixel of every bounding box, one box after the other; short integers divide faster.
+    # Every pixel of every bounding box, one box after the other; int32 divides faster.
     low, span = low.astype(np.int32), span.astype(np.int32)
     first = (np.cumsum(count) - count).astype(np.int32)
     number = np.arange(int(count.sum()), dtype=np.int32) - spread(first)
@@ -198,7 +200,7 @@ def _scan(axes: _Axes, height: int, width: int) -> _Points:
 
 
 def _shade(axes: _Axes, points: _Points, front: Floats, light: Light) -> Floats:
-    """Brightness [n] from the normals; `front` is their part towards the camera."""
+    """Return brightness [n] from the normals; `front` is their component towards the camera."""
     tube, knot, beyond = points.tube, points.knot, points.beyond
     narrow = axes.narrow.take(knot)
     sideways = points.side * narrow * narrow - axes.slope.take(knot) * front
@@ -214,7 +216,7 @@ def _shade(axes: _Axes, points: _Points, front: Floats, light: Light) -> Floats:
 
 
 def _paint(tubes: Sequence[Tube], axes: _Axes, points: _Points, lift: Floats) -> Floats:
-    """Colour [n, 3] of the points; `lift` is their height above the axis in pixels."""
+    """Return the colour of the points [n, 3]; `lift` is their height above the axis in pixels."""
     table = np.empty((len(tubes), KNOTS, 3), np.float32)
     for entry, tube in zip(table, tubes, strict=True):
         entry[:] = tube.colour
@@ -234,19 +236,20 @@ def _paint(tubes: Sequence[Tube], axes: _Axes, points: _Points, lift: Floats) ->
 def draw_tubes(
     tubes: Sequence[Tube], height: int, width: int, light: Light, offset: tuple[int, int]
 ) -> Drawing:
-    """Draw tubes, at every pixel the one nearest to the camera.
+    """Draw tubes; each pixel shows the one nearest to the camera.
 
-    All tubes go through each step together: most are small, and a step costs more than a pixel.
+    All tubes go through each step together, since most are small and NumPy calls cost more than
+    pixels.
 
     Args:
-        tubes: at least one.
-        height: rows of the picture.
-        width: columns of the picture.
-        light: illumination.
-        offset: row and column in the noise fields, picks the folds of this picture.
+        tubes: at least one tube.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
+        light: the lighting.
+        offset: row and column in the noise fields, which choose the folds of this image.
 
     Returns:
-        Colour and depth of the picture.
+        Colour and depth of the image.
     """
     axes = _Axes(tubes)
     points = _scan(axes, height, width)

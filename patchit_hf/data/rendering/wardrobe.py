@@ -1,4 +1,4 @@
-"""Identities of the rendered people: body, clothes, hair, bags and their colours."""
+"""Draw the identities of the rendered people: body, clothes, hair, bags and colours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATTERNS = ("plain", "stripes", "checks", "print")
 LOWER_WEAR = ("trousers", "shorts", "skirt")
 SIDES = ("right", "left")
 
-# Hue, saturation and value ranges of the named colours; wide, but without overlap.
+# Ranges of hue, saturation and value of the named colours: wide, but without overlap.
 _HSV = {
     "black": ((0.0, 1.0), (0.0, 0.30), (0.06, 0.14)),
     "white": ((0.0, 1.0), (0.0, 0.05), (0.86, 0.97)),
@@ -36,16 +36,16 @@ _HAIR_OLD = (0.62, 0.62, 0.62)
 
 @dataclass(frozen=True)
 class Person:
-    """Everything that stays the same in all pictures of one person.
+    """Everything that stays the same in all images of one person.
 
     Attributes:
         body: proportions.
-        skin, hair, shoes: RGB colours [3] in 0..1.
-        long_hair, bald, hat, glasses, backpack: what the person has.
+        skin, hair, shoes: RGB colours [3], 0..1.
+        long_hair, bald, hat, glasses, backpack: whether the person has it.
         hat_style: 0 cap with a peak, 1 woollen hat, 2 hat with a brim.
         shoulder_bag, hand_bag: side (0 right, 1 left) of the bag, or -1.
         jacket: whether the upper wear is an open or closed jacket.
-        open_front: half width of the open front of a jacket, 0 when closed.
+        open_front: half width of the open front of a jacket, 0 if closed.
         long_sleeves: whether the sleeves reach the wrists.
         upper_colour, lower_colour: indices into `COLOURS`.
         pattern: index into `PATTERNS`.
@@ -55,7 +55,7 @@ class Person:
         hat_colour: RGB colour [3].
         phase: where the pattern starts, in 0..1.
         pitch: number of stripes or checks along the trunk.
-        looseness: how far the clothes stand off the body, about 1.
+        looseness: width of the clothes relative to the average.
     """
 
     body: Body
@@ -88,12 +88,12 @@ class Person:
     looseness: float
 
     def free_hands(self) -> list[int]:
-        """Sides (0 right, 1 left) whose hand holds no bag."""
+        """Return the sides (0 right, 1 left) whose hand holds no bag."""
         return [side for side in (0, 1) if side != self.hand_bag]
 
 
 def _colour(name: str, rng: np.random.Generator) -> Colour:
-    """Draw an RGB colour [3] in 0..1 that deserves the name."""
+    """Draw an RGB colour [3], 0..1, of the given name."""
     hue, saturation, value = (float(rng.uniform(*span)) for span in _HSV[name])
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
 
@@ -110,7 +110,7 @@ def _side(rng: np.random.Generator, chance: float) -> int:
 
 
 def _accent(upper: int, rng: np.random.Generator) -> Colour:
-    """Colour [3] of a pattern; dark cloth gets a light one and the other way round."""
+    """Draw the colour [3] of a pattern, often light on dark cloth and dark on light."""
     if rng.random() < 0.55:
         name = "white" if COLOURS[upper] not in ("white", "yellow") else "black"
     else:
@@ -135,10 +135,10 @@ def draw_person(seed: int, person: int) -> Person:
 
     Args:
         seed: seed of the data set, at least 0.
-        person: number of the person, at least 0.
+        person: `person_id`, at least 0.
 
     Returns:
-        The same identity for the same arguments; it is shared, so leave its arrays alone.
+        The identity, the same for the same arguments. It is cached, so do not modify its arrays.
     """
     rng = np.random.Generator(np.random.PCG64([seed, 1, person]))
     jacket = bool(rng.random() < 0.35)

@@ -1,4 +1,4 @@
-"""Boxes by detectors: tiny ones with random weights, opened as a user opens real ones."""
+"""Boxes of tiny detectors with random weights, opened as a user opens real ones."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A folder with a DETR of a few thousand weights."""
+    """Make a folder with a DETR of a few thousand weights."""
     torch.manual_seed(0)
     backbone = ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1], layer_type="basic",
@@ -34,7 +34,7 @@ def tiny(tmp_path_factory):
         decoder_ffn_dim=16, id2label=CLASSES, label2id={v: k for k, v in CLASSES.items()},
     )  # fmt: skip
     model = DetrForObjectDetection(config)
-    with torch.no_grad():  # boxes as tall as a person, most of them persons
+    with torch.no_grad():  # boxes as tall as a person, most of them people
         model.bbox_predictor.layers[-1].bias.copy_(torch.tensor([0.0, 0.0, -1.3, 0.7]))
         model.class_labels_classifier.bias.copy_(torch.tensor([-2.0, 3.0, -2.0, -1.0]))
     folder = tmp_path_factory.mktemp("models") / "tiny-detr"
@@ -63,7 +63,7 @@ def images(tmp_path):
 
 
 def test_a_transformers_detector_finds_what_it_finds(tiny):
-    """Against the model itself, asked for each picture alone."""
+    """Compare with the model itself, run on each image alone."""
     detector = open_detector(str(tiny))
     assert (detector.name, detector.persons) == ("tiny-detr", (1,))
     frames = [(f"{i}.png", painted(200 + 20 * i, 120)) for i in range(5)]
@@ -89,7 +89,7 @@ def test_a_transformers_detector_finds_what_it_finds(tiny):
 
 
 def test_batches_find_the_same(tiny):
-    """Pictures of one size; others are padded to the largest of a batch, which a net may see."""
+    """Images of one size; others are padded within a batch, which may change the result."""
     detector = open_detector(str(tiny))
     rng = np.random.default_rng(0)
     frames = [(f"{i}.png", painted().rotate(int(rng.integers(0, 360)))) for i in range(5)]
@@ -111,17 +111,17 @@ def test_from_pictures_to_crops_with_a_detector(tmp_path, tiny, images, capsys):
     assert (report["detections"], report["format"]) == ("tiny-detr", "detector")
     assert all(row["label"] == "person" and row["score"] >= 0.3 for row in rows_of(out))
     card = (out / "README.md").read_text()
-    assert "found by the detector `tiny-detr`, whose weights have terms of their own" in card
+    assert "found by the detector `tiny-detr`, whose weights have their own licence" in card
     assert str(tmp_path) not in card + (out / "dropped.jsonl").read_text()
     before = tree(out)
-    shutil.move(tiny / "model.safetensors", tiny / "gone")  # what is finished asks nobody again
+    shutil.move(tiny / "model.safetensors", tiny / "gone")  # a finished data set needs no detector
     try:
         assert _run(capsys, *command)[0] == 0
         assert tree(out) == before
         code, text = _run(capsys, *_command(tiny, images, out, "--detector-score", "0.4"))
     finally:
         shutil.move(tiny / "gone", tiny / "model.safetensors")
-    assert code == 2  # another score is another question
+    assert code == 2  # with another score, it has to detect again
     assert "--detector" in text
     assert tree(out) == before
 
@@ -147,7 +147,7 @@ def test_bad_pictures_stop_or_are_named(tmp_path, tiny, images, capsys):
     out = tmp_path / "out"
     code, text = _run(capsys, *_command(tiny, images, out))
     assert code == 2
-    assert "error: picture cam0/frame_2.png: the file is empty (--on-bad-image skip goes" in text
+    assert "error: image cam0/frame_2.png: the file is empty (--on-bad-image skip leaves" in text
     assert not out.exists()
     code, text = _run(capsys, *_command(tiny, images, out, "--on-bad-image", "skip"))
     assert code == 0, text
@@ -191,16 +191,19 @@ def test_a_torchvision_detector_by_name(tmp_path):
 def test_words_that_cannot_work(tmp_path, tiny, images, capsys):
     out = tmp_path / "out"
     cases = [
-        (["--detector", "nobody/knows"], "--detector 'nobody/knows': neither one of torchvision's"),
+        (
+            ["--detector", "nobody/knows"],
+            "--detector 'nobody/knows': is neither a torchvision detector",
+        ),
         (["--detector", f"{SMALL}:BEST"], f"--detector '{SMALL}:BEST'"),
         (["--detector", f"{SMALL}:gone.pth"], "gone.pth"),
         (["--detector", f"{SMALL}:none", "--detector-label", "man"], "name no classes"),
         (["--detector", tiny, "--detector-label", "cat"], "has no class 'cat' (classes: dog, per"),
         (["--detector", tiny, "--exif", "stored"], "--exif stored"),
-        (["--detector", tiny, "--detector-score", "1"], "found nobody in the pictures"),
+        (["--detector", tiny, "--detector-score", "1"], "found nobody in"),
         (["--detector", tiny, "--detector-score", "2"], "--detector-score 2.0: must be from 0"),
         (["--detector", tiny, "--detector-batch", "0"], "--detector-batch 0: must be at least 1"),
-        (["--detector", tiny, "--detections", "b.txt"], "and not both"),
+        (["--detector", tiny, "--detections", "b.txt"], "not both"),
     ]
     for words, line in cases:
         code, text = _run(capsys, *words, "--images", images, "--output", out, "--workers", 0)
@@ -212,7 +215,7 @@ def test_words_that_cannot_work(tmp_path, tiny, images, capsys):
 
 def test_weights_that_are_no_weights_are_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="holds no weights that can be read without running code"):
+    with pytest.raises(InputError, match="cannot be read without running code"):
         open_detector(f"{SMALL}:{tmp_path / 'w.pth'}")
     save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"--detector .*Missing key"):

@@ -1,4 +1,4 @@
-"""Pictures as people have them: unusual ones are read, bad ones say why."""
+"""Unusual images are read; bad ones say why they are not."""
 
 import struct
 import zlib
@@ -74,7 +74,7 @@ def test_exif_turns_pixels_and_mask(tmp_path):
 
 
 def bomb(width, height):
-    """A PNG that says it is huge; nothing of it can be decoded."""
+    """Return a PNG whose header states a huge size; it cannot be decoded."""
 
     def chunk(kind, data):
         return (
@@ -105,10 +105,10 @@ def test_bad_pictures_say_why_and_name_no_path(tmp_path):
         "half.jpg": "damaged: image file is truncated",
         "head.jpg": "",
         "half.png": "damaged",
-        "text.jpg": "no picture, or of an unknown kind",
+        "text.jpg": "not an image, or of an unknown format",
         "bomb.png": "30000x30000 pixels, more than --max-pixels 10000000: not decoded",
         "dot.png": "1x1 pixels: smaller than 8 a side",
-        "float.tiff": "pixels of mode F: their range is not known",
+        "float.tiff": "pixels of mode F, whose range is unknown",
     }.items():
         with pytest.raises(BadPictureError) as error:
             opened(tmp_path / name)
@@ -126,7 +126,7 @@ def test_the_limit_of_the_process_is_neither_asked_nor_touched(tmp_path, monkeyp
     for name, (read, accepts) in list(Image.OPEN.items()):
 
         def watched(file, path, read=read):
-            seen.add(Image.MAX_IMAGE_PIXELS)  # what another thread would see now
+            seen.add(Image.MAX_IMAGE_PIXELS)  # what another thread would see
             return read(file, path)
 
         monkeypatch.setitem(Image.OPEN, name, (watched, accepts))

@@ -1,4 +1,4 @@
-"""What is kept, and why the rest is not."""
+"""Which boxes are kept, and why the others are not."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_reasons_of_several_boxes():
     assert decided([GOOD, GOOD]) == ["", "duplicate"]
     assert decided([GOOD, GOOD], person=[True, False]) == ["", "class"]
     assert decided([GOOD, GOOD[::-1]], score=[0.4, np.nan], min_score=0.5) == ["score", "no area"]
-    # half of the second is behind the first; a box that is no person's covers nobody
+    # half of the second is behind the first; a box of another class covers nobody
     other = [125.0, 50.0, 175.0, 150.0]
     assert decided([GOOD, other], max_overlap=0.4) == ["covered", "covered"]
     assert decided([GOOD, other], max_overlap=0.5) == ["", ""]
@@ -118,16 +118,16 @@ def test_sharpness_is_the_naive_loop_and_falls_with_blur():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"canvas": "200"}, "--canvas '200': give HEIGHTxWIDTH"),
+        ({"canvas": "200"}, "--canvas '200': must be HEIGHTxWIDTH"),
         ({"outside": "pad"}, "--outside 'pad': must be one of shift, shrink, drop"),
         ({"quality": 0}, "--quality 0: must be a whole number from 1 to 100"),
-        ({"min_height": 4.0}, "--min-height 4.0: must be a number from 8"),
+        ({"min_height": 4.0}, "--min-height 4.0: must be a number of at least 8"),
         (
             {"min_height": 90.0, "max_height": 80.0},
             "--min-height 90.0: must be at most --max-height",
         ),
-        ({"max_overlap": 1.5}, "--max-overlap 1.5: must be a share from 0 to 1"),
-        ({"context": float("nan")}, "--context nan: must be a number from 0"),
+        ({"max_overlap": 1.5}, "--max-overlap 1.5: must be a number from 0 to 1"),
+        ({"context": float("nan")}, "--context nan: must be a number of at least 0"),
         ({"validation": 0.5, "test": 0.5}, "--validation 0.5: must be less than 1"),
         ({"keep_every": 0}, "--keep-every 0: must be a whole number from 1"),
         ({"exif": "turned"}, "--exif 'turned': must be one of shown, stored"),

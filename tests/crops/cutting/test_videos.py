@@ -1,4 +1,4 @@
-"""Frames of real small videos: the right ones, each decoded once, and one line where that fails."""
+"""Frames of small real videos: the right ones, each decoded once, and one-line errors."""
 
 import struct
 
@@ -20,7 +20,7 @@ WIDTH, HEIGHT, FRAMES, GOP = 160, 120, 60, 10
 
 
 def grey_of(number):
-    """What a frame is painted with, left of its middle; right of it is white."""
+    """Return the colour of a frame's left half; the right half is white."""
     return 20 + 3 * number
 
 
@@ -31,7 +31,7 @@ def frame_of(number):
 
 
 def make_video(path, frames=FRAMES, codec="libx264", **options):
-    """A video whose frames say which they are; with B-frames, and a keyframe every ten."""
+    """Make a video whose frames encode their number, with B-frames and keyframes every ten."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -48,7 +48,7 @@ def make_video(path, frames=FRAMES, codec="libx264", **options):
 
 
 def number_of(picture):
-    """Which frame a picture is."""
+    """Return the number of the frame that an image shows."""
     return round((float(np.asarray(picture.pixels)[:, : WIDTH // 2 - 8].mean()) - 20) / 3)
 
 
@@ -84,7 +84,7 @@ def test_what_is_far_is_jumped_to(video):
     with FrameReader(video) as reader:
         assert number_of(reader.picture(57)) == 57
         assert reader.decoded <= GOP
-        assert number_of(reader.picture(2)) == 2  # and back, for whoever wants to look again
+        assert number_of(reader.picture(2)) == 2  # going back works, too
 
 
 def test_frames_have_names(tmp_path, video):
@@ -107,7 +107,7 @@ def test_frames_have_names(tmp_path, video):
 
 
 def test_a_turned_video_is_shown_upright(tmp_path, video):
-    """The matrix in a phone's file says how it is shown; so is it cut."""
+    """Frames are rotated by the matrix in a phone's file before they are cut."""
     content = video.read_bytes()
     at = content.index(b"tkhd") + 4 + 40  # version 0: the matrix is the 41st byte on
     turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
@@ -125,7 +125,7 @@ def test_a_turned_video_is_shown_upright(tmp_path, video):
 
 
 def boxes_of(frames):
-    """Two boxes a frame, xyxy: one on the painted side, one on the white."""
+    """Return two boxes xyxy per frame: one on the coloured half, one on the white."""
     return {n: [(4.0, 10.0, 40.0, 100.0), (100.0, 10.0, 140.0, 110.0)] for n in frames}
 
 
@@ -208,7 +208,7 @@ def test_a_run_on_a_video_goes_on_where_it_stopped(tmp_path, video):
     boxes = as_csv(boxes_of([0, 10, 20, 30, 40, 61]), tmp_path / "b.csv")
     found, options = read_detections(boxes), CropOptions(shard_size=2)
     with pytest.raises(
-        InputError, match=r"b.csv, row 11: picture cam.mp4#61: frame 61: the video has 60 frames"
+        InputError, match=r"b.csv, row 11: image cam.mp4#61: frame 61: the video has 60 frames"
     ):
         make_crops(found, video.parent, tmp_path / "a/out", options)
     make_crops(found, video.parent, tmp_path / "a/out", options, on_bad_image="skip")
@@ -233,7 +233,7 @@ def test_a_cut_off_video_is_said_to_be(tmp_path, video):
         ):
             reader.picture(59)
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])  # its index is at the end
-    with pytest.raises(BadPictureError, match="no video that can be read: Invalid data found"):
+    with pytest.raises(BadPictureError, match="not a readable video: Invalid data found"):
         FrameReader(tmp_path / "cut.mp4")
 
 
@@ -261,10 +261,10 @@ def test_bad_videos_are_one_line(tmp_path, video, capsys):
         assert main([str(word) for word in command]) == 2
         lines = capsys.readouterr().err.splitlines()
         (line,) = [line for line in lines if line.startswith("error:")]
-        assert "b.csv, row 1: picture cam.mp4#0: no video that can be read: Invalid data" in line
+        assert "b.csv, row 1: image cam.mp4#0: not a readable video: Invalid data" in line
         assert str(tmp_path) not in line
         assert not (out / "data").exists()
-    with pytest.raises(InputError, match="is no video; must be a folder or a video"):
+    with pytest.raises(InputError, match="is not a video; must be a folder or a video"):
         make_crops(read_detections(boxes), boxes, tmp_path / "out")
     with pytest.raises(InputError, match="--first-frame 2"):
         CropOptions(first_frame=2)

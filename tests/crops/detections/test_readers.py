@@ -1,4 +1,4 @@
-"""Each format, written as its makers write it, and read to the same boxes."""
+"""Each format, written as its authors define it, gives the same boxes."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.crops.detections import from_supervision, read_detections
 
 SIZE = (320, 240)
-BOXES = {  # picture: boxes
+BOXES = {  # image: boxes
     "a/frame_2.jpg": [(10.0, 20.0, 60.0, 140.0), (100.5, 30.25, 150.5, 180.25)],
     "a/frame_10.jpg": [(40.0, 50.0, 90.0, 170.0)],
 }
@@ -107,7 +107,7 @@ def test_the_same_boxes_from_each_format(tmp_path, write, name, kind):
     ]  # fmt: skip
     everything = np.arange(len(found))
     boxes = found.boxes_in(everything, SIZE)
-    if write is coco:  # written the other way round; a picture's boxes keep the file's order
+    if write is coco:  # written in reverse; the boxes of an image keep the file's order
         boxes = boxes[[1, 0, 2]]
     np.testing.assert_allclose(boxes, IN_ORDER, atol=0.01)
 
@@ -247,7 +247,7 @@ def test_a_table_with_other_names_and_with_lists(tmp_path):
     found = read_detections(tmp_path / "b.parquet", box_format="xywh")
     assert found.boxes.tolist() == [[1, 2, 4, 6]]
     assert found.sources == ["v"]
-    with pytest.raises(InputError, match="nothing says what the four numbers"):
+    with pytest.raises(InputError, match="the meaning of the four numbers of a box is unknown"):
         read_detections(tmp_path / "b.parquet")
 
 
@@ -263,23 +263,23 @@ BAD = [
     ("b.txt", "a.jpg 1 2 3 4\nb.jpg 1 2 x 4\n", r"b.txt, row 2: box 'x': must be a number"),
     ("b.txt", "a.jpg 1 2 3 4\nb.jpg 1\n", r"b.txt, row 2: .*must be filename minx miny"),
     ("b.json", "{", "b.json: is damaged"),
-    ("b.json", '{"images": []}', "no COCO file"),
-    ("b.json", '{"images": [], "annotations": []}', r"no box in it \(read as coco\)"),
+    ("b.json", '{"images": []}', "is not COCO"),
+    ("b.json", '{"images": [], "annotations": []}', r"holds no box \(read as coco\)"),
     ("b.json", '[{"image_id": 1}]', "entry 1: must hold 'image_id' and 'bbox'"),
-    ("b.json", '[{"image_id": 1, "bbox": [1, 2]}]', "a box of 2 numbers; must be 4"),
+    ("b.json", '[{"image_id": 1, "bbox": [1, 2]}]', "the box has 2 numbers; must be 4"),
     (
         "b.json",
         '{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 2, "bbox": []}]}',
-        "image_id 2 is not in the images",
+        "image_id 2 is not among the images",
     ),
     ("b.xml", "<annotation>", "is damaged"),
-    ("b.xml", "<html></html>", "<html> is no VOC file"),
+    ("b.xml", "<html></html>", "<html> is not VOC"),
     ("b.xml", "<annotation><object/></annotation>", "object 1: has no <bndbox>"),
     ("b.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.5\n", "row 2: 3 values"),
-    ("b.csv", "image,score\na.jpg,1\n", r"no four columns of a box.*columns: image, score"),
+    ("b.csv", "image,score\na.jpg,1\n", r"no four columns hold a box.*columns: image, score"),
     ("b.csv", "image,x,y,w,h\na.jpg,1,2,oops,4\n", "column 'w': must hold numbers"),
     ("b.csv", "1,2,3,4,5,6\n1,2,3\n", "row 2: 3 values; must be frame, track"),
-    ("b.db", "SQLite format 3\0 no more", "is not PARSE-27k's data base"),
+    ("b.db", "SQLite format 3\0 no more", "is not the PARSE-27k database"),
 ]
 
 
@@ -301,10 +301,12 @@ def test_bad_questions(tmp_path):
         read_detections(tmp_path, "yolo")
     text(tmp_path / "b.txt")
     yolo(tmp_path / "labels")
-    with pytest.raises(InputError, match="yolo states its own"):
+    with pytest.raises(InputError, match="yolo defines its own"):
         read_detections(tmp_path / "labels", box_format="xywh")
     csv(tmp_path / "b.csv")
     with pytest.raises(InputError, match="--columns 'colour'"):
         read_detections(tmp_path / "b.csv", columns={"colour": "conf"})
-    with pytest.raises(InputError, match=r"--columns score=sure: b.csv has columns:"):
+    with pytest.raises(
+        InputError, match=r"--columns score=sure: no such column in b.csv; columns:"
+    ):
         read_detections(tmp_path / "b.csv", columns={"score": "sure"})

@@ -1,0 +1,151 @@
+"""Identity: which crop is this from? A head and losses for tasks that also ask this.
+
+A crop is its own class, with a vector that is learnt (Cao & Wu, "Training Vision Transformers with
+Only 2040 Images", ECCV 2022); or the windows of a batch find each other (InfoNCE).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from patchit_hf.patch_tasks.contrast import info_nce
+from patchit_hf.patch_tasks.heads import norm_head
+
+EMBEDDING = 128  # numbers of an embedding, and of a crop's vector
+
+
+class IdentityHead(nn.Module):
+    """A classifier over places, embeddings, and a vector for each training crop.
+
+    Args:
+        num_features: channels C of the features ``[B * K, C, h, w]``.
+        hidden: width of the hidden layers.
+        num_classes: number of places.
+        inputs: inputs of a sample (K).
+        places: so many inputs of a sample, the first ones, are asked for their places.
+        first: from this input on they are asked for their crop; ``inputs`` for none.
+        beside: whether the backbone does not learn from the places.
+
+    Attributes:
+        table: a vector for each training crop, ``[crops, 128]``; None before a training, without
+            that question, and with too many crops.
+    """
+
+    table: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        hidden: int,
+        num_classes: int,
+        *,
+        inputs: int,
+        places: int,
+        first: int,
+        beside: bool,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.asked, self.first, self.beside = inputs, places, first, beside
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
+        self.places = norm_head(num_features, hidden, num_classes, zero=True)
+        if first < inputs:
+            self.projection = norm_head(num_features, hidden, EMBEDDING)
+        self.register_parameter("table", None)
+
+    def add_table(self, crops: int, seed: int) -> None:
+        """Give each of so many crops a random vector."""
+        rng = torch.Generator().manual_seed(seed)
+        self.table = nn.Parameter(0.01 * torch.randn(crops, EMBEDDING, generator=rng))
+
+    def without_table(self) -> IdentityHead:
+        """Return this head without the vectors of crops; the other weights are shared."""
+        bare = copy.copy(self)
+        bare._parameters = {**self._parameters, "table": None}
+        return bare
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Return what each question's loss compares.
+
+        Returns:
+            ``places``, logits ``[B, places, classes]``; ``embedding``, ``[B, K - first, 128]``; in
+            training, where there is a table, also ``crops``, the cosines of these embeddings and
+            the table, ``[B * (K - first), crops]``.
+        """
+        pooled = self.pool(features).unflatten(0, (-1, self.inputs))
+        asked = pooled[:, : self.asked]
+        asked = (asked.detach() if self.beside else asked).flatten(0, 1)
+        output = {"places": self.places(asked).unflatten(0, (-1, self.asked))}
+        if self.first < self.inputs:
+            embedding = self.projection(pooled[:, self.first :].flatten(0, 1))
+            output["embedding"] = embedding.unflatten(0, (len(pooled), -1))
+            if self.training and self.table is not None:
+                vectors = F.normalize(self.table, dim=1)
+                output["crops"] = F.normalize(embedding.float(), dim=1) @ vectors.T
+        return output
+
+
+def batch_loss(embedding: Tensor, rows: Tensor, temperature: float) -> dict[str, Tensor]:
+    """Return InfoNCE of all embeddings of a batch, as a share of that of guessing.
+
+    Args:
+        embedding: ``[B, n, D]``; those of a sample belong together.
+        rows: the crop of each sample, int64 ``[B]``; negative where it has no number and differs
+            from all others.
+        temperature: the cosines are divided by it.
+    """
+    alone = torch.arange(len(rows), device=rows.device)
+    crops = torch.where(rows < 0, alone, rows).repeat_interleave(embedding.shape[1])
+    flat = embedding.flatten(0, 1)
+    loss, _ = info_nce(flat, crops, temperature)
+    return {"identity_loss": loss / math.log(max(len(flat) - 1, 2))}
+
+
+def table_loss(
+    cosines: Tensor, right: Tensor, mixed: tuple[Tensor, Tensor], temperature: float, smooth: float
+) -> dict[str, Tensor]:
+    """Return the cross-entropy over all crops as a share of that of guessing, and the accuracy.
+
+    Args:
+        cosines: of embeddings and the crops' vectors, ``[N, crops]``.
+        right: each embedding's crop, int64 ``[N]``.
+        mixed: the crop that a part of its image is from, int64 ``[N]``, and that part's share.
+        temperature: the cosines are divided by it.
+        smooth: probability that the right crop shares with all others.
+    """
+    logits = cosines.float() / temperature
+    partner, share = mixed
+    own, other = (
+        F.cross_entropy(logits, crop, label_smoothing=smooth, reduction="none")
+        for crop in (right, partner)
+    )
+    loss = ((1 - share) * own + share * other).mean()
+    return {
+        "identity_loss": loss / math.log(max(logits.shape[1], 2)),
+        "identity_accuracy": (logits.argmax(1) == right).to(torch.float32).mean(),
+    }
+
+
+def retrieval_accuracy(parts: Tensor, persons: Tensor, crops: Tensor) -> float:
+    """Return how often a part is most like its own person among all persons.
+
+    Args:
+        parts: embeddings ``[N, n, D]``.
+        persons: embeddings ``[N, D]``.
+        crops: the crop that each row is from, ``[N]``; several rows may be from one.
+
+    Example:
+        >>> parts = torch.tensor([[[1.0, 0.1]], [[1.0, 0.0]]])
+        >>> retrieval_accuracy(parts, torch.eye(2), torch.tensor([0, 1]))
+        0.5
+    """
+    parts, persons = F.normalize(parts, dim=-1), F.normalize(persons, dim=-1)
+    found = [
+        crops[(some @ persons.T).argmax(-1)] == own[:, None]
+        for some, own in zip(parts.split(256), crops.split(256), strict=True)
+    ]
+    return round(float(torch.cat(found).to(torch.float32).mean()), 6)

@@ -1,0 +1,151 @@
+"""Signals: the step that runs is finished, a checkpoint is written, and one line says so."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from patchit_hf.common.interrupts import Stopped, StopRequest, stoppable
+from tests.conftest import write_people
+
+SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_raised_with_its_exit_code(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped, stoppable():
+        signal.raise_signal(number)
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+def test_a_request_is_noted_and_a_second_interrupt_stops_at_once():
+    with StopRequest() as request:
+        assert request.number is None
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+        assert request.number == signal.SIGTERM
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_what_is_ignored_stays_ignored():
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, old)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    return write_people(folder, train=range(120), validation=range(120, 150))
+
+
+def _start(module, *words):
+    command = [sys.executable, "-m", f"patchit_hf.{module}", *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def _pretraining(folder, out, steps):
+    return [
+        "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16",
+        "--max-steps", steps, "--task-kwargs", "rows=3", "cols=2", "patch_size=8",
+        "--no-figures", "--no-audit", "--eval-every", "0", "--log-every", "1",
+        "--dataset", folder, "--output-dir", out,
+    ]  # fmt: skip
+
+
+def _stop(process, number, running):
+    deadline = time.monotonic() + 120
+    while not running() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, folder, number):
+    out = tmp_path / "run"
+    process = _start("pretrain", *_pretraining(folder, out, 100_000))
+    code, said = _stop(process, number, (out / "run.json").exists)
+    assert code == 128 + number, said
+    (checkpoint,) = (out / "checkpoints").iterdir()
+    step = json.loads((checkpoint / "state.json").read_text())["step"]
+    last = [line for line in said.replace("\r", "\n").splitlines() if line.strip()][-1]
+    assert last == (
+        f"stopped by {number.name}; the checkpoint after step {step} is written; the same command "
+        "continues there"
+    )
+    assert "Traceback" not in said
+
+
+@pytest.mark.e2e
+def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, folder):
+    """Also what it measured on the way."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = _pretraining(folder, whole, 60)
+    assert _start("pretrain", *words).wait() == 0
+    words[-1] = broken
+    process = _start("pretrain", *words)
+    code, said = _stop(process, signal.SIGTERM, (broken / "run.json").exists)
+    if code != 0:  # it may have been quicker than the signal
+        assert code == 143, said
+        assert _start("pretrain", *words).wait() == 0
+    ends = [load_file(run / "model.safetensors") for run in (whole, broken)]
+    assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
+    lines = [json.loads((run / "metrics.jsonl").read_text()) for run in (whole, broken)]
+    assert lines[0]["train_loss"] == lines[1]["train_loss"]
+
+
+@pytest.mark.e2e
+def test_a_finetuning_does_the_same(tmp_path, folder):
+    out = tmp_path / "run"
+    process = _start(
+        "finetune", "--task", "attributes", "--init", "random", "--backbone", "test_resnet",
+        "--input-size", "48x24", "--dataset", folder, "--max-steps", 100_000, "--eval-every", 0,
+        "--save-every", 50_000, "--output-dir", out,
+    )  # fmt: skip
+    code, said = _stop(process, signal.SIGUSR1, (out / "run.json").exists)
+    assert code == 128 + signal.SIGUSR1, said
+    assert "stopped by SIGUSR1; the checkpoint after step" in said
+    assert len(list((out / "checkpoints").glob("step-*"))) == 1
+
+
+@pytest.mark.e2e
+def test_before_the_first_step_there_is_a_line_too(tmp_path):
+    process = _start("crops", "--help")
+    process.wait()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\n"
+            "from patchit_hf.common.console import guarded\n"
+            "def run(argv):\n"
+            "    print('ready', flush=True)\n"
+            "    time.sleep(60)\n"
+            "    return 0\n"
+            "sys.exit(guarded(run, None, 'the same command starts again'))",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 129
+    assert said == "stopped by SIGHUP; the same command starts again\n"
