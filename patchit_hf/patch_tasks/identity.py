@@ -57,8 +57,11 @@ class IdentityHead(nn.Module):
             self.projection = norm_head(num_features, hidden, EMBEDDING)
         self.register_parameter("table", None)
 
-    def add_table(self, crops: int, seed: int) -> None:
-        """Give each of so many crops a random vector."""
+    def set_table(self, crops: int, seed: int) -> None:
+        """Give each of so many crops a random vector; none for 0 crops."""
+        if not crops:
+            self.table = None
+            return
         rng = torch.Generator().manual_seed(seed)
         self.table = nn.Parameter(0.01 * torch.randn(crops, EMBEDDING, generator=rng))
 
