@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import DONE_FILE
@@ -64,10 +65,15 @@ def features(extractor: Extractor, data: Labelled, batch: int = 64) -> Tensor:
 
 
 def reestimated(extractor: Extractor, data: Labelled) -> Extractor:
-    """Return the extractor with the batch statistics of crops, where its network has any."""
+    """Return the extractor with the batch statistics of crops, where its network has any.
+
+    The crops are mixed: data sets are often sorted by camera or source, and batches of one source
+    each would leave out what differs between sources.
+    """
     if not has_batch_norm(extractor.backbone):
         return extractor
-    some = data.select(sampled(len(data)))
+    rows = sampled(len(data))
+    some = data.select(rows[epoch_order(0, 0, len(rows))])
     return extractor.reestimated(crops for crops, _ in some.batches(STATISTICS_BATCH))
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.images import Images
 from patchit_hf.downstream.augment import Geometry, centre
@@ -97,7 +98,9 @@ def embed(
             raise InputError(
                 f"reestimate_batch_norm: {len(images)} images have no statistics; give at least 2"
             )
-        extractor = extractor.reestimated(crops(STATISTICS_BATCH, sampled(len(images))))
+        rows = sampled(len(images))
+        rows = rows[epoch_order(0, 0, len(rows))]  # mixed; see evaluate.features.reestimated
+        extractor = extractor.reestimated(crops(STATISTICS_BATCH, rows))
     batches = crops(batch_size) if len(images) else iter([torch.zeros(1, 3, *canvas).byte()])
     features: NDArray[np.float32] = extractor(batches).numpy()[: len(images)]
     extractor.backbone.train(training)

@@ -63,7 +63,7 @@ def freeze_stages(backbone: Any, count: int, name: str) -> list[str]:
         >>> import timm
         >>> model = timm.create_model("resnet10t", num_classes=0)
         >>> len(freeze_stages(model, 1, "resnet10t")), model.layer2[0].conv1.weight.requires_grad
-        (18, True)
+        (15, True)
     """
     if count == 0:
         return []

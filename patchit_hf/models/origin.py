@@ -32,6 +32,8 @@ class Origin:
         init: what the user asked for.
         architecture: timm's name of the network.
         source: what a card calls the weights.
+        trained: by which task and on which data, with the licence of the data, where a record says
+            so.
         hub_id: their repository on the Hub, if they are known to be there.
         license: their licence, where one is stated.
         labels: data whose labels these weights or those that they started from have learnt.
@@ -43,6 +45,7 @@ class Origin:
     init: str
     architecture: str
     source: str
+    trained: str | None = None
     hub_id: str | None = None
     license: str | None = None
     labels: tuple[str, ...] = ()
@@ -161,7 +164,7 @@ def _of_ours(
     asked = downstream.get("init", "random") if downstream else "random"
     if start is None and asked != "random":  # finetuned before records said more than that
         start = vars(Origin(str(asked), name, str(asked)))
-    own = (str(record.get("data", {}).get("name", "crops")),) if downstream else ()
+    own = (_data_name(record.get("data", {})),) if downstream else ()
     before = start or {"labels": (), "labels_known": True, "earlier": ()}
     try:
         labels = (*own, *(label for label in before["labels"] if label not in own))
@@ -175,12 +178,29 @@ def _of_ours(
         init,
         name,
         _called(location),
+        trained=_training(record),
         hub_id=location.repo_id,
         license=_license(location, cfg or {}),
         labels=labels,
         labels_known=known,
         earlier=(*newest, *earlier),
     )
+
+
+def _training(record: dict[str, Any]) -> str:
+    """Return by what and on what the weights of a record were trained."""
+    data, downstream = record.get("data", {}), record.get("downstream")
+    task = downstream.get("task") if downstream else record.get("task", {}).get("name")
+    if data.get("rendered"):
+        return f"{task} on rendered people"
+    licence = str(data.get("license") or "").strip() or "none is stated"
+    return f"{task} on {_data_name(data)} (licence of the data: {licence})"
+
+
+def _data_name(data: dict[str, Any]) -> str:
+    """Return what labelled crops are called; of a folder, the name without the way to it."""
+    name = str(data.get("name", "crops"))
+    return name if data.get("hub") else Path(name).name
 
 
 def _called(location: Location) -> str:

@@ -342,8 +342,12 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
         InputError: if there is no export, or one that this version cannot read.
     """
     location = locate(source, revision)
+    record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
+    if "averaged" in record:
+        raise InputError(
+            f"{location.name!r}: is an average of backbones, which has no head; load it with timm"
+        )
     folder = location.fetch(DONE_FILE, BACKBONE_FILE, HEAD_FILE)
-    record = read_json(folder / DONE_FILE)
     where = f"{location.name!r}: {DONE_FILE}"
     version = record.get("format_version")
     if version != FORMAT_VERSION:

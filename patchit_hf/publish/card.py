@@ -51,6 +51,8 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     Returns:
         Markdown with the Hub's metadata on top.
     """
+    if "averaged" in record:
+        return _render_average(record, config)
     shown = shown_figures(record)
     asked = {name: shown.pop(name) for name in ASKED if name in shown}
     return render(
@@ -180,6 +182,57 @@ def base_model(record: dict[str, Any]) -> str | None:
     start = record.get("initial_weights")
     chain = [] if start is None else [start, *start["earlier"]]
     return next((entry["hub_id"] for entry in chain if entry.get("hub_id")), None)
+
+
+def _render_average(record: dict[str, Any], config: dict[str, Any]) -> str:
+    """Return the model card of the average of several exports."""
+    sources = [
+        {
+            **entry,
+            "short": entry["source"] if entry["hub"] else Path(entry["source"]).name,
+            "crops": _data_name(entry["data"]),
+            "licence": _licence(entry["data"]),
+        }
+        for entry in record["averaged"]
+    ]
+    used = record["batch_norm"]
+    return render(
+        "averaged.md.jinja",
+        **record,
+        timm_config=config,
+        metadata=_average_metadata(record).to_yaml(),
+        sources=sources,
+        estimated_on=None if used is None else _data_name({**used, "name": used["dataset"]}),
+        citations=list(
+            dict.fromkeys(e["data"]["citation"] for e in sources if e["data"].get("citation"))
+        ),
+    )
+
+
+def _average_metadata(record: dict[str, Any]) -> ModelCardData:
+    """Return the Hub's metadata of an average: its licence is that of all its sources.
+
+    It is ``other`` where they differ, or did not start from random weights.
+    """
+    each = [
+        metadata({**record, "data": {"name": "", **entry["data"]}, "task": {"name": ""}})
+        for entry in record["averaged"]
+    ]
+    licences = {data.license for data in each}
+    known = len(licences) == 1 and "seed" in record["config"]
+    licence = licences.pop() if known else "other"
+    named = list(dict.fromkeys(name for data in each for name in data.datasets or []))
+    hub = [entry["source"] for entry in record["averaged"] if entry["hub"]]
+    return ModelCardData(
+        library_name="timm",
+        pipeline_tag="image-feature-extraction",
+        license=licence,
+        license_name=None if licence != "other" else "see-the-data-sets",
+        tags=["timm", "transformers", "patchit", "self-supervised", "person"],
+        datasets=named or None,
+        base_model=[name.partition("@")[0].removeprefix("hf-hub:") for name in hub] or None,
+        model_name=f"{record['backbone']['name']}.patchit_average",
+    )
 
 
 def _drawing(task: str) -> str:

@@ -158,6 +158,8 @@ def _rendered(record: dict[str, Any]) -> bool:
 def _export_title(record: dict[str, Any]) -> str:
     backbone, task, data = (record.get(key, {}) for key in ("backbone", "task", "data"))
     how = f"pretrained with {task.get('name', 'a patch task')}"
+    if "averaged" in record:
+        how = f"averaged over {len(record['averaged'])} runs"
     if "downstream" in record:
         how = f"finetuned for {record['downstream'].get('task')}"
     title = f"{backbone.get('name', 'A backbone')} {how}"

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from patchit_hf.common.files import adding_to, save_weights, write_json, write_text
@@ -19,12 +18,11 @@ from patchit_hf.common.layout import (
     HEAD_FILE,
 )
 from patchit_hf.common.provenance import versions
-from patchit_hf.models.backbone import feature_map
 from patchit_hf.models.features import DIVISOR, crop_size, divisor
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.publish.card import render_card
-from patchit_hf.publish.timm_config import timm_config
+from patchit_hf.publish.timm_config import map_size, timm_config
 
 
 def write_export(
@@ -110,7 +108,7 @@ def pretrained_config(
     size, crop_pct, pool_size = task.input_size, 1.0, None
     if not spec.fixed_size:
         size, crop_pct = export_size(task, divisor(backbone))
-        pool_size = _pool_size(backbone, size)
+        pool_size = map_size(backbone, size)
     return timm_config(
         backbone,
         spec.name,
@@ -134,18 +132,6 @@ def export_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[tuple[int, int
     """
     share = max(c / full for c, full in zip(task.covered, task.canvas, strict=True))
     return crop_size(task, divisor), round(share, 4)
-
-
-def _pool_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
-    if backbone.pretrained_cfg.get("pool_size") is None:
-        return None
-    device = next(backbone.parameters()).device
-    training = backbone.training
-    backbone.eval()
-    with torch.no_grad():
-        shape = feature_map(backbone, torch.zeros(1, 3, *size, device=device)).shape
-    backbone.train(training)
-    return list(shape[-2:])
 
 
 def _interpolation(model: PatchTaskModel) -> str:

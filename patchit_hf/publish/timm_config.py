@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from patchit_hf.models.backbone import num_features
+import torch
+
+from patchit_hf.models.backbone import feature_map, num_features
 
 
 def timm_config(
@@ -66,6 +69,42 @@ def timm_config(
     if pool:
         config["global_pool"] = pool
     return config
+
+
+def averaged_config(
+    backbone: Any, config: dict[str, Any], input_size: tuple[int, int]
+) -> dict[str, Any]:
+    """Return ``config.json`` of the average of several exports.
+
+    Args:
+        backbone: the network with the mean weights.
+        config: ``config.json`` of one of the exports.
+        input_size: height and width of the whole crops that the average is for, in pixels.
+    """
+    config = copy.deepcopy(config)
+    cfg = config["pretrained_cfg"]
+    cfg |= {"tag": "patchit_average", "input_size": [3, *input_size]}
+    if "pool_size" in cfg:
+        cfg["pool_size"] = map_size(backbone, input_size)
+    return config
+
+
+def map_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
+    """Return height and width of the feature map, None where timm's configuration has none.
+
+    Args:
+        backbone: a timm model; its mode stays as it is.
+        size: height and width of the input, in pixels.
+    """
+    if backbone.pretrained_cfg.get("pool_size") is None:
+        return None
+    device = next(backbone.parameters()).device
+    training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        shape = feature_map(backbone, torch.zeros(1, 3, *size, device=device)).shape
+    backbone.train(training)
+    return list(shape[-2:])
 
 
 def pool_type(backbone: Any) -> str | None:

@@ -13,7 +13,8 @@ from patchit_hf import FinetunedModel
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.people import load_people
 from patchit_hf.evaluate import evaluate, main
-from patchit_hf.evaluate.features import open_extractor, probe_column
+from patchit_hf.evaluate.features import open_extractor, probe_column, reestimated
+from patchit_hf.finetune.labelled import open_crops_of
 from patchit_hf.training.arguments import LoopArguments
 from tests.conftest import make_crops
 
@@ -297,3 +298,23 @@ def test_a_pretrained_export_is_no_finetuned_model(tmp_path, capsys):
     (tmp_path / "patchit.json").write_text('{"format_version": 1}')
     assert main([str(tmp_path)]) == 2
     assert "not a finetuned model" in capsys.readouterr().err
+
+
+def test_batch_statistics_mix_the_sources_of_sorted_crops(tmp_path):
+    """Sixty-four dark crops, then as many bright ones: the variance is that of all together."""
+    rng = np.random.default_rng(0)
+    images = [
+        Image.fromarray((level + rng.integers(0, 40, (52, 26, 3))).astype(np.uint8))
+        for level in (20, 180)
+        for _ in range(64)
+    ]
+    rows = datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image())
+    extractor = open_extractor("random", "test_resnet", (48, 24))
+    data = open_crops_of(rows, extractor.geometry.canvas, LoopArguments(), "sorted")
+    extractor = reestimated(extractor, data)
+    modules = list(extractor.backbone.modules())
+    convolution = next(m for m in modules if isinstance(m, torch.nn.Conv2d))
+    norm = next(m for m in modules if isinstance(m, torch.nn.BatchNorm2d))
+    with torch.no_grad():
+        maps = convolution(extractor.inputs(torch.cat([crops for crops, _ in data.batches(64)])))
+    torch.testing.assert_close(norm.running_var, maps.var((0, 2, 3)), rtol=0.05, atol=1e-4)

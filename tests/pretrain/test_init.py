@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -25,7 +26,7 @@ from patchit_hf.models.origin import labels_of_tag
 from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.pretrain.command import main
 from patchit_hf.publish.card import base_model, metadata, render_card
-from tests.conftest import write_people
+from tests.conftest import train_and_kill, write_people
 from tests.hub.server import Hub
 
 GRID = ["--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
@@ -439,7 +440,9 @@ def test_several_phases_are_several_commands(tmp_path, crop_folder, capsys, expo
     _assert_has(loaded, weights)
     card = (third / "README.md").read_text()
     assert "learnt without any label, too" in card
-    assert f"| which had started from | `{first.name}`" in card
+    data = Path(records[0]["data"]["name"]).name
+    trained = f"trained by position on {data} (licence of the data: none is stated)"
+    assert f"| which had started from | `{first.name}`, {trained} (licence: " in card
     again = PatchTaskModel.from_pretrained(third)
     assert [entry["source"] for entry in again.origin.earlier] == ["second", first.name]
 
@@ -504,7 +507,7 @@ def test_the_card_says_what_is_not_known(export):
     record, config = _record(export), json.loads((export / "config.json").read_text())
     start = {
         "init": "x.safetensors", "architecture": "test_resnet", "source": "x.safetensors",
-        "hub_id": None, "license": None, "labels": [], "labels_known": False,
+        "trained": None, "hub_id": None, "license": None, "labels": [], "labels_known": False,
         "fingerprint": "0", "earlier": [],
     }  # fmt: skip
     random = render_card(record, config)
@@ -553,7 +556,7 @@ def test_a_finetuned_model_as_initial_weights_tells_of_its_labels(tmp_path, expo
     model = build_model(None, task, 0, init=str(out))
     weights = FinetunedModel.from_pretrained(out).backbone.state_dict()
     _assert_has(model.backbone, weights)
-    assert model.origin.labels == (data,)
+    assert model.origin.labels == ("people",)
     assert [entry["source"] for entry in model.origin.earlier] == [export.name]
 
 
@@ -563,3 +566,24 @@ def test_an_earlier_run_continues(tmp_path, task, crops):
     new = {"init", "initial_weights", "layer_decay", "freeze_stages", "head_first"}
     assert not new & set(trainer.run.config)
     assert trainer.run.config["learning_rate"] == 4e-3
+
+
+@pytest.mark.e2e
+def test_a_killed_run_from_weights_ends_as_the_uninterrupted_one(tmp_path, task, crops):
+    file = _file(tmp_path / "mine.safetensors")
+    options = {
+        "max_steps": 8, "save_steps": 3, "head_first": 4, "freeze_stages": 1, "layer_decay": 0.7,
+    }  # fmt: skip
+
+    def trainer(name):
+        model = build_model("test_resnet", task, 0, init=str(file))
+        return PatchTaskTrainer(model, _args(tmp_path / name, **options), task, crops)
+
+    trainer("whole").train()
+    for stop in (3, 6):  # before and after the backbone's first step
+        train_and_kill(trainer("killed"), stop)
+    trainer("killed").train()
+    for name in ("model.safetensors", "head.safetensors"):
+        whole, killed = (load_file(tmp_path / run / name) for run in ("whole", "killed"))
+        assert whole.keys() == killed.keys()
+        assert all(torch.equal(whole[key], killed[key]) for key in whole)

@@ -1,0 +1,131 @@
+"""The commands behind claim.py: weights, finetunings on draws of labels, retrievals."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from claim_jobs import AS_THEY_ARE, Bench, Job, same_for_every_seed
+from claim_plan import RANDOM, STARTS
+
+from patchit_hf.common.layout import DONE_FILE
+
+
+def jobs_of(
+    bench: Bench, starts: Iterable[str], seeds: Sequence[int], draws: Sequence[int]
+) -> list[Job]:
+    """Return all runs of some starts: weights first, then finetunings and retrievals.
+
+    Args:
+        bench: how they are carried out.
+        starts: names of ``claim_plan.STARTS``.
+        seeds: each is that of a pretraining and of the finetunings that begin with it.
+        draws: of labels, for each seed.
+    """
+    made: dict[str, Job] = {}
+    judged: list[Job] = []
+    fraction = bench.fraction()
+    for start in starts:
+        for seed in seeds:
+            weights = _weights(bench, start, seed, made)
+            needs = [] if weights is None else [weights]
+            judged += [_finetune(bench, start, seed, draw, fraction, needs) for draw in draws]
+            if seed == seeds[0] or not same_for_every_seed(start):
+                judged.append(_retrieval(bench, start, seed, needs))
+    return [*made.values(), *judged]
+
+
+def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job | None:
+    """Return the run that makes a start's weights, after those that it begins with."""
+    if start in AS_THEY_ARE:
+        return None
+    entry = STARTS[start]
+    folder = bench.folder(start, seed)
+    if entry.average:
+        return _average(bench, start, folder, made)
+    parent = _weights(bench, entry.parent, seed, made)
+    options = entry.pretraining(bench.backbone)
+    height = int(bench.size.partition("x")[0])  # the plan's patches are those of 128x64
+    options = options.replace("patch_size=20", f"patch_size={20 * height // 128}")
+    if bench.steps is not None:
+        options += f" --max-steps {bench.steps}"
+    # Random weights are what pretraining begins with, and need no word.
+    init = [] if entry.parent == RANDOM else ["--init", bench.source(entry.parent, seed)[0]]
+    words = shlex.split(
+        f"-m patchit_hf.pretrain --backbone {bench.backbone} --canvas {bench.size} {options} "
+        f"--seed {seed} --eval-every 0 --save-every 0 --max-eval-crops 660 --no-figures --no-audit"
+    )
+    words += [*init, "--dataset", bench.data, "--output-dir", str(folder)]
+    asked = {
+        "start": start, "backbone": bench.backbone, "seed": seed, "parent": entry.parent,
+        "options": options, "size": bench.size, "on": bench.trained_on,
+    }  # fmt: skip
+    needs = [] if parent is None else [parent]
+    return made.setdefault(
+        folder.name,
+        Job(
+            bench, "pretrain", f"pretrain-{folder.name}", asked, [words], folder / DONE_FILE, needs
+        ),
+    )
+
+
+def _average(bench: Bench, start: str, folder: Path, made: dict[str, Job]) -> Job:
+    """Return the run that averages others."""
+    found = [_weights(bench, name, number, made) for name, number in STARTS[start].average]
+    needs = [job for job in found if job is not None]
+    words = ["-m", "patchit_hf.average", *(str(job.output.parent) for job in needs)]
+    words += ["--dataset", bench.data, "--input-size", bench.size, "--output", str(folder)]
+    asked = {
+        "start": start, "backbone": bench.backbone, "size": bench.size,
+        "of": [list(pair) for pair in STARTS[start].average], "on": bench.trained_on,
+    }  # fmt: skip
+    name = f"average-{folder.name}"
+    job = Job(bench, "average", name, asked, [words], folder / DONE_FILE, folder, needs)
+    return made.setdefault(folder.name, job)
+
+
+def _finetune(
+    bench: Bench, start: str, seed: int, draw: int, fraction: float, needs: list[Job]
+) -> Job:
+    name = f"{bench.name}-{bench.backbone}-{start}-seed{seed}"
+    folder = bench.work / "finetuned" / f"{name}-draw{draw}"
+    options = (
+        f"--task attributes --input-size {bench.size} --epochs {bench.epochs} --optimizer muon "
+        f"--learning-rate {STARTS[start].rate}"
+    )
+    train = shlex.split(
+        f"-m patchit_hf.finetune {options} --fraction {fraction!r} --subset-seed {draw} "
+        f"--seed {seed} --eval-every 0 --save-every 0"
+    )
+    train += ["--init", *bench.source(start, seed), "--dataset", bench.data]
+    judge = f"--split {bench.split} --bootstrap 0".split()
+    judged = [str(folder), "--dataset", bench.data, *judge, "--output-dir", f"{folder}/judged"]
+    asked = {
+        "start": start, "backbone": bench.backbone, "seed": seed, "draw": draw,
+        "labels": bench.labels, "options": options, "judged_on": bench.split,
+        "weights": [job.asked for job in needs],
+    }  # fmt: skip
+    commands = [
+        [*train, "--output-dir", str(folder)],
+        ["-m", "patchit_hf.evaluate", *judged],
+    ]
+    output = folder / "judged" / "metrics.json"
+    return Job(
+        bench, "finetune", f"finetune-{name}-draw{draw}", asked, commands, output, folder, needs
+    )
+
+
+def _retrieval(bench: Bench, start: str, seed: int, needs: list[Job]) -> Job:
+    name = f"retrieval-{bench.trained_on}-{bench.backbone}-{start}-seed{seed}"
+    output = bench.work / "retrieval" / f"{name}.json"
+    words = [str(Path(__file__).with_name("frozen_retrieval.py")), *bench.source(start, seed)]
+    words += ["--dataset", bench.data, "--split", bench.split, "--input-size", bench.size]
+    words += ["--cameras", bench.cameras] if bench.cameras else []
+    asked = {
+        "start": start, "backbone": bench.backbone, "seed": seed, "size": bench.size,
+        "judged_on": bench.split, "cameras": bench.cameras is not None,
+        "weights": [job.asked for job in needs],
+    }  # fmt: skip
+    commands = [[*words, "--output", str(output)]]
+    return Job(bench, "retrieval", name, asked, commands, output, None, needs)

@@ -1,0 +1,243 @@
+"""The runs behind claim.py: in processes of their own, with a record of each."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from claim_plan import IMAGENET, RANDOM, STARTS
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json, write_json
+from patchit_hf.common.provenance import versions
+from patchit_hf.data.source import open_split
+
+AS_THEY_ARE = (RANDOM, IMAGENET)  # starts that nothing is pretrained for
+_git = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How starts are pretrained, finetuned and judged.
+
+    Attributes:
+        backbone: timm's name.
+        data: crops with a train split, and the one that judges.
+        split: the split that judges.
+        cameras: crops of persons that two cameras saw; None where they are not to be seen yet.
+        imagenet: a file of ImageNet's weights.
+        name: what the records are called after.
+        work: folder of weights and logs.
+        results: folder of records.
+        size: height x width of crops.
+        labels: labelled crops of a draw.
+        epochs: of finetuning.
+        steps: of every pretraining; None for those of the plan.
+        threads: of each run.
+        commit: whether each record is committed.
+    """
+
+    backbone: str
+    data: str
+    split: str
+    cameras: str | None
+    imagenet: str
+    name: str
+    work: Path
+    results: Path
+    size: str = "128x64"
+    labels: int = 1600
+    epochs: int = 10
+    steps: int | None = None
+    threads: int = 1
+    commit: bool = False
+
+    @property
+    def trained_on(self) -> str:
+        """What weights are called after: the crops that they are pretrained on."""
+        return self.name.removeprefix("quick-")
+
+    def fraction(self) -> float:
+        """Return the share of the training labels that a draw has.
+
+        Raises:
+            InputError: if there are not that many.
+        """
+        crops = len(open_split(self.data, "train")[0])
+        if not 0 < self.labels < crops:
+            raise InputError(f"--labels {self.labels}: must be above 0 and below {crops}")
+        return self.labels / crops
+
+    def folder(self, start: str, seed: int) -> Path:
+        """Return the folder of a start's weights; an average is the same for every seed."""
+        name = f"{self.trained_on}-{self.backbone}-{start}"
+        return self.work / "weights" / (name if STARTS[start].average else f"{name}-seed{seed}")
+
+    def source(self, start: str, seed: int) -> list[str]:
+        """Return a start as the value of ``--init``, and what has to follow it."""
+        if start in AS_THEY_ARE:
+            init = "random" if start == RANDOM else self.imagenet
+            return [init, "--backbone", self.backbone]
+        return [str(self.folder(start, seed))]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its commands, and where its record goes.
+
+    Attributes:
+        bench: how it is carried out.
+        kind: ``pretrain``, ``average``, ``finetune`` or ``retrieval``.
+        name: of the record.
+        asked: what decides the result, whatever the machine and its folders.
+        commands: after ``python``.
+        output: the JSON file that they leave.
+        folder: the folder that they make, with the weights; None for none.
+        needs: runs whose weights it begins with.
+    """
+
+    bench: Bench
+    kind: str
+    name: str
+    asked: dict[str, Any]
+    commands: list[list[str]]
+    output: Path
+    folder: Path | None
+    needs: list[Job] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The record."""
+        return self.bench.results / f"{self.name}.json"
+
+    @property
+    def depth(self) -> int:
+        """How many runs have to come before it, one after the other."""
+        return 1 + max((job.depth for job in self.needs), default=-1)
+
+    def recorded(self) -> bool:
+        """Return whether the run has a record.
+
+        Raises:
+            InputError: if the record is of a run that was asked for something else.
+        """
+        if not self.file.exists():
+            return False
+        known = read_json(self.file)["asked"]
+        for key in sorted(known.keys() | self.asked.keys()):
+            if known.get(key) != self.asked.get(key):
+                raise InputError(
+                    f"{self.file}: was recorded with {key}={known.get(key)!r}, not "
+                    f"{self.asked.get(key)!r}; give the start another name, or use other --results"
+                )
+        return True
+
+    def run(self) -> None:
+        """Run the commands and write the record; a record that there is stays as it is.
+
+        Raises:
+            InputError: if a command fails.
+        """
+        if self.folder is not None:  # of an interrupted run: what is measured begins anew
+            shutil.rmtree(self.folder, ignore_errors=True)
+        begun = time.perf_counter()
+        cpu = sum(self._process(words) for words in self.commands)
+        if self.recorded():
+            return
+        found = read_json(self.output)
+        record = {
+            "kind": self.kind,
+            "bench": self.bench.name if self.kind == "finetune" else self.bench.trained_on,
+            "asked": self.asked,
+            "commands": [shlex.join(["python", *words]) for words in self.commands],
+            "metrics": _METRICS[self.kind](found),
+            "seconds": round(time.perf_counter() - begun, 1),
+            "cpu_seconds": round(cpu, 1),
+            "machine": machine(self.bench.threads),
+            "versions": versions(),
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.file, record)
+        if self.bench.commit:
+            with _git:
+                message = f"bench(claim): {self.name}"
+                subprocess.run(["git", "add", str(self.file)], check=True)
+                subprocess.run(
+                    ["git", "commit", "-q", "-m", message, "--", str(self.file)], check=True
+                )
+
+    def _process(self, words: list[str]) -> float:
+        """Run one command, its output into a log; return its and its children's CPU-seconds."""
+        log = self.bench.work / "logs" / f"{self.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        threads = str(self.bench.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        sys.stderr.write(f"{self.name}: {shlex.join(['python', *words])}\n")
+        with log.open("a", encoding="utf-8") as out:
+            started = subprocess.Popen(
+                [sys.executable, *words], stdout=out, stderr=out, env=environment
+            )
+            _, status, used = os.wait4(started.pid, 0)
+            started.returncode = os.waitstatus_to_exitcode(status)
+        if started.returncode:
+            lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no output"]
+            raise InputError(f"{self.name}: failed ({log}): {lines[-1]}")
+        return used.ru_utime + used.ru_stime
+
+
+def same_for_every_seed(start: str) -> bool:
+    """Return whether a start's weights do not depend on the seed of finetuning."""
+    return start in AS_THEY_ARE or bool(STARTS[start].average)
+
+
+def layers(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Return the runs that have no record, in groups that come one after the other.
+
+    A pretraining that is recorded is repeated only if its weights are gone and are needed.
+    """
+    wanted: dict[str, Job] = {}
+
+    def want(job: Job) -> None:
+        wanted[job.name] = job
+        for other in job.needs:
+            if not other.output.exists() or not other.recorded():
+                want(other)
+
+    for job in jobs:
+        if not job.recorded():
+            want(job)
+    depths = sorted({job.depth for job in wanted.values()})
+    return [[job for job in wanted.values() if job.depth == depth] for depth in depths]
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Return what a run was computed on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return {"processor": processor, "cores": os.cpu_count(), "threads": threads}
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if isinstance(value, int | float)}
+
+
+_METRICS = {
+    "pretrain": lambda found: _numbers(found["results"]),
+    "average": lambda found: {},
+    "finetune": lambda found: {
+        f"attributes_{key}": entry["value"] for key, entry in found["figures"].items()
+    },
+    "retrieval": _numbers,
+}

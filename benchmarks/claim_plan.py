@@ -1,0 +1,202 @@
+"""The trials of claim.py: what is asked, what was expected, and what was decided.
+
+A start is initial weights for finetuning: random ones, ImageNet's from a file, those of a
+pretraining run that began with another start, or the average of several such runs. A trial compares
+starts. Everything but the question, the prediction and the decision is carried out by claim.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RANDOM, IMAGENET = "random", "imagenet"
+MOBILENET, LITE, RESNET = "mobilenetv2_100", "tf_efficientnet_lite0", "resnet10t"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Initial weights.
+
+    Attributes:
+        options: of ``python -m patchit_hf.pretrain``, beside network, data, canvas, seed and
+            initial weights; empty where nothing is pretrained.
+        parent: the start that the pretraining begins with.
+        average: starts and seeds of the runs that are averaged instead.
+        rate: of finetuning, by Muon. ImageNet's was the best of its grid, as was that of random
+            weights (results/compare-peta-*-muon.json); what adapts ImageNet's keeps ImageNet's.
+        steps: of pretraining where a network needs others, so that none costs more than 15
+            CPU-minutes.
+    """
+
+    options: str = ""
+    parent: str = RANDOM
+    average: tuple[tuple[str, int], ...] = ()
+    rate: str = "2e-3"
+    steps: tuple[tuple[str, int], ...] = ()
+
+    def pretraining(self, backbone: str) -> str:
+        """Return the options with the steps for a network."""
+        steps = dict(self.steps).get(backbone)
+        return f"{self.options} --max-steps {steps}" if steps else self.options
+
+
+OCTAVES = "--task octaves --learning-rate 1e-3"
+POSITION = "--task position --task-kwargs patch_size=20 input_scale=2"
+_octaves = ((MOBILENET, 500), (LITE, 450))
+_POSITION_RUNS = tuple(("imagenet-position", seed) for seed in (42, 43))
+_OCTAVES_RUNS = tuple(("imagenet-octaves", seed) for seed in (42, 43))
+
+STARTS = {
+    RANDOM: Start(rate="8e-3"),
+    IMAGENET: Start(),
+    "imagenet-position": Start(
+        f"{POSITION} --learning-rate 1e-3", IMAGENET, steps=((MOBILENET, 620), (LITE, 500))
+    ),
+    "imagenet-octaves": Start(OCTAVES, IMAGENET, steps=_octaves),
+    "imagenet-octaves-position": Start(
+        f"{OCTAVES} --task-kwargs identity_weight=0", IMAGENET,
+        steps=((MOBILENET, 530), (LITE, 480)),
+    ),
+    "imagenet-octaves-third": Start(
+        f"{OCTAVES} --task-kwargs identity_weight=0.3", IMAGENET, steps=_octaves
+    ),
+    "imagenet-identity": Start(
+        f"{OCTAVES} --task-kwargs details=0 position_weight=0", IMAGENET,
+        steps=((MOBILENET, 900), (LITE, 560)),
+    ),
+    "imagenet-octaves-unmirrored": Start(
+        f"{OCTAVES} --task-kwargs mirror=0", IMAGENET, steps=_octaves
+    ),
+    "imagenet-octaves-plain-light": Start(
+        f"{OCTAVES} --task-kwargs light=0", IMAGENET, steps=_octaves
+    ),
+    "imagenet-octaves-slow": Start(
+        "--task octaves --learning-rate 5e-4", IMAGENET, steps=_octaves
+    ),
+    "imagenet-octaves-fast": Start(
+        "--task octaves --learning-rate 2e-3", IMAGENET, steps=_octaves
+    ),
+    "imagenet-average": Start(average=(*_POSITION_RUNS, *_OCTAVES_RUNS)),
+    "imagenet-adapt": Start("--recipe adapt", IMAGENET),
+    "imagenet-embed": Start("--recipe embed", IMAGENET),
+    "position": Start(f"{POSITION} --learning-rate 4e-3", steps=((RESNET, 1250),), rate="8e-3"),
+    "octaves": Start(
+        "--task octaves --learning-rate 4e-3", steps=((RESNET, 800),), rate="8e-3"
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A question, and the starts that answer it.
+
+    Attributes:
+        question: what is asked.
+        prediction: what was expected before it was run.
+        pairs: starts whose difference is the answer: the first minus the second.
+        backbone: timm's name.
+        decision: what followed from the result; empty until there is one.
+        final: whether it is judged on the test split, by three seeds, once.
+    """
+
+    question: str
+    prediction: str
+    pairs: tuple[tuple[str, str], ...]
+    backbone: str = MOBILENET
+    decision: str = ""
+    final: bool = False
+
+    @property
+    def starts(self) -> list[str]:
+        """The starts, in the order in which they are named."""
+        return list(dict.fromkeys(start for pair in self.pairs for start in reversed(pair)))
+
+
+_BASE = (("imagenet-position", IMAGENET), ("imagenet-adapt", IMAGENET))
+TRIALS = {
+    "position": Trial(
+        "Does today's task adapt ImageNet's weights, and what does it cost frozen features?",
+        "attributes +0.7; same person -6 mAP",
+        (("imagenet-position", IMAGENET),),
+    ),
+    "octaves": Trial(
+        "Do windows at three scales with identity adapt better than position?",
+        "attributes as position (±0.5); same person +8 mAP over position",
+        (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+    ),
+    "identity": Trial(
+        "What is the identity term worth, switched off, at a third of its weight, and alone?",
+        "attributes: off ±0.3, a third +0.2, alone -2; same person: off -7 mAP, alone +8",
+        tuple(
+            (start, "imagenet-octaves")
+            for start in ("imagenet-octaves-position", "imagenet-octaves-third",
+                          "imagenet-identity")
+        ),
+    ),
+    "mirror": Trial(
+        "What is mirroring the crops worth?",
+        "attributes -0.2 without; same person -1 mAP",
+        (("imagenet-octaves-unmirrored", "imagenet-octaves"),),
+    ),
+    "light": Trial(
+        "What is varying the light of each window on its own worth?",
+        "attributes -0.3 without; same person -3 mAP, since colour alone then finds the person",
+        (("imagenet-octaves-plain-light", "imagenet-octaves"),),
+    ),
+    "rate": Trial(
+        "Which learning rate adapts best: half or twice 1e-3?",
+        "both within ±0.3 on attributes; same person -2 mAP at half, +1 at twice",
+        (("imagenet-octaves-slow", "imagenet-octaves"),
+         ("imagenet-octaves-fast", "imagenet-octaves")),
+    ),
+    "average": Trial(
+        "Is the average of four adapted backbones better than the best of them?",
+        "attributes +0.5 over a single run; same person as the single run of octaves",
+        (("imagenet-average", "imagenet-octaves"), ("imagenet-average", IMAGENET)),
+    ),
+    "from-random": Trial(
+        "From random weights and at equal CPU-seconds: octaves minus position?",
+        "attributes +1.0",
+        (("octaves", "position"), ("position", RANDOM)),
+        RESNET,
+    ),
+    "final-mobilenet": Trial(
+        "On test: what are position and the balanced recipe worth on top of ImageNet's weights?",
+        "attributes: position +0.7, recipe +1.0 or more; same person: recipe +5 mAP or more",
+        (*_BASE, (IMAGENET, RANDOM)),
+        final=True,
+    ),
+    "final-lite": Trial(
+        "The same on a network that nothing was tuned on?",
+        "attributes: position +1.0, recipe +1.0; same person: recipe +5 mAP or more",
+        (*_BASE, (IMAGENET, RANDOM)),
+        LITE,
+        final=True,
+    ),
+    "final-embed-mobilenet": Trial(
+        "On test: what is the recipe for retrieval worth without any label?",
+        "same person +10 mAP, rank 1 +13; camera 1 to 2 +2.5 mAP; attributes -2",
+        (("imagenet-embed", IMAGENET),),
+        final=True,
+    ),
+    "final-embed-lite": Trial(
+        "The same on a network that nothing was tuned on?",
+        "same person +10 mAP, rank 1 +15; camera 1 to 2 +1 mAP",
+        (("imagenet-embed", IMAGENET),),
+        LITE,
+        final=True,
+    ),
+    "final-from-random": Trial(
+        "On test, from random weights and at equal CPU-seconds: octaves minus position?",
+        "attributes +1.0",
+        (("octaves", "position"), ("position", RANDOM)),
+        RESNET,
+        final=True,
+    ),
+}  # fmt: skip
+
+QUICK = Trial(
+    "In twenty minutes: what does ten minutes of pretraining add to ImageNet's weights?",
+    "",
+    (("imagenet-position", IMAGENET), ("imagenet-adapt", IMAGENET), (IMAGENET, RANDOM)),
+)

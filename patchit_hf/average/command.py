@@ -1,0 +1,44 @@
+"""Average the exports of several runs that share a start: ``python -m patchit_hf.average``."""
+
+from __future__ import annotations
+
+import sys
+
+from patchit_hf.average.arguments import AverageArguments
+from patchit_hf.common import cli
+from patchit_hf.common.console import guarded, say
+
+DESCRIPTION = """\
+Average the weights of several pretrained backbones of one architecture that share a start.
+
+  python -m patchit_hf.average runs/a runs/b runs/c --output runs/abc --dataset path/to/crops
+
+The runs may have learnt different tasks, but must have begun with the same weights: averages of
+weights that began apart are no better than random ones. The result loads like any other export; it
+has no head."""
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Average as the arguments say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for bad input.
+    """
+    (what,) = cli.parse(DESCRIPTION, argv, AverageArguments, prog="patchit_hf.average")
+    from patchit_hf.average.build import build_average
+
+    folder = build_average(what)
+    say(f"{folder}: the average of {len(what.runs)} backbones")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; bad input is one line on stderr and exit code 2."""
+    return guarded(run, argv, "the same command starts again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

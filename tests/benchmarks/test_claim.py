@@ -1,0 +1,246 @@
+"""The ruler: who is held out, pairs and intervals by hand, records that are not run again."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from patchit_hf import InputError
+from tests.conftest import write_people
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(FOLDER))  # the scripts import each other by their names
+
+import claim  # noqa: E402
+import claim_data  # noqa: E402
+import claim_figures as figures  # noqa: E402
+import frozen_retrieval  # noqa: E402
+from claim_commands import jobs_of  # noqa: E402
+from claim_jobs import Bench, layers  # noqa: E402
+from claim_plan import STARTS, TRIALS  # noqa: E402
+
+
+def test_held_out_persons_follow_from_their_names_alone():
+    persons = [f"p{i // 3}" for i in range(300)] + [None, -1, -1]
+    chosen = figures.held_out_persons(persons)
+    assert len(chosen) == 15
+    assert None not in chosen
+    assert -1 not in chosen
+    assert figures.held_out_persons(list(reversed(persons)) * 2) == chosen
+    fewer = {person for person in persons if person not in sorted(chosen)[:5]}
+    assert len(figures.held_out_persons(fewer) & chosen) == 10  # others do not change sides
+    assert len(figures.held_out_persons(["a", "b"])) == 1
+
+
+def test_difference_and_interval_by_hand():
+    one = {(42, 0): 41.0, (42, 1): 42.0, (43, 0): 43.0, (43, 1): 50.0}
+    other = {(42, 0): 40.0, (42, 1): 40.0, (43, 0): 40.0, (44, 0): 0.0}
+    found = figures.difference(one, other)
+    assert found.pairs == (1.0, 2.0, 3.0)  # the fourth of each has no partner
+    assert (found.mean, found.deviation) == (2.0, 1.0)
+    # t(0.975, 2) = 4.3027; 4.3027 / sqrt(3) = 2.4842
+    assert found.interval == pytest.approx((2 - 2.4842, 2 + 2.4842), abs=1e-4)
+    assert str(found) == "+2.0 ± 1.0 (-0.5 to +4.5)"
+    assert figures.difference({(42, 0): 1.0}, {(43, 0): 1.0}) is None
+    once = figures.difference({(42,): 3.5}, {(42,): 1.0})
+    assert (str(once), once.interval) == ("+2.5", None)
+
+
+def test_one_measurement_is_the_partner_of_every_seed():
+    found = figures.difference({(42,): 24.0, (43,): 26.0}, {(42,): 20.0})
+    assert found.pairs == (4.0, 6.0)
+
+
+def _record(kind, start, metrics, seed=42, cpu=60.0, **asked):
+    asked = {"start": start, "backbone": "net", "seed": seed, **asked}
+    return {"kind": kind, "asked": asked, "metrics": metrics, "cpu_seconds": cpu}
+
+
+RECORDS = [
+    _record("pretrain", "mine", {"eval_accuracy": 0.5}, cpu=90.0),
+    _record("finetune", "mine", {"attributes_map": 0.42}, draw=0),
+    _record("finetune", "mine", {"attributes_map": 0.44}, draw=1),
+    _record("finetune", "base", {"attributes_map": 0.41}, draw=0),
+    _record("finetune", "base", {"attributes_map": 0.41}, draw=1),
+    _record("retrieval", "mine", {"person_map": 0.24, "person_rank1": 0.5}),
+    _record("retrieval", "base", {"person_map": 0.2, "person_rank1": 0.45}),
+]
+
+
+def test_table_and_differences_by_hand():
+    assert figures.table(RECORDS, ["base", "mine"]).splitlines() == [
+        "| start | pretraining, CPU-min | attributes, mAP | same person, mAP | "
+        "same person, rank 1 | attributes, each run |",
+        "|---|---|---|---|---|---|",
+        "| base |  | 41.0 | 20.0 | 45.0 | 41.0 / 41.0 |",
+        "| mine | 1.5 | 43.0 | 24.0 | 50.0 | 42.0 / 44.0 |",
+    ]
+    # Pairs 1 and 3: mean 2, deviation sqrt(2); t(0.975, 1) = 12.7062, so that 12.7062 * 1 = 12.7.
+    assert figures.differences(RECORDS, [("mine", "base")]).splitlines()[2:] == [
+        "| mine - base | attributes, mAP | +2.0 ± 1.4 (-10.7 to +14.7) | 2 |",
+        "| mine - base | same person, mAP | +4.0 | 1 |",
+        "| mine - base | same person, rank 1 | +5.0 | 1 |",
+    ]
+    assert figures.differences(RECORDS, [("mine", "nobody")]) == ""
+
+
+def test_retrieval_by_hand():
+    features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [0.7, 0.7]])
+    found = frozen_retrieval.same_person(features, ["a", "a", "b", "b", None])
+    assert found["map"] == found["rank1"] == 1.0
+    assert found["queries"] == 4  # the unknown person is nobody's match, and no query
+    mixed = frozen_retrieval.same_person(features[:4], ["a", "b", "b", "a"])
+    # Each finds its neighbour first, which is the other person; a's second and b's second are right
+    # (for 0: 1, 3, 2 and 3 is right: 1/2; for 1: 0, 3, 2 and 2 is right: 1/3), and so for 2 and 3.
+    assert mixed["map"] == pytest.approx((1 / 2 + 1 / 3 + 1 / 3 + 1 / 2) / 4, abs=0.05)
+    assert mixed["rank1"] == 0.0
+    across = frozen_retrieval.across_cameras(features[:4], ["a", "a", "b", "b"], [1, 2, 1, 2])
+    assert (across["map"], across["queries"]) == (1.0, 2)
+    assert frozen_retrieval.numbered(["b", None, "a", -1]).tolist() == [2, -1, 1, -1]
+
+
+def test_every_trial_names_starts_that_there_are():
+    text = claim.plan(claim.arguments([]))
+    for name, trial in TRIALS.items():
+        assert set(trial.starts) <= STARTS.keys()
+        assert f"claim.py --run {name}`" in text
+        assert trial.question.endswith("?")
+        assert trial.prediction
+    for start in STARTS.values():
+        assert {name for name, _ in start.average} | {start.parent} <= STARTS.keys()
+    assert claim.possible("random", "resnet10t") is None
+    assert claim.possible("position", "resnet10t") is None
+
+
+def _bench(tmp_path, data, **options):
+    return Bench(
+        backbone="test_resnet", data=data, split="validation", cameras=None, imagenet="none",
+        name="dev", work=tmp_path / "work", results=tmp_path / "results", size="48x24",
+        labels=10, **options,
+    )  # fmt: skip
+
+
+def test_only_final_trials_see_the_test_split():
+    args = claim.arguments([])
+    for trial in TRIALS.values():
+        bench = claim.bench_of(args, trial)
+        assert (bench.split == "test") == trial.final == (bench.cameras is not None)
+        assert (bench.data == args.peta) == trial.final
+        assert len(claim.seeds_of(trial)) == (3 if trial.final else 1)
+
+
+def test_the_runs_of_starts(tmp_path, crop_folder):
+    bench = _bench(tmp_path, crop_folder)
+    jobs = jobs_of(bench, ["random", "imagenet-position", "imagenet-average"], (42, 43), (0, 1))
+    kinds = [job.kind for job in jobs]
+    assert kinds.count("finetune") == 3 * 2 * 2
+    assert kinds.count("retrieval") == 1 + 2 + 1  # only what differs by seed is done for each
+    # Two of position, two of octaves, and their average.
+    assert (kinds.count("pretrain"), kinds.count("average")) == (4, 1)
+    groups = layers(jobs)
+    assert [{job.kind for job in group} for group in groups] == [
+        {"pretrain", "finetune", "retrieval"},  # those of random weights need nothing
+        {"average", "finetune", "retrieval"},
+        {"finetune", "retrieval"},
+    ]
+    assert all(job in [j for g in groups[:i] for j in g] for i, group in enumerate(groups)
+               for other in group for job in other.needs)  # fmt: skip
+    draws = {
+        word.partition("--subset-seed ")[2][0]
+        for job in jobs if job.kind == "finetune" for word in [" ".join(job.commands[0])]
+    }  # fmt: skip
+    assert draws == {"0", "1"}
+
+
+def test_what_is_recorded_is_not_run_again(tmp_path, crop_folder):
+    bench = _bench(tmp_path, crop_folder)
+    jobs = jobs_of(bench, ["position"], (42,), (0,))
+    pretrain, finetune, retrieval = jobs
+    bench.results.mkdir()
+    for job in (finetune, retrieval):
+        job.file.write_text(json.dumps({"asked": job.asked}))
+    assert layers(jobs) == [[pretrain]]
+    pretrain.file.write_text(json.dumps({"asked": pretrain.asked}))
+    assert layers(jobs) == []
+    retrieval.file.unlink()  # its weights are gone, so they are made again
+    assert layers(jobs) == [[pretrain], [retrieval]]
+    other = dataclasses.replace(bench, epochs=3)
+    with pytest.raises(InputError, match="recorded with options"):
+        layers(jobs_of(other, ["position"], (42,), (0,)))
+
+
+def test_labels_must_be_fewer_than_crops(tmp_path, crop_folder):
+    with pytest.raises(InputError, match="--labels 999: must be above 0 and below 40"):
+        dataclasses.replace(_bench(tmp_path, crop_folder), labels=999).fraction()
+
+
+@pytest.fixture
+def peta(tmp_path, with_people):
+    (tmp_path / "peta").mkdir()
+    splits = {"train": range(160), "validation": range(160, 200), "test": range(200, 260)}
+    return write_people(tmp_path / "peta", **splits)
+
+
+def test_the_data_of_a_search(peta, tmp_path):
+    found = claim_data.search_folder(peta, tmp_path / "search")
+    train, dev = (
+        datasets.load_dataset(str(tmp_path / "search"), split=name)
+        for name in ("train", "validation")
+    )
+    before = datasets.load_dataset(peta, split="train")
+    assert len(train) + found["held_out_crops"] == len(before)
+    assert len(dev) == found["held_out_crops"] + 40
+    assert not set(train["person_id"]) & set(dev["person_id"])
+    assert found["held_out_persons"] == round(0.15 * len(set(before["person_id"])))
+    row = before["person_id"][:].index(train[0]["person_id"])
+    assert np.array_equal(np.asarray(before[row]["image"]), np.asarray(train[0]["image"]))
+    assert claim_data.search_folder(peta, tmp_path / "search") == found
+    with pytest.raises(InputError, match="use another --work"):
+        claim_data.search_folder("elsewhere", tmp_path / "search")
+
+
+@pytest.mark.e2e
+def test_a_trial_on_the_embedded_people(peta, tmp_path):
+    """The trial from random weights, in seconds: records, table, differences; then nothing more."""
+    words = [
+        sys.executable, str(FOLDER / "claim.py"), "--quick", "--backbone", "test_resnet",
+        "--peta", peta, "--work", str(tmp_path / "work"), "--results", str(tmp_path / "results"),
+        "--size", "48x24", "--labels", "60", "--epochs", "1", "--steps", "2",
+        "--weights", str(tmp_path), "--jobs", "2",
+    ]  # fmt: skip
+    first = subprocess.run([*words], capture_output=True, text=True, check=False)
+    assert first.returncode == 2
+    assert "test_resnet.imagenet.safetensors" in first.stderr
+
+    from safetensors.torch import save_model
+    from timm import create_model
+
+    save_model(
+        create_model("test_resnet", num_classes=0),
+        str(tmp_path / "test_resnet.imagenet.safetensors"),
+    )
+    done = subprocess.run([*words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| random |" in done.stdout
+    assert "| imagenet - random | attributes, mAP |" in done.stdout
+    assert "| imagenet - random | same person, mAP |" in done.stdout
+    records = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+    record = json.loads(
+        (tmp_path / "results/finetune-quick-dev-test_resnet-imagenet-seed42-draw1.json").read_text()
+    )
+    assert record["cpu_seconds"] > 0
+    assert record["machine"]["threads"] == 1
+    assert record["asked"]["labels"] == 60
+    assert 0 < record["metrics"]["attributes_map"] <= 1
+    assert record["versions"]["torch"]
+    assert "python -m patchit_hf.finetune" in record["commands"][0]
+    again = subprocess.run([*words], capture_output=True, text=True, check=True)
+    assert again.stdout == done.stdout
+    assert "patchit_hf.finetune" not in again.stderr
+    assert records == {f.name: f.stat().st_mtime_ns for f in (tmp_path / "results").iterdir()}
