@@ -66,10 +66,8 @@ class IdentityHead(nn.Module):
         self.table = nn.Parameter(0.01 * torch.randn(crops, EMBEDDING, generator=rng))
 
     def without_table(self) -> IdentityHead:
-        """Return this head without the vectors of crops; the other weights are shared."""
-        bare = copy.copy(self)
-        bare._parameters = {**self._parameters, "table": None}
-        return bare
+        """Return a copy of this head without the vectors of crops."""
+        return copy.deepcopy(self, {id(self.table): None})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return what each question's loss compares.
