@@ -57,16 +57,17 @@ class IdentityHead(nn.Module):
             self.projection = norm_head(num_features, hidden, EMBEDDING)
         self.register_parameter("table", None)
 
-    def add_table(self, crops: int, seed: int) -> None:
-        """Give each of so many crops a random vector."""
+    def set_table(self, crops: int, seed: int) -> None:
+        """Give each of so many crops a random vector; none for 0 crops."""
+        if not crops:
+            self.table = None
+            return
         rng = torch.Generator().manual_seed(seed)
         self.table = nn.Parameter(0.01 * torch.randn(crops, EMBEDDING, generator=rng))
 
     def without_table(self) -> IdentityHead:
-        """Return this head without the vectors of crops; the other weights are shared."""
-        bare = copy.copy(self)
-        bare._parameters = {**self._parameters, "table": None}
-        return bare
+        """Return a copy of this head without the vectors of crops."""
+        return copy.deepcopy(self, {id(self.table): None})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return what each question's loss compares.

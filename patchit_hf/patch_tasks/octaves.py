@@ -20,8 +20,8 @@ tells people apart. It is a cosine classifier with a vector for every crop; with
 Sources: Doersch et al., ICCV 2015, and Mundhenk et al., CVPR 2018 (position); Cao & Wu, "Training
 Vision Transformers with Only 2040 Images", ECCV 2022 (each image a class, with CutMix and label
 smoothing). Inputs ``[B, 4, 3, h, w]``: details, parts, person. Targets ``[B, 4, 116 + 4]``: the
-probability of each place (zeros for the person), then crop, partner, the partner's share (CutMix)
-and the weight of the second question.
+probability of each place (zeros for the person), then crop (-1 without a vector), partner, the
+partner's share (CutMix) and the weight of the second question.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from patchit_hf.patch_tasks.windows import (
     whole_windows,
 )
 
+MOST_CROPS = 2**24  # that targets, which are float32, can tell apart
 ASKED = 4  # an evaluation asks so many times as many questions as a training sample
 
 
@@ -133,6 +134,7 @@ class Task(PatchTask):
         self.window, self.jitter = whole("window", window, 4), whole("jitter", jitter, 0)
         self.head_hidden = whole("head_hidden", head_hidden, 1)
         self.table_limit = whole("table_limit", table_limit, 0)
+        within("table_limit", table_limit, MOST_CROPS)
         self.mirror, self.cutmix = within("mirror", mirror, 1), within("cutmix", cutmix, 1)
         self.light, self.smooth = within("light", light, 2), within("smooth", smooth, 10)
         self.position_weight = within("position_weight", position_weight, 100)
@@ -206,7 +208,8 @@ class Task(PatchTask):
         if self.persons:
             views.append(whole_windows(crops, self._window(self.canvas), draws))
         inputs = self.transform(vary_light(torch.cat(views, dim=1), self.light, draws), draws)
-        rows = torch.full((len(crops),), -1) if draws.rows is None else draws.rows
+        unknown = draws.rows is None or not self.table_size
+        rows = torch.full((len(crops),), -1) if unknown else cast(Tensor, draws.rows)
         rows = rows.to(crops.device, torch.float32)
         weight = self.identity_weight if self._counts(draws.progress) else 0.0
         shares = torch.zeros(len(crops), device=crops.device)
@@ -251,8 +254,7 @@ class Task(PatchTask):
         """Return the task for so many crops, and give each a vector in the head's table."""
         task = copy.copy(self)
         task.table_size = self._table_size(num_crops)
-        if task.table_size:
-            cast(IdentityHead, head).add_table(num_crops, seed)
+        cast(IdentityHead, head).set_table(task.table_size, seed)
         return task
 
     def bytes_per_run(self, num_crops: int) -> int:

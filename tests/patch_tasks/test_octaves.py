@@ -19,6 +19,8 @@ from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.contrast import info_nce
 from patchit_hf.patch_tasks.identity import retrieval_accuracy
 from patchit_hf.patch_tasks.lattice import Lattice
+from patchit_hf.pretrain.rates import parameter_groups
+from patchit_hf.training.optim import create_optimizer
 from tests.patch_tasks.conftest import CANVAS, PLAIN, small_task
 
 CANVASES = {"tall": (64, 32), "wide": (32, 64), "square": (48, 48)}
@@ -267,6 +269,7 @@ def test_weights_down_to_one_question():
         ({"part_cells": [150, 1]}, "150 rows"),
         ({"mirror": 2}, "from 0 to 1"),
         ({"temperature": 0}, "temperature=0"),
+        ({"table_limit": 2**25}, "table_limit=33554432"),
     ],
 )
 def test_bad_options_are_named(options, words):
@@ -332,3 +335,55 @@ def test_a_run_finds_its_people_and_reloads(tmp_path, caplog, capsys):
     trainer.model.eval()
     for key, value in trainer.model(inputs).items():
         torch.testing.assert_close(again(inputs)[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.e2e
+def test_a_stream_has_no_table(tmp_path):
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=4, train_batch_size=32, audit=False,
+        figures=False, save_steps=0,
+    )  # fmt: skip
+    stream = _people(24).to_iterable_dataset()
+    trainer = PatchTaskTrainer("test_resnet", args, small_task("octaves"), stream, _people(8))
+    results = trainer.train()
+    assert trainer.model.head.table is None
+    assert "train_identity_accuracy" not in results
+    assert 0 < results["train_identity_loss"] < 3
+    assert 0 <= results["eval_retrieval_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("layer_decay", [None, 0.8])
+def test_the_table_learns_at_a_rate_of_its_own(optimizer, layer_decay):
+    task = small_task("octaves", table_rate=0.004)
+    model = build_model("test_resnet", task, 0)
+    args = TrainingArguments(
+        output_dir="unused", optim=optimizer, learning_rate=0.001, layer_decay=layer_decay
+    )
+    task = task.for_training(model.head, 40, 0)
+    groups = parameter_groups(model, task, args)
+    *others, own = groups
+    assert own["params"] == [model.head.table]
+    assert own["weight_decay"] == 0
+    assert own["lr_scale"] == pytest.approx(4)
+    rest = [p for group in others for p in group["params"]]
+    everything = {id(p) for p in model.parameters()} - {id(model.head.table)}
+    assert {id(p) for p in rest} == everything
+    assert len(rest) == len(everything)
+    assert any(group["weight_decay"] > 0 for group in others)
+    before = model.head.table.detach().clone()
+    trained = create_optimizer(groups, optimizer, 0.001, 0.05)
+    trained.param_groups[-1]["lr"] = 0.004
+    model.head.table.grad = torch.full_like(before, 0.5)
+    trained.step()
+    moved = before - model.head.table.detach()
+    if optimizer != "sgd":  # a first step of AdamW: of the size of the rate, or twice as long
+        assert 0.0039 < moved.mean().item() < 0.0081
+        assert moved.std().item() < 1e-6
+
+
+def test_without_a_table_the_optimiser_gets_the_model():
+    task = small_task("position")
+    model = build_model("test_resnet", task, 0)
+    args = TrainingArguments(output_dir="unused")
+    assert parameter_groups(model, task, args) is model

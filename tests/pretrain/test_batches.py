@@ -50,6 +50,17 @@ def test_a_later_start_sees_what_the_whole_run_sees(store, small):
         assert torch.equal(a[1], b[1])
 
 
+def test_the_draws_say_which_crops_they_are(store):
+    class Rows:
+        def sample(self, crops, draws):
+            return crops, draws.rows
+
+    for _, (crops, rows) in islice(
+        training_parts(store, Rows(), Share(12, 2, 1, 3), 5, 6, 8, CPU), 9
+    ):
+        assert torch.equal(crops, store[rows])
+
+
 def test_the_draws_say_how_much_of_the_training_is_done(store):
     class Clock:
         def sample(self, crops, draws):
