@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -118,6 +118,24 @@ class PatchTask:
             seed: seed of the initial weights.
         """
         return self
+
+    def sees_all_after(self, max_steps: int) -> int:
+        """Return after how many steps ``see_all`` is called, once; 0 for never."""
+        return 0
+
+    def see_all(
+        self,
+        head: nn.Module,
+        features: Callable[[Tensor], Tensor],
+        batches: Iterable[Tensor],
+    ) -> None:
+        """Let a head see every training crop, in the order of their rows.
+
+        Args:
+            head: this task's head, in evaluation mode; changed in place.
+            features: from inputs ``[N, 3, h, w]`` to unpooled features.
+            batches: crops, uint8 ``[B, 3, H, W]``.
+        """
 
     def bytes_per_run(self, num_crops: int) -> int:
         """Return the memory that ``for_training`` leads to, gradients and optimiser included."""

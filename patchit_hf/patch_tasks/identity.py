@@ -65,6 +65,22 @@ class IdentityHead(nn.Module):
         rng = torch.Generator().manual_seed(seed)
         self.table = nn.Parameter(0.01 * torch.randn(crops, EMBEDDING, generator=rng))
 
+    def embedded(self, features: Tensor) -> Tensor:
+        """Return embeddings of length 1, ``[N, 128]``, of unpooled features ``[N, C, h, w]``."""
+        embedding: Tensor = self.projection(self.pool(features))
+        return F.normalize(embedding.float(), dim=1)
+
+    @torch.no_grad()
+    def fill_table(self, vectors: Tensor) -> None:
+        """Set the vectors of all crops, ``[crops, 128]``.
+
+        Raises:
+            ValueError: if there are more or fewer crops than vectors.
+        """
+        if self.table is None or self.table.shape != vectors.shape:
+            raise ValueError(f"{tuple(vectors.shape)} vectors for another number of crops")
+        self.table.copy_(vectors)
+
     def without_table(self) -> IdentityHead:
         """Return a copy of this head without the vectors of crops."""
         return copy.deepcopy(self, {id(self.table): None})

@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
@@ -34,7 +34,7 @@ from patchit_hf.publish.export import export_run
 from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
 from patchit_hf.training.arguments import in_steps
 from patchit_hf.training.checkpoint import Checkpoint
-from patchit_hf.training.loop import Part
+from patchit_hf.training.loop import Means, Part
 from patchit_hf.training.optim import schedule
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import steps_per_epoch
@@ -242,6 +242,25 @@ class PatchTaskTrainer(HubTrainer):
         if step < self.head_steps:
             for parameter in self.model.backbone.parameters():
                 parameter.grad = None
+
+    def _after_step(self, step: int, means: Means) -> bool:
+        if step + 1 == self.task.sees_all_after(self.max_steps):
+            self._show_all_crops()
+        return super()._after_step(step, means)
+
+    def _show_all_crops(self) -> None:
+        """Let the head see all training crops, on the main process; the others get its weights."""
+        self.model.eval()
+        device = self.accelerator.device
+        if self.is_main:
+            with torch.no_grad():
+                batches = self.source.sample(num_crops(self.source))
+                crops = (batch.to(device) for batch in batches)
+                self.task.see_all(self.model.head, self.model.features, crops)
+        if self.world > 1:
+            for parameter in self.model.head.parameters():
+                broadcast(parameter.data)
+        self.model.train()
 
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:

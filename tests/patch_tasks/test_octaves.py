@@ -180,6 +180,26 @@ def test_identity_targets_say_which_crop():
     assert before.targets[..., -2].abs().max() == 0  # and nothing is pasted yet
 
 
+def test_the_table_starts_from_the_persons():
+    task = small_task("octaves", identity_start=0.25)
+    model = build_model("test_resnet", task, 0).eval()
+    assert task.sees_all_after(10) == 0  # no table yet
+    task = task.for_training(model.head, 9, seed=3)
+    assert task.sees_all_after(10) == 3  # the first step with at least a quarter done
+    for other in ({"position_weight": 0}, {"identity_weight": 0}, {"identity_start": 0}):
+        always = small_task("octaves", **other)
+        head = build_model("test_resnet", always, 0).head
+        assert always.for_training(head, 9, seed=3).sees_all_after(10) == 0
+    crops = torch.randint(0, 256, (9, 3, *CANVAS), dtype=torch.uint8)
+    task.see_all(model.head, model.features, crops.split(4))
+    whole = task.sample_all(crops, _draws(9))
+    embedding = model(whole.inputs)["embedding"][::3, -1]  # three samples a crop
+    expected = F.normalize(embedding, dim=1)
+    torch.testing.assert_close(model.head.table.detach(), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="another number"):
+        task.see_all(model.head, model.features, crops[:5].split(4))
+
+
 def test_the_loss_equals_a_naive_one():
     task = small_task("octaves", cutmix=1.0, smooth=1.0, label_smoothing=0.2, identity_weight=0.5)
     model = build_model("test_resnet", task, 0)

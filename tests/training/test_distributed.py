@@ -26,7 +26,7 @@ TASKS = {
     "jigsaw": [*GRID, "rows=2", "permutations=6"],
     "octaves": [
         "detail_cells=[3,2]", "part_cells=[2,2]", "window=16", "input_scale=4", "head_hidden=32",
-        "identity_start=0", "table_rate=0.05",
+        "identity_start=0.4", "table_rate=0.05",
     ],
     "pair": GRID,
     "people": [*GRID, "patches_per_crop=4"],  # compares all patches of the batch
