@@ -42,6 +42,7 @@ SMALL = {
     "context": {"patch_size": 6, "gap": 1, "jitter": 1},
     "scale": {"sizes": [8, 12, 24], "patch_size": 8},
     "jigsaw": {"rows": 3, "cols": 2, "patch_size": 8, "permutations": 5},
+    "octaves": {"detail_cells": [3, 2], "part_cells": [2, 2], "jitter": 2},
 }
 GRID = torch.tensor([[0, 0, 50, 50], [50, 0, 100, 50], [0, 50, 50, 100], [50, 50, 100, 100]])
 ENTRIES = [

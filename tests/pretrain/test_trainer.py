@@ -128,7 +128,8 @@ def test_checkpoints_are_limited_and_hold_nothing_that_can_run(tmp_path, crops, 
     found = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert found == ["step-00000008", "step-00000010", "step-00000012"]
     folder = tmp_path / "run" / "checkpoints" / found[0]
-    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".pt", ".safetensors"]
+    names = ["SHA256SUMS", "model.safetensors", "optimizer.pt", "state.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
     torch.load(folder / "optimizer.pt", weights_only=True)
 
 
