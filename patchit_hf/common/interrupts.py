@@ -94,27 +94,57 @@ class StopRequest:
         self._handled.__exit__(kind, error, trace)
 
 
+_before: list[dict[int, Any]] = []  # what the signals did, the outermost first
+
+
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle the signals in this process; its forks keep what they had."""
+    """Handle the signals in this process; its forks get back what they did before."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner, before = os.getpid(), {number: signal.getsignal(number) for number in ASKED}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:
-            handler(number, frame)
-        else:
-            signal.signal(number, before[number] or signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    for number in ASKED:
-        if before[number] is not signal.SIG_IGN:  # nohup, say, has asked not to be disturbed
-            signal.signal(number, handle)
+    before = {number: signal.getsignal(number) for number in ASKED}
+    # nohup, say, has asked not to be disturbed; and what C code handles cannot be put back
+    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    _before.append(before)
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
         for number, old in before.items():
-            if old is not signal.SIG_IGN:
-                signal.signal(number, old or signal.SIG_DFL)
+            signal.signal(number, old)
+        _before.remove(before)
+
+
+_mask = threading.local()
+
+
+def _block() -> None:
+    """Hold the signals back while a process forks."""
+    if _before:
+        _mask.old = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
+
+
+def _unblock() -> None:
+    """Let them through again, in the process that forked."""
+    if hasattr(_mask, "old"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.old)
+        del _mask.old
+
+
+def _forked() -> None:
+    """Give a fork the handlers from before, and then what arrived meanwhile.
+
+    Pools of processes end their workers by SIGTERM. A handler in Python would run only once the
+    worker gets back from what it waits for, which may be never.
+    """
+    if _before:
+        for number, old in _before[0].items():
+            signal.signal(number, old)
+        _before.clear()
+    _unblock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_forked)

@@ -1,6 +1,7 @@
 """Signals: the step that runs is finished, a checkpoint is written, and one line says so."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -42,6 +43,25 @@ def test_what_is_ignored_stays_ignored():
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, old)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_fork_gets_the_handlers_from_before(number):
+    """At once: a worker of a pool that waits for a lock would never run one of Python's."""
+    before = signal.getsignal(number)
+    with stoppable(), StopRequest():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if signal.getsignal(number) == before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert signal.getsignal(number) != before
+
+
+def test_a_pool_ends_while_signals_are_handled():
+    with stoppable():
+        for _ in range(10):
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
 @pytest.fixture(scope="module")
