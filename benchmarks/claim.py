@@ -38,7 +38,7 @@ from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
 
 PLAN_FILE = Path("benchmarks/claim.md")
 SEEDS, FINAL_SEEDS, DRAWS = (42,), (42, 43, 44), (0, 1)
-QUICK_EPOCHS = 5
+QUICK_EPOCHS = 4
 
 
 def bench_of(args: argparse.Namespace, trial: Trial, *, quick: bool = False) -> Bench:
@@ -168,7 +168,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", default="benchmarks/results/claim", help="folder for records")
     parser.add_argument("--size", default="128x64", help="height x width of crops")
     parser.add_argument("--labels", type=int, default=1600, help="labelled crops of a draw")
-    parser.add_argument("--epochs", type=int, help="of finetuning; 10, and 5 with --quick")
+    parser.add_argument("--epochs", type=int, help="of finetuning; 10, and 4 with --quick")
     parser.add_argument("--steps", type=int, help="of every pretraining, for a trial run")
     parser.add_argument("--backbone", help="with --quick: another network")
     return parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -99,27 +100,26 @@ def _finetune(
         f"--seed {seed} --eval-every 0 --save-every 0"
     )
     train += ["--init", *bench.source(start, seed), "--dataset", bench.data]
-    judge = f"--split {bench.split} --bootstrap 0".split()
-    judged = [str(folder), "--dataset", bench.data, *judge, "--output-dir", f"{folder}/judged"]
     asked = {
         "start": start, "backbone": bench.backbone, "seed": seed, "draw": draw,
         "labels": bench.labels, "options": options, "judged_on": bench.split,
         "weights": [job.asked for job in needs],
     }  # fmt: skip
-    commands = [
-        [*train, "--output-dir", str(folder)],
-        ["-m", "patchit_hf.evaluate", *judged],
-    ]
-    output = folder / "judged" / "metrics.json"
-    return Job(
-        bench, "finetune", f"finetune-{name}-draw{draw}", asked, commands, output, folder, needs
-    )
+    commands, output = [[*train, "--output-dir", str(folder)]], folder / DONE_FILE
+    if bench.split != "validation":  # on which finetuning ends with an evaluation anyway
+        output = folder / "judged" / "metrics.json"
+        words = ["-m", "patchit_hf.evaluate", str(folder), "--dataset", bench.data]
+        words += ["--split", bench.split, "--bootstrap", "0", "--output-dir", str(output.parent)]
+        commands.append(words)
+    name = f"finetune-{name}-draw{draw}"
+    return Job(bench, "finetune", name, asked, commands, output, folder, needs)
 
 
 def _retrieval(bench: Bench, start: str, seed: int, needs: list[Job]) -> Job:
     name = f"retrieval-{bench.trained_on}-{bench.backbone}-{start}-seed{seed}"
     output = bench.work / "retrieval" / f"{name}.json"
-    words = [str(Path(__file__).with_name("frozen_retrieval.py")), *bench.source(start, seed)]
+    script = os.path.relpath(Path(__file__).with_name("frozen_retrieval.py"))
+    words = [script, *bench.source(start, seed)]
     words += ["--dataset", bench.data, "--split", bench.split, "--input-size", bench.size]
     words += ["--cameras", bench.cameras] if bench.cameras else []
     asked = {

@@ -233,11 +233,18 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {key: value for key, value in values.items() if isinstance(value, int | float)}
 
 
+def _attributes(found: dict[str, Any]) -> dict[str, float]:
+    """Return the metrics of an evaluation, or of the one that ended a finetuning."""
+    values = {key: entry["value"] for key, entry in found.get("figures", {}).items()}
+    for key, value in _numbers(found.get("results", {})).items():
+        if key.startswith("eval_"):
+            values[key.removeprefix("eval_")] = value
+    return {f"attributes_{key}": value for key, value in values.items()}
+
+
 _METRICS = {
     "pretrain": lambda found: _numbers(found["results"]),
     "average": lambda found: {},
-    "finetune": lambda found: {
-        f"attributes_{key}": entry["value"] for key, entry in found["figures"].items()
-    },
+    "finetune": _attributes,
     "retrieval": _numbers,
 }

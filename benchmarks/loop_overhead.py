@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, load_people
 from patchit_hf.common.provenance import hardware, versions
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from patchit_hf.training.optim import create_optimizer
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from patchit_hf.finetune.arguments import FinetuningArguments as FinetuningArguments
     from patchit_hf.finetune.trainer import FinetuneTrainer as FinetuneTrainer
     from patchit_hf.models.backbone import build_backbone as build_backbone
+    from patchit_hf.models.build import build_model as build_model
     from patchit_hf.models.exported import model_args as model_args
     from patchit_hf.models.exported import pretrained_cfg as pretrained_cfg
     from patchit_hf.models.finetuned_model import FinetunedModel as FinetunedModel
     from patchit_hf.models.patch_task_model import PatchTaskModel as PatchTaskModel
-    from patchit_hf.models.patch_task_model import build_model as build_model
     from patchit_hf.patch_tasks import create_task as create_task
     from patchit_hf.patch_tasks import list_tasks as list_tasks
     from patchit_hf.pretrain.arguments import TrainingArguments as TrainingArguments
@@ -42,7 +42,7 @@ _PUBLIC = {
     "PatchTaskTrainer": "patchit_hf.pretrain.trainer",
     "TrainingArguments": "patchit_hf.pretrain.arguments",
     "build_backbone": "patchit_hf.models.backbone",
-    "build_model": "patchit_hf.models.patch_task_model",
+    "build_model": "patchit_hf.models.build",
     "create_task": "patchit_hf.patch_tasks",
     "from_supervision": "patchit_hf.crops.detections.objects",
     "list_tasks": "patchit_hf.patch_tasks",

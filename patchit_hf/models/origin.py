@@ -189,6 +189,12 @@ def _of_ours(
 
 def _training(record: dict[str, Any]) -> str:
     """Return by what and on what the weights of a record were trained."""
+    if "averaged" in record:
+        runs = [
+            _training({"data": run["data"], "task": {"name": run["task"] or "an average"}})
+            for run in record["averaged"]
+        ]
+        return f"averaging runs of {', '.join(dict.fromkeys(runs))}"
     data, downstream = record.get("data", {}), record.get("downstream")
     task = downstream.get("task") if downstream else record.get("task", {}).get("name")
     if data.get("rendered"):

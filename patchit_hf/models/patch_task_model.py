@@ -25,14 +25,12 @@ from patchit_hf.models.backbone import (
     BackboneSpec,
     build_backbone,
     num_features,
-    pretraining_args,
 )
 from patchit_hf.models.embed import Extractor, embed
 from patchit_hf.models.exported import Location, check_architecture, check_args, locate, read_config
 from patchit_hf.models.feature_maps import feature_map as feature_map
 from patchit_hf.models.features import crop_size, divisor
-from patchit_hf.models.given_model import check_rebuilt, unwrapped
-from patchit_hf.models.initial_weights import Initial, Statistics, open_initial
+from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.layers import freeze_stages, layered_groups
 from patchit_hf.models.origin import Origin, fingerprint, origin_of_export
 from patchit_hf.models.small_maps import small_map_convolutions
@@ -59,6 +57,7 @@ class PatchTaskModel(nn.Module):
         record: its ``patchit.json``, where the model was read back.
 
     Example:
+        >>> from patchit_hf import build_model
         >>> model = build_model("resnet10t", create_task("position"), seed=0)
         >>> model(torch.zeros(2, 1, 3, 32, 32)).shape
         torch.Size([2, 18])
@@ -109,7 +108,7 @@ class PatchTaskModel(nn.Module):
             InputError: for an image that cannot be used, a model without a task, or no round.
 
         Example:
-            >>> from patchit_hf import create_task
+            >>> from patchit_hf import build_model, create_task
             >>> model = build_model("test_resnet", create_task("position"), seed=0)
             >>> answers = model.ask(torch.zeros(3, 200, 100), rounds=2)
             >>> answers.patches.shape, answers.answered.shape
@@ -174,7 +173,7 @@ class PatchTaskModel(nn.Module):
             InputError: for an image that cannot be used, by its index.
 
         Example:
-            >>> from patchit_hf import create_task
+            >>> from patchit_hf import build_model, create_task
             >>> model = build_model("test_resnet", create_task("position"), seed=0)
             >>> model.embed([torch.zeros(3, 200, 100), torch.ones(3, 100, 50)]).shape
             (2, 96)
@@ -236,98 +235,6 @@ class PatchTaskModel(nn.Module):
         return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
 
-def build_model(
-    name: str | None,
-    task: PatchTask,
-    seed: int,
-    backbone_kwargs: dict[str, Any] | None = None,
-    *,
-    init: str | nn.Module = "random",
-) -> PatchTaskModel:
-    """Build a backbone for a task, with the task's head.
-
-    Args:
-        name: timm's model name, without a tag; None where ``init`` brings the network.
-        task: the patch task.
-        seed: seed of the random weights.
-        backbone_kwargs: further arguments of the timm model.
-        init: the backbone's initial weights, as ``open_initial`` takes them.
-
-    Raises:
-        InputError: see ``build_backbone`` and ``open_initial``.
-
-    Example:
-        >>> import timm
-        >>> given = timm.create_model("resnet10t", num_classes=10)
-        >>> model = build_model(None, create_task("position"), seed=0, init=given)
-        >>> torch.equal(model.backbone.conv1[0].weight, given.conv1[0].weight)
-        True
-    """
-    origin, statistics = None, None
-    if isinstance(init, str) and init == "random":
-        if name is None:
-            raise InputError("--init 'random': needs --backbone, such as resnet18")
-        backbone, spec = build_backbone(name, task.input_size, seed, **(backbone_kwargs or {}))
-    else:
-        initial, spec = _initial(name, task.input_size, seed, backbone_kwargs or {}, init)
-        backbone, origin, statistics = initial.backbone, initial.origin, initial.statistics
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = task.head(num_features(backbone))
-    return PatchTaskModel(backbone, head, spec, task, origin=origin, statistics=statistics)
-
-
-def _initial(
-    name: str | None, size: tuple[int, int], seed: int, kwargs: dict[str, Any], init: Any
-) -> tuple[Initial, BackboneSpec]:
-    """Open initial weights as a backbone for inputs of this size, in training mode."""
-    initial = open_initial(
-        init,
-        name,
-        0,
-        seed=seed,
-        input_size=size,
-        backbone_kwargs=kwargs,
-        network_args=lambda known: pretraining_args(known, size)[0],
-    )
-    name, backbone = initial.name, initial.backbone
-    if initial.args.get("in_chans", 3) != 3:
-        raise InputError(
-            f"--init {initial.source!r}: this {name} takes {initial.args['in_chans']} input "
-            "channels; person crops have 3"
-        )
-    backbone.eval()
-    try:
-        with torch.no_grad():
-            features = feature_map(backbone, torch.zeros(2, 3, *size))
-    except Exception as error:  # a network may fail in any way on an unsuitable size
-        build_backbone(name, size, seed, **kwargs)  # says which size it can process
-        raise InputError(f"--init {initial.source!r}: {name} fails: {one_line(error)}") from error
-    if not bool(torch.isfinite(features).all()):
-        raise InputError(f"--init {initial.source!r}: the features of {name} are not finite")
-    if not isinstance(init, str):
-        check_rebuilt(unwrapped(init), backbone, size)
-    backbone.train()
-    return initial, BackboneSpec(name, initial.args, pretraining_args(name, size)[1])
-
-
-def freeze_unreached(model: PatchTaskModel, input_size: tuple[int, int]) -> None:
-    """Freeze the parameters that do not affect the head's output.
-
-    These are timm's ``forward_head`` layers, which come after the feature map. Distributed training
-    would wait for their gradients forever, and weight decay would shrink them.
-    """
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    model.features(torch.zeros(1, 3, *input_size, device=device)).sum().backward()
-    for parameter in model.backbone.parameters():
-        if parameter.grad is None:
-            parameter.requires_grad_(False)
-        parameter.grad = None
-    model.train(was_training)
-
-
 def load_model(source: str | Path, revision: str | None = None) -> PatchTaskModel:
     """Load an export: the backbone, its pretext head and its task.
 
@@ -362,7 +269,10 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
         raise InputError(f"{where}: damaged file: {text}") from error
     check_architecture(name, where)
     check_args(args, where)
-    model = build_model(name, task, 0, args)
+    network, spec = build_backbone(name, task.input_size, 0, **args)
+    with torch.random.fork_rng(devices=[]):
+        head = task.head(num_features(network))  # its random weights are replaced
+    model = PatchTaskModel(network, head, spec, task)
     _fill(model.backbone, folder / BACKBONE_FILE, location)
     _fill(model.head, folder / HEAD_FILE, location)
     config = read_config(location)

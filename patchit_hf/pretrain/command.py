@@ -34,7 +34,7 @@ def run(argv: list[str] | None = None) -> int:
         DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.pretrain"
     )
     from patchit_hf.data.canvas import parse_canvas
-    from patchit_hf.models.patch_task_model import build_model
+    from patchit_hf.models.build import build_model
     from patchit_hf.patch_tasks import create_task
     from patchit_hf.pretrain.record import default_output_dir, run_config
     from patchit_hf.training.run_folder import RunFolder

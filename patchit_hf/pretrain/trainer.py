@@ -18,10 +18,11 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
+from patchit_hf.models.build import build_model, freeze_unreached
 from patchit_hf.models.features import batch_statistics
 from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import Statistics
-from patchit_hf.models.patch_task_model import PatchTaskModel, build_model, freeze_unreached
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts

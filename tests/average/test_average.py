@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from patchit_hf import InputError, PatchTaskModel, load_crops
 from patchit_hf.average import average, main
 from patchit_hf.average.sources import same_start
+from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.publish.card import write_card
 from patchit_hf.publish.contents import contents_of
 from tests.conftest import make_crops
@@ -149,6 +150,17 @@ def test_a_start_that_is_not_random_is_said(runs, crop_folder, tmp_path):
     _change(runs[0], initial_weights__fingerprint="4567")
     with pytest.raises(InputError, match="fingerprint 4567, and"):
         average([folder, runs[0]], tmp_path / "different", dataset=crop_folder)
+
+
+def test_what_starts_from_an_average_says_what_that_was(runs, crop_folder, tmp_path):
+    _change(runs[1], task__name="scale", data__license="mit")
+    folder = average(runs, tmp_path / "mean", dataset=crop_folder)
+    trained = open_initial(str(folder), None, 0).origin.trained
+    name = json.loads((runs[0] / "patchit.json").read_text())["data"]["name"].rpartition("/")[2]
+    assert trained == (
+        f"averaging runs of position on {name} (licence of the data: none is stated), "
+        f"scale on {name} (licence of the data: mit)"
+    )
 
 
 def test_a_licence_that_all_share_is_kept(runs, crop_folder, tmp_path):

@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_model
 
 from patchit_hf import InputError
 from tests.conftest import write_people
@@ -143,6 +144,7 @@ def test_the_runs_of_starts(tmp_path, crop_folder):
     assert kinds.count("retrieval") == 1 + 2 + 1  # only what differs by seed is done for each
     # Two of position, two of octaves, and their average.
     assert (kinds.count("pretrain"), kinds.count("average")) == (4, 1)
+    assert "benchmarks/frozen_retrieval.py" in [job.commands[0][0] for job in jobs]
     groups = layers(jobs)
     assert [{job.kind for job in group} for group in groups] == [
         {"pretrain", "finetune", "retrieval"},  # those of random weights need nothing
@@ -206,41 +208,39 @@ def test_the_data_of_a_search(peta, tmp_path):
 
 
 @pytest.mark.e2e
-def test_a_trial_on_the_embedded_people(peta, tmp_path):
-    """The trial from random weights, in seconds: records, table, differences; then nothing more."""
+def test_a_trial_on_the_embedded_people(peta, tmp_path, monkeypatch, capsys):
+    """The quick trial, in a tiny setting: records, table, differences; then nothing more."""
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
+    network = timm.create_model("test_resnet", num_classes=0)
+    save_model(network, str(tmp_path / "test_resnet.imagenet.safetensors"))
+    results = tmp_path / "results"
     words = [
-        sys.executable, str(FOLDER / "claim.py"), "--quick", "--backbone", "test_resnet",
-        "--peta", peta, "--work", str(tmp_path / "work"), "--results", str(tmp_path / "results"),
-        "--size", "48x24", "--labels", "60", "--epochs", "1", "--steps", "2",
-        "--weights", str(tmp_path), "--jobs", "2",
+        "--quick", "--backbone", "test_resnet", "--peta", peta, "--work", str(tmp_path / "work"),
+        "--results", str(results), "--size", "48x24", "--labels", "60", "--epochs", "1",
+        "--steps", "2", "--weights", str(tmp_path), "--jobs", "2",
     ]  # fmt: skip
-    first = subprocess.run([*words], capture_output=True, text=True, check=False)
-    assert first.returncode == 2
-    assert "test_resnet.imagenet.safetensors" in first.stderr
-
-    from safetensors.torch import save_model
-    from timm import create_model
-
-    save_model(
-        create_model("test_resnet", num_classes=0),
-        str(tmp_path / "test_resnet.imagenet.safetensors"),
-    )
-    done = subprocess.run([*words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| random |" in done.stdout
-    assert "| imagenet - random | attributes, mAP |" in done.stdout
-    assert "| imagenet - random | same person, mAP |" in done.stdout
-    records = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
-    record = json.loads(
-        (tmp_path / "results/finetune-quick-dev-test_resnet-imagenet-seed42-draw1.json").read_text()
-    )
+    assert claim.main(words) == 0
+    first = capsys.readouterr().out
+    assert "| random |" in first
+    assert "| imagenet - random | attributes, mAP |" in first
+    assert "| imagenet - random | same person, mAP |" in first
+    files = {file.name: file.read_bytes() for file in results.iterdir()}
+    record = json.loads(files["finetune-quick-dev-test_resnet-imagenet-seed42-draw1.json"])
     assert record["cpu_seconds"] > 0
     assert record["machine"]["threads"] == 1
     assert record["asked"]["labels"] == 60
     assert 0 < record["metrics"]["attributes_map"] <= 1
     assert record["versions"]["torch"]
     assert "python -m patchit_hf.finetune" in record["commands"][0]
-    again = subprocess.run([*words], capture_output=True, text=True, check=True)
-    assert again.stdout == done.stdout
-    assert "patchit_hf.finetune" not in again.stderr
-    assert records == {f.name: f.stat().st_mtime_ns for f in (tmp_path / "results").iterdir()}
+    assert claim.main(words) == 0
+    again = capsys.readouterr()
+    assert again.out == first
+    assert "patchit_hf.finetune" not in again.err
+    assert files == {file.name: file.read_bytes() for file in results.iterdir()}
+
+
+def test_a_command_that_fails_is_one_line(peta, tmp_path, capsys):
+    words = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    assert claim.main([*words, "--run", "position", "--peta", peta, "--labels", "999"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len([line for line in error if line.startswith("error: ")]) == 1

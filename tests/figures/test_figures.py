@@ -34,7 +34,7 @@ from patchit_hf.figures.cells import coverage, layers, rows
 from patchit_hf.figures.curve import spread
 from patchit_hf.figures.filters import filters, scaled
 from patchit_hf.figures.page import HEADER, HEAT, MARGIN, WIDTH, Page
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks.position import PRESETS
 
 SMALL = {
@@ -42,6 +42,7 @@ SMALL = {
     "context": {"patch_size": 6, "gap": 1, "jitter": 1},
     "scale": {"sizes": [8, 12, 24], "patch_size": 8},
     "jigsaw": {"rows": 3, "cols": 2, "patch_size": 8, "permutations": 5},
+    "octaves": {"detail_cells": [3, 2], "part_cells": [2, 2], "jitter": 2},
 }
 GRID = torch.tensor([[0, 0, 50, 50], [50, 0, 100, 50], [0, 50, 50, 100], [50, 50, 100, 100]])
 ENTRIES = [

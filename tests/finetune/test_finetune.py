@@ -179,8 +179,8 @@ def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
                 "org/done", "--batch-size", 16) == 0  # fmt: skip
     model = FinetunedModel.from_pretrained("org/done")
     there = timm.create_model("hf-hub:org/done", pretrained=True).eval()
-    x = torch.rand(1, 3, 48, 24)
-    assert torch.allclose(there(model.normalize(x)), model.eval()(x), atol=1e-6)
+    x = torch.rand(1, 3, 48, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(there(model.normalize(x)), model.eval()(x), atol=1e-5)
     assert "best.safetensors" not in "".join(p.name for p in out.iterdir())
 
 

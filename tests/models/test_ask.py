@@ -8,7 +8,7 @@ from patchit_hf import InputError, PatchTaskModel, create_task
 from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.data.canvas import to_canvas
 from patchit_hf.figures import as_image, put_together
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from tests.conftest import make_crops
 
 CANVAS = (50, 25)

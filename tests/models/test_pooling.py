@@ -7,8 +7,8 @@ import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.models.backbone import build_backbone, pooling_args
+from patchit_hf.models.build import build_model
 from patchit_hf.models.initial_weights import open_initial
-from patchit_hf.models.patch_task_model import build_model
 from tests.conftest import make_crops
 
 TINY = {

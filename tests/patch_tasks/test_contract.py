@@ -9,7 +9,7 @@ import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments
 from patchit_hf.common.draws import Draws
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
 from tests.conftest import make_crops, train_and_kill
 from tests.patch_tasks.conftest import CANVAS, OPTIONS, small_task

@@ -131,7 +131,10 @@ def test_patches_are_whole_pieces_of_the_crop(name, data):
             assert steps.min() > -1.01
             assert steps.max() <= max(task.sizes) / task.grid.patch_size + 1.01
         elif name == "octaves":  # resized and not rounded
-            assert values.diff(dim=3 - axis).abs().max() < 0.01
+            across = values.diff(dim=3 - axis)  # a side may be a single pixel
+            assert across.numel() == 0 or across.abs().max() < 0.01
+            if steps.numel() == 0:
+                continue
             assert steps.min() > -0.01
             most = max(octave.lattice.size[axis - 1] for octave in task.octaves)
             assert steps.max() < 1.25 * most / task.input_size[axis - 1] + 0.01  # as weighted

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from patchit_hf import PatchTaskModel, PatchTaskTrainer, TrainingArguments
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.contrast import info_nce
 from patchit_hf.patch_tasks.identity import retrieval_accuracy

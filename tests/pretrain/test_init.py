@@ -20,10 +20,10 @@ from patchit_hf import (
     create_task,
 )
 from patchit_hf.finetune.command import main as finetune
+from patchit_hf.models.build import build_model
 from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.models.origin import labels_of_tag
-from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.pretrain.command import main
 from patchit_hf.publish.card import base_model, metadata, render_card
 from tests.conftest import train_and_kill, write_people

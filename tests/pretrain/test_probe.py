@@ -11,13 +11,13 @@ from torch import nn
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.common.errors import InputError
 from patchit_hf.metrics.probe import probe
+from patchit_hf.models.build import build_model
 from patchit_hf.models.features import (
     crop_size,
     pooled_features,
     reestimate_batch_norm,
     whole_crops,
 )
-from patchit_hf.models.patch_task_model import build_model
 from patchit_hf.pretrain.probe import open_probe
 from tests.conftest import make_crops
 

@@ -99,7 +99,7 @@ def test_training_leaves_the_given_task_as_it_was(tmp_path, crops, small):
 
 @pytest.mark.e2e
 def test_dropout_is_resumed_too(tmp_path, crops, small):
-    from patchit_hf.models.patch_task_model import build_model
+    from patchit_hf.models.build import build_model
 
     def run(name, stop=None):
         task = create_task("position", (50, 25), **small)
@@ -128,7 +128,8 @@ def test_checkpoints_are_limited_and_hold_nothing_that_can_run(tmp_path, crops, 
     found = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert found == ["step-00000008", "step-00000010", "step-00000012"]
     folder = tmp_path / "run" / "checkpoints" / found[0]
-    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".pt", ".safetensors"]
+    names = ["SHA256SUMS", "model.safetensors", "optimizer.pt", "state.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
     torch.load(folder / "optimizer.pt", weights_only=True)
 
 

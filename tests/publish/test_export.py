@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from patchit_hf import create_task
 from patchit_hf.models.backbone import feature_map
-from patchit_hf.models.patch_task_model import build_model
+from patchit_hf.models.build import build_model
 from patchit_hf.pretrain.gradient_share import GradientShare
 from patchit_hf.publish.card import main as card_main
 from patchit_hf.publish.export import divisor, export_run, export_size
@@ -304,7 +304,7 @@ def test_the_share_of_weights_that_learn():
 
 
 def test_layers_behind_the_feature_map_are_left_alone():
-    from patchit_hf.models.patch_task_model import freeze_unreached
+    from patchit_hf.models.build import freeze_unreached
 
     task = create_task("pt18")
     model = build_model("mobilenetv3_small_100", task, seed=0)

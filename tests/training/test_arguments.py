@@ -12,6 +12,10 @@ OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "train_batch_size",  # theirs is per device
     "mixed_precision",  # theirs is bf16 and fp16; this is Accelerate's
     "optim_args",
+    "layer_decay",
+    "freeze_stages",
+    "head_first",
+    "save_minutes",
     "image_column",
     "fit",
     "crop_cache_gb",

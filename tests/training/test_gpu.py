@@ -12,7 +12,8 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.store import open_crops
 from patchit_hf.finetune.command import main as finetune
-from patchit_hf.models.patch_task_model import build_model, load_model
+from patchit_hf.models.build import build_model
+from patchit_hf.models.patch_task_model import load_model
 from patchit_hf.pretrain.command import main as pretrain
 from patchit_hf.training.cuda_graphs import replayed
 from patchit_hf.training.orthogonal import Orthogonalizer
