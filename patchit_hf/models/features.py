@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -72,6 +73,39 @@ def whole_crops(
     if size != (height, width):
         centre = F.interpolate(centre, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     return task.transform.normalize(centre)
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """While the context is active, normalise by the statistics of each batch, and keep none.
+
+    All other layers are in evaluation mode, so that the results depend on weights and inputs alone.
+
+    Args:
+        model: left as it was.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(1)
+        >>> with batch_statistics(norm):
+        ...     round(norm(torch.tensor([[4.0], [6.0]]))[1].item(), 3)
+        1.0
+        >>> norm.running_mean
+        tensor([0.])
+    """
+    layers = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
+    before = [(b, b.clone()) for layer in layers for b in layer.buffers(recurse=False)]
+    training = model.training
+    model.eval()
+    for layer in layers:
+        layer.train()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+        model.eval()
+        model.train(training)
 
 
 @torch.no_grad()

@@ -127,14 +127,14 @@ class PatchTask:
         self,
         head: nn.Module,
         features: Callable[[Tensor], Tensor],
-        batches: Iterable[Tensor],
+        batches: Iterable[tuple[Tensor, Tensor]],
     ) -> None:
-        """Let a head see every training crop, in the order of their rows.
+        """Let a head see every training crop, without gradients.
 
         Args:
-            head: this task's head, in evaluation mode; changed in place.
+            head: this task's head; changed in place.
             features: from inputs ``[N, 3, h, w]`` to unpooled features.
-            batches: crops, uint8 ``[B, 3, H, W]``.
+            batches: rows of crops, int64 ``[B]``, and these crops, uint8 ``[B, 3, H, W]``.
         """
 
     def bytes_per_run(self, num_crops: int) -> int:

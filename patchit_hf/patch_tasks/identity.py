@@ -71,15 +71,15 @@ class IdentityHead(nn.Module):
         return F.normalize(embedding.float(), dim=1)
 
     @torch.no_grad()
-    def fill_table(self, vectors: Tensor) -> None:
-        """Set the vectors of all crops, ``[crops, 128]``.
+    def fill_table(self, rows: Tensor, vectors: Tensor) -> None:
+        """Set the vectors ``[B, 128]`` of crops, int64 ``[B]``.
 
         Raises:
-            ValueError: if there are more or fewer crops than vectors.
+            RuntimeError: if there is no table.
         """
-        if self.table is None or self.table.shape != vectors.shape:
-            raise ValueError(f"{tuple(vectors.shape)} vectors for another number of crops")
-        self.table.copy_(vectors)
+        if self.table is None:
+            raise RuntimeError("a head has a table after for_training")
+        self.table[rows.to(self.table.device)] = vectors
 
     def without_table(self) -> IdentityHead:
         """Return a copy of this head without the vectors of crops."""

@@ -266,18 +266,16 @@ class Task(PatchTask):
         self,
         head: nn.Module,
         features: Callable[[Tensor], Tensor],
-        batches: Iterable[Tensor],
+        batches: Iterable[tuple[Tensor, Tensor]],
     ) -> None:
         """Set each crop's vector to the embedding of its person.
 
         From random vectors the question is learnt several times more slowly.
         """
         owner = cast(IdentityHead, head)
-        found = []
-        for crops in batches:
+        for rows, crops in batches:
             persons = self.transform(resized(crops[:, None], self._window(self.canvas)), None)
-            found.append(owner.embedded(features(persons.flatten(0, 1))))
-        owner.fill_table(torch.cat(found))
+            owner.fill_table(rows, owner.embedded(features(persons.flatten(0, 1))))
 
     def bytes_per_run(self, num_crops: int) -> int:
         """Return the memory of the table, its gradient and the optimiser's two moments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
 from patchit_hf.models.build import build_model, freeze_unreached
+from patchit_hf.models.features import batch_statistics
 from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.patch_task_model import PatchTaskModel
@@ -250,17 +253,16 @@ class PatchTaskTrainer(HubTrainer):
 
     def _show_all_crops(self) -> None:
         """Let the head see all training crops, on the main process; the others get its weights."""
-        self.model.eval()
-        device = self.accelerator.device
-        if self.is_main:
-            with torch.no_grad():
-                batches = self.source.sample(num_crops(self.source))
-                crops = (batch.to(device) for batch in batches)
-                self.task.see_all(self.model.head, self.model.features, crops)
+        device, size = self.accelerator.device, num_crops(self.source)
+        if self.is_main and not isinstance(self.source, StreamedCrops):
+            plan = epoch_order(self.args.seed, 0, size).tensor_split(math.ceil(size / 128))
+            crops = (batch.to(device) for batch in self.source.batches(plan))
+            with torch.no_grad(), batch_statistics(self.model):
+                batches = zip(plan, crops, strict=True)
+                self.task.see_all(self.model.head, self.model.features, batches)
         if self.world > 1:
             for parameter in self.model.head.parameters():
                 broadcast(parameter.data)
-        self.model.train()
 
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
