@@ -175,7 +175,7 @@ def _summary(
         train_crops=size,
         steps=steps,
         inputs_per_second=round(inputs / step, 1),
-        hours=round((step * steps + evaluation * times + decoding) / 3600, 4),
+        hours=round((step * steps + evaluation * times + decoding) / 3600, 6),
         memory_gb=round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2),
         device_memory_gb=None if on_device is None else round(on_device, 2),
         reload_difference=_reload(trainer),
