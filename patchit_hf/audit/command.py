@@ -18,7 +18,8 @@ Measure how far mean colour, colour histogram, edges and border pixels alone get
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID
   python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
 
-The flags are those of pretraining, so that you can audit a pretraining before you run it."""
+The flags are spelt as in pretraining, so that you can audit a data set and a task before you train.
+Those about the network and its training do not exist here."""
 
 
 def audit_dataset(args: AuditArguments) -> Audit:

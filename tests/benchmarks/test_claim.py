@@ -207,7 +207,7 @@ def test_the_data_of_a_search(peta, tmp_path):
         claim_data.search_folder("elsewhere", tmp_path / "search")
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_a_trial_on_the_embedded_people(peta, tmp_path, monkeypatch, capsys):
     """The quick trial, in a tiny setting: records, table, differences; then nothing more."""
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
