@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from patchit_hf.common.interrupts import Stopped, StopRequest, stoppable
+from patchit_hf.pretrain import main
 from tests.conftest import write_people
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT]
@@ -84,11 +85,11 @@ def _pretraining(folder, out, steps):
     ]  # fmt: skip
 
 
-def _stop(process, number, running):
+def _stop(process, number, running, seconds=1.0):
     deadline = time.monotonic() + 120
     while not running() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(seconds)
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     return process.returncode, said
@@ -115,14 +116,15 @@ def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, folder, number)
 def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, folder):
     """Also what it measured on the way."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = _pretraining(folder, whole, 60)
-    assert _start("pretrain", *words).wait() == 0
-    words[-1] = broken
+    words = [str(word) for word in _pretraining(folder, whole, 300)]
+    assert main(words) == 0
+    words[-1] = str(broken)
     process = _start("pretrain", *words)
-    code, said = _stop(process, signal.SIGTERM, (broken / "metrics.jsonl").exists)
-    if code != 0:  # it may have been quicker than the signal
-        assert code == 143, said
-        assert _start("pretrain", *words).wait() == 0
+    code, said = _stop(process, signal.SIGTERM, (broken / "metrics.jsonl").exists, 0.3)
+    assert code == 143, said
+    (checkpoint,) = (broken / "checkpoints").iterdir()
+    assert 0 < int(checkpoint.name.removeprefix("step-")) < 300
+    assert main(words) == 0
     ends = [load_file(run / "model.safetensors") for run in (whole, broken)]
     assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
     lines = [json.loads((run / "metrics.jsonl").read_text()) for run in (whole, broken)]
