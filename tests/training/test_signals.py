@@ -18,6 +18,14 @@ from tests.conftest import write_people
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT]
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Shells start what runs in their background with Ctrl-C ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_raised_with_its_exit_code(number):
     before = signal.getsignal(number)
