@@ -92,11 +92,11 @@ def check_local(name: str, flag: str) -> None:
     Raises:
         InputError: if there is a folder ``org``, but no ``org/name``.
     """
-    if Path(name).parent != Path() and Path(name).parent.is_dir():
+    above = Path(name).parent
+    if "@" not in name and above != Path() and above.is_dir():
         start = f"{flag} {name!r}".strip()
-        raise InputError(
-            f"{start}: no such folder{did_you_mean_file(name)} (hf-hub:{name} asks the Hub)"
-        )
+        hub = "" if name.startswith(".") else f" (hf-hub:{name} asks the Hub)"
+        raise InputError(f"{start}: no such folder{did_you_mean_file(name)}{hub}")
 
 
 def unknown_backbone(name: str, known: list[str], flag: str = "--backbone") -> InputError:
