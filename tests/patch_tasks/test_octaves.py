@@ -183,13 +183,13 @@ def test_identity_targets_say_which_crop():
 def test_the_table_starts_from_the_persons():
     task = small_task("octaves", identity_start=0.25)
     model = build_model("test_resnet", task, 0).eval()
-    assert task.sees_all_after(10) == 0  # no table yet
+    assert task.sees_all_after(10) == []  # no table yet
     task = task.for_training(model.head, 9, seed=3)
-    assert task.sees_all_after(10) == 3  # the first step with at least a quarter done
+    assert task.sees_all_after(10) == [3]  # the first step with at least a quarter done
     for other in ({"position_weight": 0}, {"identity_weight": 0}, {"identity_start": 0}):
         always = small_task("octaves", **other)
         head = build_model("test_resnet", always, 0).head
-        assert always.for_training(head, 9, seed=3).sees_all_after(10) == 0
+        assert always.for_training(head, 9, seed=3).sees_all_after(10) == []
     crops = torch.randint(0, 256, (9, 3, *CANVAS), dtype=torch.uint8)
     rows = torch.randperm(9)
     task.see_all(model.head, model.features, [(part, crops[part]) for part in rows.split(4)])
