@@ -136,7 +136,7 @@ class IdentityHead(nn.Module):
             embedding = self.projection(pooled[:, self.first :].flatten(0, 1))
             output["embedding"] = embedding.unflatten(0, (len(pooled), -1))
             if self.training and self.table is not None:
-                table = self.table
+                table: Tensor = self.table
                 if self.group is not None:
                     used, output["classes"] = self.group.unique(return_inverse=True)
                     table = table[used]
