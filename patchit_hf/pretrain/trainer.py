@@ -247,7 +247,7 @@ class PatchTaskTrainer(HubTrainer):
                 parameter.grad = None
 
     def _after_step(self, step: int, means: Means) -> bool:
-        if step + 1 == self.task.sees_all_after(self.max_steps):
+        if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
         return super()._after_step(step, means)
 
@@ -259,10 +259,12 @@ class PatchTaskTrainer(HubTrainer):
             crops = (batch.to(device) for batch in self.source.batches(plan))
             with torch.no_grad(), batch_statistics(self.model):
                 batches = zip(plan, crops, strict=True)
-                self.task.see_all(self.model.head, self.model.features, batches)
+                told = self.task.see_all(self.model.head, self.model.features, batches)
+            if told:
+                self._running().progress.say(told)
         if self.world > 1:
-            for parameter in self.model.head.parameters():
-                broadcast(parameter.data)
+            for value in (*self.model.head.parameters(), *self.model.head.buffers()):
+                broadcast(value.data)
 
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
