@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, four, number
 
 
@@ -82,3 +83,16 @@ def _images(about: dict[str, Any], builder: Builder, path: Path) -> dict[Any, in
         source = "" if video is None else videos.get(video, str(video))
         images[entry["id"]] = builder.picture(str(entry["file_name"]), size, source)
     return images
+
+
+def _looks(look: Look) -> Path | None:
+    for file in look.some(".json"):
+        bracket, keys = look.keys(file)
+        if bracket == "{" and keys & {"images", "annotations"} and "shapes" not in keys:
+            return file
+        if bracket == "[" and ("image_id" in keys or not keys):
+            return file
+    return None
+
+
+FORMAT = Format("coco", "COCO JSON", _looks, read_coco, options=("image_list",))

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, four
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -44,3 +45,10 @@ def read_voc(path: Path) -> Detections:
             label = (item.findtext("name") or "").strip() or None
             builder.box(image, (x0 - 1, y0 - 1, x1, y1), file=name, row=row, label=label)
     return builder.done()
+
+
+def _looks(look: Look) -> Path | None:
+    return next((file for file in look.some(".xml") if look.tag(file) == "annotation"), None)
+
+
+FORMAT = Format("voc", "Pascal VOC", _looks, read_voc)
