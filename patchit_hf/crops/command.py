@@ -10,6 +10,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.console import guarded, say
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.cutting.select import list_classes
 from patchit_hf.crops.make import make_crops
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
     boxes = report["boxes"]
     say(f"{folder}: {boxes['kept']:,} crops from {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
-        say(f"  dropped, {reason}: {count:,}")
+        classes = list_classes(boxes.get("classes", {})) if reason == "class" else ""
+        say(f"  dropped, {reason}: {count:,}" + (f" ({classes})" if classes else ""))
     if report["pictures"]["bad"]:
         bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
         if on_bad_image == "replace":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -124,7 +125,7 @@ def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: C
     Raises:
         InputError: if no image is found, or no class means a person.
     """
-    files = folder.locate(found.images)
+    files = _located(found, folder)
     if not any(files):
         raise InputError(
             f"--images {str(folder.root)!r}: holds none of the {len(files)} images of the boxes, "
@@ -143,6 +144,21 @@ def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: C
     order = [i for name in _ordered(split) for i in range(len(split)) if split[i] == name]
     starts = np.concatenate([[0], np.cumsum(counts)])
     return Plan(found, folder, files, order, split, source, by, reasons, starts)
+
+
+def _located(found: Detections, folder: PictureFolder | VideoFolder) -> list[str | None]:
+    """Return the file of each image: by its name, else by its other name if no image shares it."""
+    files = folder.locate(found.images)
+    names = [found.others.get(name, name) for name in found.images]
+    shared = {name for name, count in Counter([*names, *found.images]).items() if count > 1}
+    open_ones = [
+        i for i, file in enumerate(files)
+        if file is None and names[i] != found.images[i] and names[i] not in shared
+    ]  # fmt: skip
+    taken = set(files)
+    for i, file in zip(open_ones, folder.locate([names[i] for i in open_ones]), strict=True):
+        files[i] = None if file in taken else file
+    return files
 
 
 def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:

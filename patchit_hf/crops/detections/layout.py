@@ -57,20 +57,42 @@ def relative(file: Path, path: Path) -> str:
     return file.name if file == path else file.relative_to(path).as_posix()
 
 
-def image_of(name: str) -> str:
+def image_of(name: str, **other: str) -> str:
     """Return the image that a file of labels is about, without ending.
+
+    Args:
+        name: the file of labels.
+        **other: the folder of images for a folder of labels, where it is another than usual.
 
     Example:
         >>> image_of("train/labels/a.txt"), image_of("b.txt")
         ('train/images/a', 'b')
     """
-    path = PurePosixPath(name).with_suffix("")
-    parts = list(path.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] in IMAGES:
-            parts[i] = IMAGES[parts[i]]
+    folders = {**IMAGES, **other}
+    *parts, last = name.split("/")
+    for i in range(len(parts) - 1, -1, -1):
+        if parts[i] in folders:
+            parts[i] = folders[parts[i]]
             break
-    return "/".join(parts)
+    return "/".join([*parts, os.path.splitext(last)[0]])
+
+
+def beside(name: str, stated: str) -> str:
+    r"""Return the image that a file of labels names; a name is relative to the file's folder.
+
+    Of a path on another machine, only the last part counts.
+
+    Example:
+        >>> beside("day/labels/a.json", "..\\images\\a.jpg"), beside("a.json", "C:\\b.jpg")
+        ('day/images/a.jpg', 'b.jpg')
+    """
+    stated = stated.replace("\\", "/")
+    if stated.startswith("/") or re.match(r"[A-Za-z]:", stated):
+        stated = stated.rpartition("/")[2].rpartition(":")[2]
+    path = os.path.normpath(f"{name.rpartition('/')[0]}/{stated}".lstrip("/")).replace("\\", "/")
+    while path.startswith("../"):
+        path = path[3:]
+    return path
 
 
 def split_of(name: str) -> str:

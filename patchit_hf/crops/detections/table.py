@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, to_pixels
 
+PERSONS = ("person", "pedestrian", "people", "human")  # labels that mean a person
 NONE = -1  # index of a missing label or track
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
@@ -44,6 +45,8 @@ class Detections:
         relative: whether boxes are in fractions of the image's size.
         kind: name of the format.
         bad: the images that could not be read, by name, and why.
+        others: another name that an image may have, by name; it counts where the first is not
+            found.
     """
 
     images: list[str]
@@ -60,10 +63,11 @@ class Detections:
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     sources: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
-    persons: tuple[str, ...] = ("person", "pedestrian", "people", "human")
+    persons: tuple[str, ...] = PERSONS
     relative: bool = False
     kind: str = ""
     bad: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -125,17 +129,25 @@ class Builder:
         self.sizes: list[tuple[int, int]] = []
         self.sources: list[str] = []
         self.splits: list[str] = []
+        self.others: dict[str, str] = {}
         self._names: dict[str, dict[str, int]] = {"label": {}, "track": {}, "file": {}}
         # Six numbers per box; a list of tuples would take ten times the memory.
         self._columns = array("d")
         self._boxes = array("d")
 
     def picture(
-        self, name: str, size: tuple[int, int] = (0, 0), source: str = "", split: str = ""
+        self,
+        name: str,
+        size: tuple[int, int] = (0, 0),
+        source: str = "",
+        split: str = "",
+        other: str = "",
     ) -> int:
-        """Return the index of an image; its first mention sets size, source and split."""
+        """Return the index of an image; its first mention sets size, source, split and name."""
         name = name.replace("\\", "/")
         if name not in self.images:
+            if other:
+                self.others[name] = other
             self.images[name] = len(self.images)
             self.sizes.append(size)
             self.sources.append(source)
@@ -180,6 +192,7 @@ class Builder:
             splits=self.splits if any(self.splits) else [],
             relative=relative,
             kind=self.kind,
+            others=self.others,
             **more,
         ).in_order()
 
