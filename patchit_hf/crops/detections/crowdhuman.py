@@ -14,7 +14,7 @@ from patchit_hf.crops.detections.layout import (
     lines_of,
     relative,
     settle_splits,
-    split_of,
+    split_in,
 )
 from patchit_hf.crops.detections.table import Builder, Detections, four, number
 
@@ -34,7 +34,7 @@ def read_crowdhuman(path: Path) -> Detections:
     """
     builder = Builder("crowdhuman")
     for file in [path] if path.is_file() else files_below(path, ".odgt"):
-        name, split = relative(file, path), split_of(f"{file.stem}/")
+        name, split = relative(file, path), split_in(file.stem)
         for line, text in enumerate(lines_of(file), 1):
             if text.strip():
                 _image(builder, _parsed(text, f"{name}, line {line}"), f"{name}:{line}", split)

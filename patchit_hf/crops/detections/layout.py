@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.detections.table import Detections
@@ -96,17 +96,24 @@ def beside(name: str, stated: str) -> str:
 
 
 def split_of(name: str) -> str:
-    """Return the split that a path speaks of; empty if none.
+    """Return the split that the folders of a path speak of; empty if none.
 
     Example:
         >>> split_of("labels/val2017/a.txt"), split_of("valid/a.txt"), split_of("trains/a.txt")
         ('validation', 'validation', '')
     """
-    for part in reversed(PurePosixPath(name).parts[:-1]):
-        match = SPLIT.search(part.lower())
-        if match:
-            return SPLITS.get(match[1], "validation")
-    return ""
+    return next(filter(None, map(split_in, reversed(name.split("/")[:-1]))), "")
+
+
+def split_in(word: str) -> str:
+    """Return the split that the name of a folder or file speaks of; empty if none.
+
+    Example:
+        >>> split_in("annotation_train"), split_in("training"), split_in("trainer")
+        ('train', 'train', '')
+    """
+    match = SPLIT.search(word.lower())
+    return SPLITS.get(match[1], "validation") if match else ""
 
 
 def settle_splits(found: Detections) -> Detections:

@@ -16,7 +16,7 @@ from patchit_hf.crops.detections.layout import (
     lines_of,
     relative,
     settle_splits,
-    split_of,
+    split_in,
 )
 from patchit_hf.crops.detections.table import PERSONS, Builder, Detections
 
@@ -42,7 +42,7 @@ def read_openimages(path: Path) -> Detections:
     builder = Builder("openimages")
     files = [path] if path.is_file() else [f for f in files_below(path, ".csv") if _header(f)]
     for file in files:
-        _add(builder, file, relative(file, path), split_of(f"{file.stem}/"))
+        _add(builder, file, relative(file, path), split_in(file.stem))
     people = tuple(name.lower() for name in PEOPLE.values())
     return settle_splits(
         builder.done(persons=(*dict.fromkeys((*PERSONS, *people)),), relative=True)
