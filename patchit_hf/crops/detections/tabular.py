@@ -13,7 +13,8 @@ import pyarrow.parquet
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
-from patchit_hf.crops.detections.table import VIDEOS, Builder, Detections, number
+from patchit_hf.crops.detections.table import Builder, Detections, number
+from patchit_hf.data.frame_names import VIDEOS
 
 NAMES = {
     "image": ("image", "file", "filename", "file_name", "image_path", "path", "image_file", "img"),
