@@ -10,6 +10,7 @@ import numpy as np
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.text import read_json_value
+from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, four, number, numbers_in, pixels
 
 NO = ("", "0", "0.0", "false", "no", "none", "null")
@@ -168,3 +169,16 @@ def _one(value: object, missing: str) -> object:
 
 def _yes(value: object) -> bool:
     return str(value).strip().lower() not in NO
+
+
+def _looks(look: Look) -> Path | None:
+    for file in look.some(".json"):
+        bracket, keys = look.keys(file)
+        if bracket == "{" and keys & {"images", "annotations"} and "shapes" not in keys:
+            return file
+        if bracket == "[" and ("image_id" in keys or not keys):
+            return file
+    return None
+
+
+FORMAT = Format("coco", "COCO JSON", _looks, read_coco, options=("image_list",))

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops.detections.format import Format, Look, numeric
 from patchit_hf.crops.detections.table import Builder, Detections, number
 
 CLASSES = {
@@ -80,3 +81,14 @@ def _picture_name(sequence: Path, prefix: str) -> str:
     folder = info.get("Sequence", "imDir", fallback="img1")
     end = info.get("Sequence", "imExt", fallback=".jpg")
     return (f"{prefix}{folder}/" if prefix else "") + "{frame:06d}" + end
+
+
+def _looks(look: Look) -> Path | None:
+    if look.is_folder:
+        return next(iter(sorted(mot_files(look.path))), None)
+    words = [line.split(",") for line in look.lines(look.path)[:1]]
+    fits = any(len(some) >= 6 and numeric([w for w in some if w.strip()]) for some in words)
+    return look.path if fits else None
+
+
+FORMAT = Format("mot", "MOTChallenge", _looks, read_mot, over=("text",))

@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
+from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, number
 from patchit_hf.data.frame_names import VIDEOS
 
@@ -201,3 +202,13 @@ def _track(value: str | None) -> str | None:
 
 def _list(table: Any) -> str:
     return f"columns: {', '.join(table.column_names)}"
+
+
+def _looks(look: Look) -> Path | None:
+    path = look.path
+    if look.is_folder or not (path.suffix == ".parquet" or is_table(path)):
+        return None
+    return path
+
+
+FORMAT = Format("table", "CSV and Parquet", _looks, read_table, options=("columns", "box_format"))

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.names import files_below
 from patchit_hf.common.text import read_text
+from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, four, pixels
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -66,3 +67,10 @@ def _box(item: ElementTree.Element, where: str) -> tuple[float, float, float, fl
         raise InputError(f"{where}: has no <bndbox>")
     x0, y0, x1, y1 = four([box.findtext(key) for key in EDGES], where)
     return x0 - 1, y0 - 1, x1, y1
+
+
+def _looks(look: Look) -> Path | None:
+    return next((file for file in look.some(".xml") if look.tag(file) == "annotation"), None)
+
+
+FORMAT = Format("voc", "Pascal VOC", _looks, read_voc)

@@ -10,6 +10,7 @@ import yaml
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import from_cxcywh
+from patchit_hf.crops.detections.format import Format, Look, numeric
 from patchit_hf.crops.detections.table import Builder, Detections, number
 
 NAMES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
@@ -101,3 +102,21 @@ def _names(root: Path) -> dict[str, str]:
             if isinstance(found, dict):
                 return {str(key): str(value) for key, value in found.items()}
     return {}
+
+
+def _looks(look: Look) -> Path | None:
+    for file in look.some(".txt"):
+        rows = [line.split() for line in look.lines(file)] if file.name not in NAMES else []
+        if not rows or len(rows[0]) < 5 or not numeric(rows[0]) or not rows[0][0].isdecimal():
+            continue
+        if look.is_folder or all(_shares(row[1:5]) for row in rows):
+            return file
+    return None
+
+
+def _shares(words: list[str]) -> bool:
+    """Say whether numbers look like fractions of an image's size."""
+    return numeric(words) and all(-0.5 <= float(word) <= 1.5 for word in words)
+
+
+FORMAT = Format("yolo", "YOLO text", _looks, read_yolo, over=("text",))

@@ -273,7 +273,7 @@ BAD = [
         "image_id 2 is not among the images",
     ),
     ("b.xml", "<annotation>", "is damaged"),
-    ("b.xml", "<html></html>", "<html> is not VOC"),
+    ("b.xml", "<html></html>", "XML with <html> is in no known format"),
     ("b.xml", "<annotation><object/></annotation>", "object 1: has no <bndbox>"),
     ("b.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.5\n", "row 2: 3 values"),
     ("b.csv", "image,score\na.jpg,1\n", r"no four columns hold a box.*columns: image, score"),
@@ -294,7 +294,7 @@ def test_bad_files_are_one_clear_line(tmp_path, name, content, message):
 def test_bad_questions(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         read_detections(tmp_path / "none")
-    with pytest.raises(InputError, match=r"no .xml or .txt file"):
+    with pytest.raises(InputError, match="no file of the folder is in a known format"):
         read_detections(tmp_path)
     (tmp_path / "1.txt").write_text("0 100 100 20 20\n")
     with pytest.raises(InputError, match="look like pixels"):
