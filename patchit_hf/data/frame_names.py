@@ -88,8 +88,9 @@ def find_videos(
         >>> find_videos(["a", "b"], ["a.mp4"])
         ({'a': 'a.mp4', 'b': None}, {'b': 'no such video; a.mp4 is a'})
     """
-    every = list(dict.fromkeys(names))
-    matches = match_names([_of_video(name) for name in every], videos, VIDEOS)
+    called = {name: _of_video(name) for name in names}
+    every = list(dict.fromkeys(called.values()))
+    matches = match_names(every, videos, VIDEOS)
     found = dict(zip(every, matches.files, strict=True))
     owner = {video: name for name, video in found.items() if video}
     why: dict[str, str] = {}
@@ -106,9 +107,15 @@ def find_videos(
         elif among and (name or len(missing) == 1):
             found[name] = among[0]
             owner[among[0]] = name
+        elif len(videos) == 1 and len(missing) > 1:
+            other = next(one for one in missing if one != name)
+            why[name] = f"no such video; {videos[0]} could be {name or '?'} or {other or '?'}"
         else:
-            why[name] = matches.why.get(_of_video(name)) or "no such video"
-    return found, why
+            why[name] = "no such video"
+    return (
+        {name: found[word] for name, word in called.items()},
+        {name: why[word] for name, word in called.items() if word in why},
+    )
 
 
 def _videos(files: list[str]) -> dict[str, Frames]:

@@ -60,7 +60,7 @@ class VideoFolder:
             video, number = frames.get(name, ("", -1))
             there = videos.get(video) if name in frames else None
             if there is None:
-                why[name] = no_video.get(video, "") or "names no frame of a video"
+                why[name] = no_video[video] if name in frames else "names no frame of a video"
             elif number < self.first:
                 there, why[name] = None, f"no frame {number}; the first is 1 (--first-frame)"
             files.append(None if there is None else f"{there}#{number}")

@@ -1,4 +1,4 @@
-"""Names of YOLO's classes, and the shape of its keypoints, from the files beside or above labels."""
+"""YOLO's class names and the shape of its keypoints, from files beside or above the labels."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,15 @@ import numpy as np
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.detections.format import Format, Look
-from patchit_hf.crops.detections.table import Builder, Detections, four, number, numbers_in, pixels
+from patchit_hf.crops.detections.table import (
+    Builder,
+    Detections,
+    four,
+    key_of,
+    number,
+    numbers_in,
+    pixels,
+)
 
 NO = ("", "0", "0.0", "false", "no", "none", "null")
 
@@ -67,22 +74,6 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
         return builder.done()  # several, which nothing tells apart: --classes has to
     builder.assume("1", path.name)
     return builder.done(persons=("1",))
-
-
-def key_of(value: object) -> str | None:
-    """Return an id as text, alike for ``7``, ``7.0``, ``"7"`` and ``[7]``; None if there is none.
-
-    Example:
-        >>> key_of(7.0), key_of("7"), key_of([7]), key_of("007"), key_of(None)
-        ('7', '7', '7', '007', None)
-    """
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int | float | str):
-        return None
-    return re.sub(r"^(\d+)\.0+$", r"\1", str(value).strip()) or None
 
 
 def _images(about: dict[str, Any], builder: Builder, path: Path) -> dict[str, int]:

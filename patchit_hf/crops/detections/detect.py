@@ -13,14 +13,8 @@ from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import relative
 from patchit_hf.crops.detections.table import Detections
 
-_SHARED = (
-    "class_names",
-    "detect",
-    "format",
-    "layout",
-    "objects",
-    "table",
-)  # what formats are made of
+# What formats are made of.
+_SHARED = ("class_names", "detect", "format", "layout", "objects", "table", "table_file")
 _ROOM = __name__.rpartition(".")[0]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from patchit_hf.common.names import files_below
 from patchit_hf.common.text import text_start
+from patchit_hf.crops.detections.layout import files_below
 from patchit_hf.crops.detections.table import Detections
 
 SAMPLE = 65536  # bytes of a file that are looked at
@@ -54,9 +54,7 @@ class Look:
     @cached_property
     def files(self) -> list[Path]:
         """The file itself, or all files below the folder."""
-        if not self.is_folder:
-            return [self.path]
-        return [self.path / name for name in files_below(self.path)]
+        return files_below(self.path) if self.is_folder else [self.path]
 
     def some(self, *suffixes: str) -> list[Path]:
         """Return the file itself, whatever its suffix, or some files of a folder that hold text."""

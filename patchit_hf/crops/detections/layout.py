@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from patchit_hf.common.names import files_below
+from patchit_hf.common import names
+from patchit_hf.common.text import read_lines
 from patchit_hf.crops.detections.table import Detections
 
 IMAGES = {  # the folder of the images beside a folder of labels
@@ -15,6 +16,16 @@ IMAGES = {  # the folder of the images beside a folder of labels
 }  # fmt: skip
 SPLIT = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=$|[\d_-])")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+
+
+def files_below(root: Path, *suffixes: str) -> list[Path]:
+    """Return the files below a folder, sorted; see ``patchit_hf.common.names.files_below``.
+
+    Args:
+        root: the folder; links to folders are followed.
+        suffixes: endings such as ``.txt``; all files if there are none.
+    """
+    return [root / name for name in names.files_below(root, suffixes)]
 
 
 def label_files(path: Path, suffix: str, *folders: str) -> list[Path]:
@@ -27,7 +38,7 @@ def label_files(path: Path, suffix: str, *folders: str) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = [path / name for name in files_below(path, (suffix,))]
+    files = files_below(path, suffix)
     inside = [f for f in files if set(folders) & set(f.relative_to(path).parts[:-1])]
     return inside or files
 
@@ -71,3 +82,12 @@ def settle_splits(found: Detections) -> Detections:
     """Keep the splits of an export only where every image has one, and there are several."""
     several = len(set(found.splits)) > 1 and all(found.splits)
     return found if several else replace(found, splits=[])
+
+
+def lines_of(file: Path) -> list[str]:
+    """Return the lines of a text file.
+
+    Raises:
+        InputError: if it is not UTF-8.
+    """
+    return read_lines(file)

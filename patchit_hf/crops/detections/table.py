@@ -287,3 +287,19 @@ def pixels(value: object) -> int:
         return int(float(str(value)))
     except (ValueError, OverflowError):
         return 0
+
+
+def key_of(value: object) -> str | None:
+    """Return an id as text, alike for ``7``, ``7.0``, ``"7"`` and ``[7]``; None if there is none.
+
+    Example:
+        >>> key_of(7.0), key_of("7"), key_of([7]), key_of("007"), key_of(None)
+        ('7', '7', '7', '007', None)
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | float | str):
+        return None
+    return re.sub(r"^(\d+)\.0+$", r"\1", str(value).strip()) or None
