@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.text import read_yaml
 
 T = TypeVar("T")
 
@@ -155,9 +156,9 @@ def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"--config {path!r}: no such file")
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path!r}: {one_line(error)}") from error
+        loaded = read_yaml(file)
+    except InputError as error:
+        raise InputError(f"--config {error}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"--config {path!r}: must contain KEY: VALUE lines")
     by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}

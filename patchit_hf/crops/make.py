@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from patchit_hf.crops.cutting.options import CropOptions
 if TYPE_CHECKING:
     from patchit_hf.crops.cutting.shards import Shards
     from patchit_hf.crops.detections import Detections
+
+logger = logging.getLogger(__name__)
 
 
 def make_crops(
@@ -85,6 +88,8 @@ def make_crops(
     folder = Path(output).expanduser()
     plan = make_plan(detections, open_images(images, options, detections.kind), options)
     check_boxes(plan, options)
+    for note in plan.notes:
+        logger.warning(note)
     shards = Shards(folder, plan, options)
     if not shards.finished:
         cut_all(shards, plan, options, workers=workers, on_bad=on_bad_image)

@@ -396,7 +396,7 @@ def test_bad_pictures_stop_or_are_skipped_and_named(tmp_path, scenes, capsys):
     ]
     assert {entry["picture"]: entry["reason"] for entry in bad} == {
         "cam0/frame_2.png": "the file is empty",
-        "cam0/frame_4.png": "no file of that name below --images, or several",
+        "cam0/frame_4.png": "no such file",
         "cam1/frame_3.png": "damaged: image file is truncated",
         "cam1/frame_5.png": "is 100x100, but the boxes are for 320x240",
     }

@@ -47,6 +47,7 @@ def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, 
     return {
         "detections": name,
         "format": plan.found.kind,
+        "notes": list(plan.notes),
         "boxes": {
             "in_all": len(plan.found),
             "kept": kept,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.cutting.cut import Job
+from patchit_hf.crops.cutting.match import match_files
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.select import KEPT, LEFT_OUT, Words, before_decoding, thin
 from patchit_hf.crops.cutting.videos import VideoFolder, video_files
@@ -37,6 +37,8 @@ class Plan:
         by: what a source is: ``source`` (a video, say), ``folder`` or ``image``.
         reasons: why boxes are already dropped ``[N]``; empty where they are not.
         starts: index of each image's first box, then the number of boxes ``[images + 1]``.
+        why: why images have no file, by their name.
+        notes: what was assumed to find files and boxes, one sentence each.
     """
 
     found: Detections
@@ -48,6 +50,8 @@ class Plan:
     by: str
     reasons: Words
     starts: NDArray[np.int64]
+    why: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.order)
@@ -72,8 +76,10 @@ class Plan:
         found, box, file = self.found, self._boxes(image), self.files[image]
         size = found.sizes[image].tolist() if len(found.sizes) else [0, 0]
         picture: Picture | str | None = found.bad.get(found.images[image])
-        if isinstance(self.folder, VideoFolder) and (reasons == KEPT).any():
-            picture = self._frame(self.folder, file, max_pixels)
+        if picture is None and file is None and (reasons == KEPT).any():
+            picture = self.why.get(found.images[image], "no such file")
+        elif isinstance(self.folder, VideoFolder) and (reasons == KEPT).any():
+            picture = self._frame(self.folder, str(file), max_pixels)
         return Job(
             name=file or found.images[image],
             path=None if file is None else self.folder.root / file,
@@ -88,9 +94,7 @@ class Plan:
             picture=picture,
         )
 
-    def _frame(self, folder: VideoFolder, file: str | None, max_pixels: int) -> Picture | str:
-        if file is None:
-            return "no video of that name below --images, or several"
+    def _frame(self, folder: VideoFolder, file: str, max_pixels: int) -> Picture | str:
         try:
             return folder.picture(file, max_pixels)
         except BadPictureError as error:
@@ -116,7 +120,7 @@ def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureF
     if video_files(path) and (path.is_file() or not PictureFolder(path).files):
         first = int(kind == "mot") if options.first_frame is None else options.first_frame
         return VideoFolder(path, first)
-    return PictureFolder(path)
+    return PictureFolder(path, options.first_frame)
 
 
 def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: CropOptions) -> Plan:
@@ -125,11 +129,13 @@ def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: C
     Raises:
         InputError: if no image is found, or no class means a person.
     """
-    files = _located(found, folder)
+    matches, notes = match_files(found, folder)
+    files = matches.files
     if not any(files):
+        name = found.images[0]
         raise InputError(
             f"--images {str(folder.root)!r}: holds none of the {len(files)} images of the boxes, "
-            f"such as {found.images[0]!r}"
+            f"such as {name!r} ({matches.why.get(name, 'no such file')})"
         )
     reasons = before_decoding(found.boxes, _persons(found, options), found.score, options)
     reasons = _other_frames(found, folder, files, reasons, options.every)
@@ -143,22 +149,8 @@ def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: C
     _check(source, split)
     order = [i for name in _ordered(split) for i in range(len(split)) if split[i] == name]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return Plan(found, folder, files, order, split, source, by, reasons, starts)
-
-
-def _located(found: Detections, folder: PictureFolder | VideoFolder) -> list[str | None]:
-    """Return the file of each image: by its name, else by its other name if no image shares it."""
-    files = folder.locate(found.images)
-    names = [found.others.get(name, name) for name in found.images]
-    shared = {name for name, count in Counter([*names, *found.images]).items() if count > 1}
-    open_ones = [
-        i for i, file in enumerate(files)
-        if file is None and names[i] != found.images[i] and names[i] not in shared
-    ]  # fmt: skip
-    taken = set(files)
-    for i, file in zip(open_ones, folder.locate([names[i] for i in open_ones]), strict=True):
-        files[i] = None if file in taken else file
-    return files
+    notes = (*found.notes, *notes)
+    return Plan(found, folder, files, order, split, source, by, reasons, starts, matches.why, notes)
 
 
 def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.crops.boxes import Box
 from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import (
     files_below,
@@ -30,7 +31,7 @@ def read_crowdhuman(path: Path) -> Detections:
     ``ignored``. A box's row is its number in the line of its image.
 
     Raises:
-        InputError: for a line that is damaged or not CrowdHuman.
+        InputError: for a line that is damaged or not CrowdHuman, or if half of the boxes are.
     """
     builder = Builder("crowdhuman")
     for file in [path] if path.is_file() else files_below(path, ".odgt"):
@@ -56,28 +57,31 @@ def _image(builder: Builder, entry: dict[str, Any], name: str, split: str) -> No
     image = builder.picture(entry["image"], split=split)
     for row, item in enumerate(entry["boxes"], 1):
         where = f"{name}, box {row}"
-        body = (
-            next((item[k] for k in BODIES if k in item), None) if isinstance(item, dict) else None
-        )
-        if not isinstance(body, list):
-            raise InputError(f"{where}: must be an object with 'tag' and 'fbox'")
-        tag = str(item.get("tag", "person"))
-        unsure = tag == "mask" or _flag(item, "extra")
-        builder.box(
-            image,
-            _xyxy(body, where),
-            file=name,
-            row=row,
-            score=number(item.get("score", "nan"), where, "score"),
-            label="ignored" if unsure else "person" if tag == "1" else tag,
-        )
-        if isinstance(item.get("hbox"), list) and not unsure:
-            label = "ignored" if _flag(item, "head_attr") else "head"
-            head = _xyxy(item["hbox"], where)
-            builder.box(image, head, file=name, row=row, score=math.nan, label=label)
+        try:
+            found = _person(item if isinstance(item, dict) else {}, where)
+        except InputError as error:
+            builder.unreadable(image, error, file=name, row=row)
+            continue
+        for box, label, score in found:
+            builder.box(image, box, file=name, row=row, score=score, label=label)
 
 
-def _xyxy(box: list[Any], where: str) -> tuple[float, float, float, float]:
+def _person(item: dict[str, Any], where: str) -> list[tuple[Box, str, float]]:
+    """Return box, label and score of a body, and of its head."""
+    body = next((item[key] for key in BODIES if key in item), None)
+    if not isinstance(body, list):
+        raise InputError(f"{where}: must be an object with 'tag' and 'fbox'")
+    tag = str(item.get("tag", "person"))
+    unsure = tag == "mask" or _flag(item, "extra")
+    label = "ignored" if unsure else "person" if tag == "1" else tag
+    found = [(_xyxy(body, where), label, number(item.get("score", "nan"), where, "score"))]
+    if isinstance(item.get("hbox"), list) and not unsure:
+        head = "ignored" if _flag(item, "head_attr") else "head"
+        found.append((_xyxy(item["hbox"], where), head, math.nan))
+    return found
+
+
+def _xyxy(box: list[Any], where: str) -> Box:
     x, y, width, height = four(box, where)
     return x, y, x + width, y + height
 

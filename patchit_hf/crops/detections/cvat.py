@@ -10,7 +10,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Box, around, turned
 from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import SPLITS, files_below, relative, settle_splits
-from patchit_hf.crops.detections.table import Builder, Detections, number
+from patchit_hf.crops.detections.table import Builder, Detections, number, pixels
 
 EDGES = {
     "box": ("xtl", "ytl", "xbr", "ybr"), "mask": ("left", "top", "width", "height"),
@@ -28,7 +28,8 @@ def read_cvat(path: Path) -> Detections:
     label. The subsets Train, Validation and Test are splits.
 
     Raises:
-        InputError: for a damaged file, or a project of several videos.
+        InputError: for a damaged file, for a project of several videos, or if half of the shapes are
+            malformed.
     """
     builder = Builder("cvat")
     for file in [path] if path.is_file() else files_below(path, ".xml"):
@@ -56,14 +57,13 @@ def _images(builder: Builder, root: Element, name: str, folder: str) -> None:
         subset = (item.get("subset") or "").lower()
         picture = builder.picture(
             f"{folder}/{stated}".lstrip("/"),
-            _size(item.get("width"), item.get("height"), name),
+            (pixels(item.get("width")), pixels(item.get("height"))),
             split=SPLITS.get(subset, "validation" if subset.startswith("val") else ""),
         )
         for shape in item:
             if shape.tag in SHAPES:
                 row += 1
-                box = _box(shape, f"{name}, shape {row}")
-                builder.box(picture, box, file=name, row=row, label=shape.get("label"))
+                _add(builder, picture, shape, name, row, shape.get("label"), None)
 
 
 def _tracks(builder: Builder, root: Element, name: str, folder: str) -> None:
@@ -73,23 +73,33 @@ def _tracks(builder: Builder, root: Element, name: str, folder: str) -> None:
     stated = (root.findtext("meta/source") or root.findtext(".//task/source") or "").strip()
     source = f"{folder}/{stated}".strip("/") if stated else folder or Path(name).stem
     sides = [root.findtext(f".//original_size/{key}") for key in ("width", "height")]
-    size, row = _size(sides[0], sides[1], name), 0
+    size, row = (pixels(sides[0]), pixels(sides[1])), 0
     for track in tracks:
         for shape in track:
             if shape.tag not in SHAPES:
                 continue
             row += 1
-            where = f"{name}, shape {row}"
-            frame = number(shape.get("frame"), where, "frame")
-            outside = shape.get("outside") == "1"
-            builder.box(
-                builder.picture(f"{source}#{int(frame)}", size, source),
-                _box(shape, where),
-                file=name,
-                row=row,
-                label="outside" if outside else track.get("label"),
-                track=f"{source}/{track.get('id')}",
-            )
+            frame = number(shape.get("frame"), f"{name}, shape {row}", "frame")
+            picture = builder.picture(f"{source}#{int(frame)}", size, source)
+            label = "outside" if shape.get("outside") == "1" else track.get("label")
+            _add(builder, picture, shape, name, row, label, f"{source}/{track.get('id')}")
+
+
+def _add(
+    builder: Builder,
+    picture: int,
+    shape: Element,
+    name: str,
+    row: int,
+    label: str | None,
+    track: str | None,
+) -> None:
+    try:
+        box = _box(shape, f"{name}, shape {row}")
+    except InputError as error:
+        builder.unreadable(picture, error, file=name, row=row)
+        return
+    builder.box(picture, box, file=name, row=row, label=label, track=track)
 
 
 def _box(shape: Element, where: str) -> Box:
@@ -119,12 +129,6 @@ def _points(shape: Element, where: str) -> list[tuple[float, float]]:
     if any(len(pair) != 2 for pair in pairs):
         raise InputError(f"{where}: points {shape.get('points')!r}: must be x,y;x,y;...")
     return [(number(x, where, "point"), number(y, where, "point")) for x, y in pairs]
-
-
-def _size(width: str | None, height: str | None, name: str) -> tuple[int, int]:
-    if not width or not height:
-        return 0, 0
-    return int(number(width, name, "width")), int(number(height, name, "height"))
 
 
 def _looks(look: Look) -> Path | None:

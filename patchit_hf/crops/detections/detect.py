@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.detections.coco import read_json
+from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import relative
 from patchit_hf.crops.detections.table import Detections
 
-_SHARED = ("detect", "format", "layout", "objects", "table")  # what formats are made of
+# What formats are made of.
+_SHARED = ("class_names", "detect", "format", "layout", "objects", "table", "table_file")
 _ROOM = __name__.rpartition(".")[0]
 
 
@@ -120,7 +121,7 @@ def _unknown(look: Look, formats: list[Format]) -> InputError:
     seen = repr(lines[0][:60])
     bracket, keys = look.keys(look.path)
     if bracket:
-        read_json(look.path)  # raises if it is damaged
+        read_json_value(look.path)  # raises if it is damaged
         seen = f"JSON with {', '.join(sorted(keys)) or 'no keys'}"
     elif look.tag(look.path):
         seen = f"XML with <{look.tag(look.path)}>"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from patchit_hf.common.text import text_start
 from patchit_hf.crops.detections.layout import files_below
 from patchit_hf.crops.detections.table import Detections
 
@@ -94,8 +95,7 @@ class Look:
         return match[1] if match else ""
 
     def _start(self, file: Path) -> str:
-        with file.open("rb") as opened:
-            return opened.read(SAMPLE).decode("utf-8", errors="replace").removeprefix("\ufeff")
+        return text_start(file, SAMPLE)
 
 
 def numeric(words: list[str]) -> bool:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops.boxes import Box
 from patchit_hf.crops.detections.format import Format, Look, numeric
 from patchit_hf.crops.detections.layout import image_of, label_files, lines_of, relative
 from patchit_hf.crops.detections.table import PERSONS, Builder, Detections, four, number
@@ -22,42 +23,51 @@ def read_kitti(path: Path) -> Detections:
     are xyxy and the first pixel is 0 (Geiger et al., CVPR 2012, development kit).
 
     Raises:
-        InputError: for a malformed line.
+        InputError: if half of the lines are malformed.
     """
     builder = Builder("kitti")
     for file in label_files(path, ".txt", *FOLDERS):
         name = relative(file, path)
         for row, line in enumerate(lines_of(file), 1):
             if line.strip():
-                _add(builder, image_of(name), line.split(), name, row)
+                _line(builder, line.split(), name, row)
     return builder.done(persons=(*PERSONS, "person_sitting"))
 
 
-def _add(builder: Builder, image: str, words: list[str], name: str, row: int) -> None:
-    where, frame, track = f"{name}, row {row}", None, None
+def _line(builder: Builder, words: list[str], name: str, row: int) -> None:
+    where, image, source, track = f"{name}, row {row}", image_of(name), "", None
     if _tracked(words):
         frame, track, *words = words
+        index = number(frame, where, "frame")
+        if index < 0 or not index.is_integer():
+            raise InputError(f"{where}: frame {frame!r}: must be a whole number from 0")
+        source, image = image, f"{image}/{int(index):06d}"
+    picture = builder.picture(image, source=source)
+    try:
+        box, score = _object(words, where)
+    except InputError as error:
+        builder.unreadable(picture, error, file=name, row=row)
+        return
+    builder.box(
+        picture,
+        box,
+        file=name,
+        row=row,
+        score=score,
+        label=words[0],
+        track=None if track in (None, "-1") else f"{source}/{track}",
+    )
+
+
+def _object(words: list[str], where: str) -> tuple[Box, float]:
     if len(words) not in VALUES:
         raise InputError(
             f"{where}: {len(words)} values; must be the 15 of KITTI (type, truncated, occluded, "
             "alpha, x0, y0, x1, y1, 7 of the 3D box), with a score 16; in a file of a sequence, "
             "frame and track before them"
         )
-    source = ""
-    if frame is not None:
-        source, index = image, number(frame, where, "frame")
-        if index < 0 or not index.is_integer():
-            raise InputError(f"{where}: frame {frame!r}: must be a whole number from 0")
-        image = f"{image}/{int(index):06d}"
-    builder.box(
-        builder.picture(image, source=source),
-        four(list(words[4:8]), where),
-        file=name,
-        row=row,
-        score=number(words[15], where, "score") if len(words) == 16 else math.nan,
-        label=words[0],
-        track=None if track in (None, "-1") else f"{source}/{track}",
-    )
+    score = number(words[15], where, "score") if len(words) == 16 else math.nan
+    return four(list(words[4:8]), where), score
 
 
 def _tracked(words: list[str]) -> bool:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.boxes import Box, around
-from patchit_hf.crops.detections.coco import read_json
 from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import beside, files_below, relative
-from patchit_hf.crops.detections.table import Builder, Detections, number
+from patchit_hf.crops.detections.table import Builder, Detections, number, pixels
 
 
 def read_labelme(path: Path) -> Detections:
     """Read one file, or all LabelMe files below a folder; other JSON files are passed over.
 
-    A shape of any kind is replaced by its bounding box. Shapes of one label that share a
+    The image is the one that ``imagePath`` states; if there is none, the one that is called like the
+    JSON file. A shape of any kind is replaced by its bounding box. Shapes of one label that share a
     ``group_id`` are one object. A point has no area, and is reported so.
 
     Raises:
-        InputError: for a damaged file or a malformed shape.
+        InputError: for a damaged file, or if half of the shapes are malformed.
     """
     builder = Builder("labelme")
     for file in [path] if path.is_file() else files_below(path, ".json"):
-        value, name = read_json(file), relative(file, path)
+        value, name = read_json_value(file), relative(file, path)
         if not isinstance(value, dict) or not isinstance(value.get("shapes"), list):
             if file == path:
                 raise InputError(f"{file}: is not LabelMe; must be an object with 'shapes'")
@@ -35,31 +36,35 @@ def read_labelme(path: Path) -> Detections:
 
 
 def _image(builder: Builder, value: dict[str, Any], name: str) -> None:
-    sides = [value.get(key) for key in ("imageWidth", "imageHeight")]
-    size = tuple(int(number(side or 0, name, "image size")) for side in sides)
-    image = builder.picture(
-        beside(name, str(value.get("imagePath") or Path(name).stem)), (size[0], size[1])
-    )
+    size = (pixels(value.get("imageWidth")), pixels(value.get("imageHeight")))
+    own = name.removesuffix(".json")
+    stated = beside(name, str(value.get("imagePath") or PurePosixPath(own).name))
+    image = builder.picture(stated, size, other=own)
     objects: dict[tuple[str, Any], tuple[int, list[Box]]] = {}
     for row, shape in enumerate(value["shapes"], 1):
-        where = f"{name}, shape {row}"
-        if not isinstance(shape, dict) or not isinstance(shape.get("points"), list):
-            raise InputError(f"{where}: must be an object with 'label' and 'points'")
-        label, group = str(shape.get("label", "")), shape.get("group_id")
+        try:
+            label, group, box = _shape(shape, f"{name}, shape {row}")
+        except InputError as error:
+            builder.unreadable(image, error, file=name, row=row)
+            continue
         key = (label, row if group is None else f"group {group}")
-        objects.setdefault(key, (row, []))[1].append(_box(shape, where))
+        objects.setdefault(key, (row, []))[1].append(box)
     for (label, _), (row, boxes) in objects.items():
-        box = around(corner for box in boxes for corner in (box[:2], box[2:]))
-        builder.box(image, box, file=name, row=row, label=label or None)
+        whole = around(corner for box in boxes for corner in (box[:2], box[2:]))
+        builder.box(image, whole, file=name, row=row, label=label or None)
 
 
-def _box(shape: dict[str, Any], where: str) -> Box:
+def _shape(shape: Any, where: str) -> tuple[str, Any, Box]:
+    """Return label, group and bounding box of a shape."""
+    if not isinstance(shape, dict) or not isinstance(shape.get("points"), list):
+        raise InputError(f"{where}: must be an object with 'label' and 'points'")
     points = [_point(point, where) for point in shape["points"]]
+    box = around(points)
     if shape.get("shape_type") == "circle" and len(points) == 2:
         (x, y), edge = points
         radius = math.dist((x, y), edge)
-        return x - radius, y - radius, x + radius, y + radius
-    return around(points)
+        box = x - radius, y - radius, x + radius, y + radius
+    return str(shape.get("label") or ""), shape.get("group_id"), box
 
 
 def _point(point: Any, where: str) -> tuple[float, float]:

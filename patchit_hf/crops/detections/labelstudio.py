@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.boxes import Box, around, turned
-from patchit_hf.crops.detections.coco import read_json
 from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import files_below, relative
-from patchit_hf.crops.detections.table import Builder, Detections, number
+from patchit_hf.crops.detections.table import Builder, Detections, number, pixels
 
 LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels")
 KEYS = ("annotations", "completions", "predictions")  # completions: up to Label Studio 0.9
@@ -30,11 +30,12 @@ def read_labelstudio(path: Path) -> Detections:
     number among those of its image, and its file names the task.
 
     Raises:
-        InputError: for a damaged file, a malformed shape, or labels of video.
+        InputError: for a damaged file, for labels of a video, or if half of the shapes are
+            malformed.
     """
     builder = Builder("labelstudio")
     for file in [path] if path.is_file() else files_below(path, ".json"):
-        value, name = read_json(file), relative(file, path)
+        value, name = read_json_value(file), relative(file, path)
         tasks = [_task(entry) for entry in (value if isinstance(value, list) else [value])]
         if None in tasks:
             if file == path:
@@ -113,17 +114,18 @@ def _shapes(
         if not isinstance(value, dict) or not _is_shape(value, its):
             continue
         row += 1
-        sides = [number(shape.get(f"original_{k}") or 0, its, k) for k in ("width", "height")]
-        said = label or _label(value) or labels.get(shape.get("id"))
+        sides = [pixels(shape.get(f"original_{side}")) for side in ("width", "height")]
+        picture = builder.picture(name, (sides[0], sides[1]), other=uploaded)
         score = shape.get("score", annotation.get("score"))
-        builder.box(
-            builder.picture(name, (int(sides[0]), int(sides[1])), other=uploaded),
-            _box(value, sides, its),
-            file=where,
-            row=row,
-            score=math.nan if score is None else number(score, its, "score"),
-            label="on a turned image" if shape.get("image_rotation") else said,
-        )
+        try:
+            box = _box(value, sides, its)
+            sure = math.nan if score is None else number(score, its, "score")
+        except InputError as error:
+            builder.unreadable(picture, error, file=where, row=row)
+            continue
+        said = label or _label(value) or labels.get(shape.get("id"))
+        said = "on a turned image" if shape.get("image_rotation") else said
+        builder.box(picture, box, file=where, row=row, score=sure, label=said)
     return row
 
 
@@ -140,7 +142,7 @@ def _label(value: dict[str, Any]) -> str | None:
     return None
 
 
-def _box(value: dict[str, Any], sides: list[float], where: str) -> Box:
+def _box(value: dict[str, Any], sides: list[int], where: str) -> Box:
     """Return the bounding box of a shape, in fractions of the image's size."""
     read = {
         key: number(value[key], where, key)

@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common import names
+from patchit_hf.common.text import read_lines
 from patchit_hf.crops.detections.table import Detections
 
 IMAGES = {  # the folder of the images beside a folder of labels
@@ -19,22 +20,13 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 
 
 def files_below(root: Path, *suffixes: str) -> list[Path]:
-    """Return the files below a folder, sorted; hidden ones and copies of macOS are left out.
+    """Return the files below a folder, sorted; see ``patchit_hf.common.names.files_below``.
 
     Args:
         root: the folder; links to folders are followed.
         suffixes: endings such as ``.txt``; all files if there are none.
     """
-    found = []
-    for folder, inside, names in os.walk(root, followlinks=True):
-        inside[:] = [name for name in inside if not name.startswith((".", "__MACOSX"))]
-        found += [
-            Path(folder) / name
-            for name in names
-            if not name.startswith(".")
-            and (not suffixes or os.path.splitext(name)[1].lower() in suffixes)
-        ]
-    return sorted(found)
+    return [root / name for name in names.files_below(root, suffixes)]
 
 
 def label_files(path: Path, suffix: str, *folders: str) -> list[Path]:
@@ -128,7 +120,4 @@ def lines_of(file: Path) -> list[str]:
     Raises:
         InputError: if it is not UTF-8.
     """
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8 text: {error.reason}") from error
+    return read_lines(file)

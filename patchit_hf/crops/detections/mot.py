@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import configparser
 import math
+import re
 from pathlib import Path
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.names import files_below
+from patchit_hf.common.text import read_ini, read_lines
 from patchit_hf.crops.detections.format import Format, Look, numeric
-from patchit_hf.crops.detections.table import Builder, Detections, number
+from patchit_hf.crops.detections.table import Builder, Detections, key_of, number
 
 CLASSES = {
     1: "pedestrian", 2: "person on vehicle", 3: "car", 4: "bicycle", 5: "motorbike",
@@ -45,39 +47,60 @@ def read_mot(path: Path) -> Detections:
 
 def mot_files(folder: Path) -> list[Path]:
     """Return the files of all sequences below a folder."""
-    return [*folder.glob("**/gt/gt.txt"), *folder.glob("**/det/det.txt")]
+    names = files_below(folder, (".txt",))
+    return [folder / name for name in names if f"/{name}".endswith(("/gt/gt.txt", "/det/det.txt"))]
 
 
 def _read(builder: Builder, file: Path, name: str, sequence: str, picture: str) -> None:
-    for row, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for row, line in enumerate(read_lines(file), 1):
         if not line.strip():
             continue
-        where = f"{name}, row {row}"
-        values = [number(word, where, "value") for word in line.split(",") if word.strip()]
-        if len(values) < 6:
-            raise InputError(
-                f"{where}: {len(values)} values; must be frame, track, left, top, width, height"
-            )
+        where, words = f"{name}, row {row}", split_line(line)
+        frame = number(words[0], where, "frame")
+        if not frame.is_integer():
+            raise InputError(f"{where}: frame {words[0]!r}: must be a whole number")
+        image = builder.picture(picture.format(frame=int(frame)), source=sequence)
+        try:
+            values = [number(word, where, "value") for word in words]
+            if len(values) < 6:
+                raise InputError(
+                    f"{where}: {len(values)} values; must be frame, track, left, top, width, height"
+                )
+        except InputError as error:
+            builder.unreadable(image, error, file=name, row=row)
+            continue
         x, y, width, height = values[2] - 1, values[3] - 1, values[4], values[5]
         flag = values[6] if len(values) > 6 else math.nan
         truth = len(values) in (8, 9)
-        label = CLASSES.get(int(values[7]), "other") if truth and values[7] >= 0 else None
+        known = truth and math.isfinite(values[7]) and values[7] >= 0
+        label = CLASSES.get(int(values[7]), "other") if known else None
         builder.box(
-            builder.picture(picture.format(frame=int(values[0])), source=sequence),
+            image,
             (x, y, x + width, y + height),
             file=name,
             row=row,
             score=math.nan if truth else flag,
             label="ignored" if truth and flag == 0 else label,
-            track=None if values[1] < 0 else f"{sequence}/{int(values[1])}",
+            track=f"{sequence}/{key_of(values[1])}" if values[1] >= 0 else None,
         )
+
+
+def split_line(line: str) -> list[str]:
+    r"""Return the values of a line, with commas, semicolons, tabs or spaces between them.
+
+    Example:
+        >>> split_line("1, 2;3\t4,,5,")
+        ['1', '2', '3', '4', '', '5']
+    """
+    return re.split(r"\s*[,;]\s*|\s+", line.strip().rstrip(",; \t"))
 
 
 def _picture_name(sequence: Path, prefix: str) -> str:
     """Return the pattern of the frames' names: from ``seqinfo.ini``, else six digits."""
-    info = configparser.ConfigParser()
-    if not info.read(sequence / "seqinfo.ini"):
+    prefix = prefix.replace("{", "{{").replace("}", "}}")
+    if not (sequence / "seqinfo.ini").is_file():
         return (f"{prefix}img1/" if prefix else "") + "{frame:06d}"
+    info = read_ini(sequence / "seqinfo.ini")
     folder = info.get("Sequence", "imDir", fallback="img1")
     end = info.get("Sequence", "imExt", fallback=".jpg")
     return (f"{prefix}{folder}/" if prefix else "") + "{frame:06d}" + end

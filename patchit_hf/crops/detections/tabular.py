@@ -7,24 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
 from patchit_hf.crops.detections.format import Format, Look
-from patchit_hf.crops.detections.table import VIDEOS, Builder, Detections, number
+from patchit_hf.crops.detections.table import Builder, Detections, four, number, numbers_in
+from patchit_hf.crops.detections.table_file import TableFile, read_header
+from patchit_hf.data.frame_names import VIDEOS
 
 NAMES = {
-    "image": ("image", "file", "filename", "file_name", "image_path", "path", "image_file", "img"),
+    "image": (
+        "image", "file", "filename", "file_name", "image_path", "path", "image_file", "img",
+        "image_name", "image_id", "imageid",
+    ),
     "frame": ("frame", "frame_number", "frame_id", "frame_index"),
     "score": ("score", "confidence", "conf"),
     "label": ("label", "class_name", "class", "category", "class_id", "category_id"),
     "track": ("track", "track_id", "tracker_id", "person_id"),
     "source": ("source", "video", "sequence", "camera", "camera_id"),
     "split": ("split",),
-}
+}  # fmt: skip
 CORNERS = {
     "xyxy": (
         "x0 y0 x1 y1", "x1 y1 x2 y2", "xmin ymin xmax ymax", "x_min y_min x_max y_max",
@@ -37,6 +39,7 @@ CORNERS = {
     "cxcywh": ("cx cy w h", "xc yc w h", "x_center y_center width height"),
 }  # fmt: skip
 FORMS = tuple(CORNERS)
+BOXES = ("box", "bbox", "xyxy", "xywh", "cxcywh")
 FIELDS = (*NAMES, "box", "a", "b", "c", "d")
 
 
@@ -44,6 +47,8 @@ def read_table(
     path: Path, columns: dict[str, Any] | None = None, box_format: str | None = None
 ) -> Detections:
     """Read boxes from columns with well-known names, or with the names given.
+
+    Boxes that are all at most 1.5 are fractions of the image's size.
 
     Args:
         path: ``.csv``, ``.tsv`` or ``.parquet``.
@@ -53,50 +58,70 @@ def read_table(
         box_format: ``xyxy``, ``xywh`` or ``cxcywh``, if the column names do not tell.
 
     Raises:
-        InputError: if a column is missing, or the meaning of the four numbers is unknown.
+        InputError: if a column is missing, the meaning of the four numbers is unknown, or most
+            boxes cannot be read.
     """
     given = {key: str(value) for key, value in (columns or {}).items()}
-    table = _open(path, [given[key] for key in NAMES if key in given])
+    table = TableFile(path, _known() | {name.lower() for name in given.values()})
     for key, column in given.items():
         if key not in FIELDS:
             raise InputError(f"--columns {key!r}: must be one of {', '.join(FIELDS)}")
-        if column not in table.column_names:
+        if column not in table.names:
             raise InputError(
                 f"--columns {key}={column}: no such column in {path.name}; {_list(table)}"
             )
-    boxes = _boxes(table, path, given, box_format)
-    found = {key: given.get(key) or _known(table, names) for key, names in NAMES.items()}
+    boxes, bad = _boxes(table, given, box_format)
+    found = {key: given.get(key) or table.find(names) for key, names in NAMES.items()}
     if found["image"] is None and found["frame"] is None:
         raise InputError(
             f"{path.name}: no column holds image names; {_list(table)}; "
             "give it with --columns image="
         )
-    values = {key: table[name].to_pylist() for key, name in found.items() if name is not None}
+    words = {key: table.words(name) for key, name in found.items() if name and key != "score"}
+    scores, no_score = _scores(table, found["score"])
+    bad = {row: f"column {found['score']!r}: must hold numbers, not {text!r}"
+           for row, text in no_score.items() if text} | bad  # fmt: skip
     builder = Builder("table")
-    for i in range(len(boxes)):
-        where = f"{path.name}, row {i + 1}"
-        name = _picture(values, i, where)
-        x0, y0, x1, y1 = boxes[i].tolist()
-        score = _at(values, "score", i)
+    for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        image = builder.picture(
+            _picture(words, i, f"{path.name}, row {i + 1}"),
+            source=_at(words, "source", i) or "",
+            split=_at(words, "split", i) or "",
+        )
+        if i in bad:
+            error = InputError(f"{path.name}, row {i + 1}: {bad[i]}")
+            builder.unreadable(image, error, file=path.name, row=i + 1)
+            continue
         builder.box(
-            builder.picture(
-                name,
-                source=_at(values, "source", i) or "",
-                split=_at(values, "split", i) or "",
-            ),
+            image,
             (x0, y0, x1, y1),
             file=path.name,
             row=i + 1,
-            score=math.nan if score is None else number(score, where, "score"),
-            label=_at(values, "label", i),
-            track=_track(_at(values, "track", i)),
+            score=float(scores[i]),
+            label=_at(words, "label", i),
+            track=None if (track := _at(words, "track", i)) == "-1" else track,
         )
-    return builder.done()
+    relative = _are_shares(boxes)
+    if relative:
+        builder.note(f"{path.name}: its boxes are read as fractions of the image size")
+    return builder.done(relative=relative)
 
 
-def _picture(values: dict[str, list[Any]], row: int, where: str) -> str:
+def is_table(path: Path) -> bool:
+    """Say whether the first line of a text file holds well-known column names."""
+    names = {name.lower() for name in read_header(path, _known())[2]}
+    return bool(names & {*NAMES["image"], *NAMES["frame"]}) and len(names) > 1
+
+
+def _known() -> set[str]:
+    """Return all names of columns that are recognised, in lower case."""
+    corners = {word for sets in CORNERS.values() for names in sets for word in names.split()}
+    return {name for names in NAMES.values() for name in names} | corners | {*BOXES}
+
+
+def _picture(words: dict[str, list[str | None]], row: int, where: str) -> str:
     """Return an image's name: the one in the table, or ``video#frame``."""
-    name, frame = _at(values, "image", row), _at(values, "frame", row)
+    name, frame = _at(words, "image", row), _at(words, "frame", row)
     if name is not None and (frame is None or not name.lower().endswith(VIDEOS)):
         return name
     if frame is None:
@@ -104,103 +129,91 @@ def _picture(values: dict[str, list[Any]], row: int, where: str) -> str:
     index = number(frame, where, "frame")
     if index < 0 or not index.is_integer():
         raise InputError(f"{where}: frame {frame!r}: must be a whole number from 0")
-    return f"{name or _at(values, 'source', row) or ''}#{int(index)}"
+    return f"{name or _at(words, 'source', row) or ''}#{int(index)}"
 
 
-def header(path: Path) -> list[str]:
-    """Return the names of the columns."""
-    if path.suffix == ".parquet":
-        return list(pyarrow.parquet.read_schema(path).names)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().strip().replace("\t", ",").split(",")
+def _scores(table: TableFile, column: str | None) -> tuple[Boxes, dict[int, str]]:
+    if column is None:
+        return np.full(len(table), math.nan), {}
+    return table.numbers(column)
 
 
-def is_table(path: Path) -> bool:
-    """Say whether the first line of a text file holds well-known column names."""
-    names = {name.strip().strip('"').lower() for name in header(path)}
-    return bool(names & {*NAMES["image"], *NAMES["frame"]}) and len(names) > 1
-
-
-def _open(path: Path, words: list[str]) -> Any:
-    """Open a table; columns of names are read as text, so that 007 keeps its zeros."""
-    known = {name for key, names in NAMES.items() if key != "score" for name in names}
-    try:
-        if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        with path.open(encoding="utf-8") as file:
-            tabs = "\t" in file.readline()
-        options = pyarrow.csv.ParseOptions(delimiter="\t" if tabs else ",")
-        names = [n.strip().strip('"') for n in header(path)]
-        text = {n: pyarrow.string() for n in names if n.lower() in known or n in words}
-        convert = pyarrow.csv.ConvertOptions(column_types=text)
-        return pyarrow.csv.read_csv(path, parse_options=options, convert_options=convert)
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
-
-
-def _boxes(table: Any, path: Path, given: dict[str, str], box_format: str | None) -> Boxes:
-    """Return the boxes as xyxy ``[N, 4]``."""
+def _boxes(
+    table: TableFile, given: dict[str, str], box_format: str | None
+) -> tuple[Boxes, dict[int, str]]:
+    """Return the boxes as xyxy ``[N, 4]``, and what is wrong with a row, by row from 0."""
     stated, names = box_format, [given[key] for key in "abcd" if key in given]
-    column = given.get("box") or _known(table, ("box", "bbox", "xyxy", "xywh", "cxcywh"))
+    column, file = given.get("box") or table.find(BOXES), table.path.name
     if column is not None and not names:
-        stated = stated or (column if column in FORMS else None)
-        rows = table[column].to_pylist()
-        if not all(isinstance(row, list) and len(row) == 4 for row in rows):
-            raise InputError(f"{path.name}: column {column!r}: must hold lists of four numbers")
-        boxes = np.array(rows, dtype=np.float64).reshape(len(rows), 4)
+        stated = stated or (column.lower() if column.lower() in FORMS else None)
+        boxes, bad = _listed(table, column)
     else:
         if not names:
             form, names = _corners(table)
             stated = stated or form
         if len(names) != 4:
             raise InputError(
-                f"{path.name}: no four columns hold a box (such as x0 y0 x1 y1, or x y w h); "
+                f"{file}: no four columns hold a box (such as x0 y0 x1 y1, or x y w h); "
                 f"{_list(table)}; give them with --columns a= b= c= d="
             )
-        boxes = np.stack([_numbers(table, name, path) for name in names], axis=1)
+        boxes, bad = _side_by_side(table, names)
+    bad |= {
+        row: f"has {n} values, the header {len(table.names)}" for row, n in table.longer.items()
+    }
     if stated is None:
         raise InputError(
-            f"{path.name}: the meaning of the four numbers of a box is unknown; give --box-format "
+            f"{file}: the meaning of the four numbers of a box is unknown; give --box-format "
             f"({', '.join(FORMS)})"
         )
     if stated == "xyxy":
-        return boxes
-    return from_xywh(boxes) if stated == "xywh" else from_cxcywh(boxes)
+        return boxes, bad
+    return (from_xywh(boxes) if stated == "xywh" else from_cxcywh(boxes)), bad
 
 
-def _corners(table: Any) -> tuple[str | None, list[str]]:
-    lower = {name.lower(): name for name in table.column_names}
+def _listed(table: TableFile, column: str) -> tuple[Boxes, dict[int, str]]:
+    """Return the boxes of one column, which holds lists, also written as text."""
+    boxes, bad = np.full((len(table), 4), math.nan), {}
+    for row, value in enumerate(table.values(column)):
+        listed = numbers_in(value) if isinstance(value, str) else value
+        try:
+            boxes[row] = four(listed if isinstance(listed, list) else [], "")
+        except InputError:
+            bad[row] = f"column {column!r}: must hold lists of four numbers, not {value!r}"
+    return boxes, bad
+
+
+def _side_by_side(table: TableFile, names: list[str]) -> tuple[Boxes, dict[int, str]]:
+    """Return the boxes of four columns."""
+    columns, bad = [], dict[int, str]()
+    for name in names:
+        values, wrong = table.numbers(name)
+        columns.append(values)
+        for row, text in wrong.items():
+            bad.setdefault(row, f"column {name!r}: must hold numbers, not {text!r}")
+    return np.stack(columns, axis=1), bad
+
+
+def _corners(table: TableFile) -> tuple[str | None, list[str]]:
     for form, sets in CORNERS.items():
         for names in sets:
-            if all(name in lower for name in names.split()):
-                return form, [lower[name] for name in names.split()]
+            found = [table.find([name]) for name in names.split()]
+            if all(found):
+                return form, [str(name) for name in found]
     return None, []
 
 
-def _known(table: Any, names: tuple[str, ...]) -> str | None:
-    lower = {name.lower(): name for name in table.column_names}
-    return next((str(lower[name]) for name in names if name in lower), None)
+def _are_shares(boxes: Boxes) -> bool:
+    """Say whether boxes are fractions of the image size: no person is a pixel wide."""
+    there = boxes[np.isfinite(boxes).all(axis=1)]
+    return len(there) > 0 and bool((np.abs(there) <= 1.5).all())
 
 
-def _numbers(table: Any, name: str, path: Path) -> Any:
-    try:
-        values = table[name].cast(pyarrow.float64()).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path.name}: column {name!r}: must hold numbers") from error
-    return np.array([math.nan if value is None else value for value in values])
+def _at(words: dict[str, list[str | None]], key: str, row: int) -> str | None:
+    return words[key][row] if key in words else None
 
 
-def _at(values: dict[str, list[Any]], key: str, row: int) -> str | None:
-    value = values[key][row] if key in values else None
-    return None if value is None or value == "" else str(value)
-
-
-def _track(value: str | None) -> str | None:
-    return None if value in (None, "-1", "-1.0") else value
-
-
-def _list(table: Any) -> str:
-    return f"columns: {', '.join(table.column_names)}"
+def _list(table: TableFile) -> str:
+    return f"columns: {', '.join(table.names)}"
 
 
 def _looks(look: Look) -> Path | None:

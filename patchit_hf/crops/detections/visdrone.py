@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops.boxes import Box
 from patchit_hf.crops.detections.format import Format, Look, numeric
 from patchit_hf.crops.detections.layout import image_of, label_files, lines_of, relative
 from patchit_hf.crops.detections.table import Builder, Detections, number
@@ -25,46 +26,50 @@ def read_visdrone(path: Path) -> Detections:
     1804.07437).
 
     Raises:
-        InputError: for a malformed line.
+        InputError: if half of the lines are malformed.
     """
     builder = Builder("visdrone")
     for file in label_files(path, ".txt", "annotations"):
         name = relative(file, path)
         for row, line in enumerate(lines_of(file), 1):
             if line.strip(", \t"):
-                _add(builder, name, row, _words(line))
+                _line(builder, _words(line), name, row)
     return builder.done()
 
 
-def _add(builder: Builder, name: str, row: int, words: list[str]) -> None:
-    where = f"{name}, row {row}"
+def _line(builder: Builder, words: list[str], name: str, row: int) -> None:
+    where, image, source, track = f"{name}, row {row}", image_of(name), "", None
+    if len(words) == VIDEO:
+        first, track, *words = words
+        frame = number(first, where, "frame")
+        if frame < 1 or not frame.is_integer():
+            raise InputError(f"{where}: frame {first!r}: must be a whole number from 1")
+        source = image_of(name, annotations="sequences")
+        image, track = f"{source}/{int(frame):07d}", f"{source}/{track}"
+    picture = builder.picture(image, source=source)
+    try:
+        box, score, label = _object(words, where)
+    except InputError as error:
+        builder.unreadable(picture, error, file=name, row=row)
+        return
+    builder.box(picture, box, file=name, row=row, score=score, label=label, track=track)
+
+
+def _object(words: list[str], where: str) -> tuple[Box, float, str]:
+    """Return box, score and class of an object."""
     values = [number(word, where, "value") for word in words]
-    if len(values) not in (IMAGE, VIDEO):
+    if len(values) != IMAGE:
         raise InputError(
             f"{where}: {len(values)} values; must be the 8 of VisDrone (left, top, width, height, "
             "score, category, truncation, occlusion); in a file of a video, frame and track before "
             "them"
         )
-    image, source, track = image_of(name), "", None
-    if len(values) == VIDEO:
-        frame, identity, *values = values
-        if frame < 1 or not frame.is_integer():
-            raise InputError(f"{where}: frame {words[0]!r}: must be a whole number from 1")
-        source = image_of(name, annotations="sequences")
-        image, track = f"{source}/{int(frame):07d}", f"{source}/{identity:g}"
-    x, y, width, height, score, category = values[:6]
+    x, y, width, height, score, category, truncation, _ = values
     if category not in range(len(CLASSES)):
         raise InputError(f"{where}: category {category:g}: must be 0 to {len(CLASSES) - 1}")
-    truth = values[6] >= 0
-    builder.box(
-        builder.picture(image, source=source),
-        (x, y, x + width, y + height),
-        file=name,
-        row=row,
-        score=math.nan if truth else score,
-        label="ignored" if truth and score == 0 else CLASSES[int(category)],
-        track=track,
-    )
+    truth = truncation >= 0
+    label = "ignored" if truth and score == 0 else CLASSES[int(category)]
+    return (x, y, x + width, y + height), math.nan if truth else score, label
 
 
 def _words(line: str) -> list[str]:

@@ -93,17 +93,29 @@ def test_frames_have_names(tmp_path, video):
     ).mkdir() is None else None
     folder = VideoFolder(tmp_path / "videos")
     assert folder.files == ["b/other.mkv", "cam.mp4"]
-    names = ["cam.mp4#7", "cam/img1/000008.jpg", "cam_9", "x/cam.mp4#3", "other/2", "b/other/1.png",
-             "7", "third_8", "cam", "gone.mp4#1"]  # fmt: skip
-    assert folder.locate(names) == [
-        "cam.mp4#7", "cam.mp4#8", "cam.mp4#9", "cam.mp4#3", "b/other.mkv#2", "b/other.mkv#1",
-        None, None, None, None,
-    ]  # fmt: skip
+    for name, frame in {
+        "cam.mp4#7": "cam.mp4#7", "cam/img1/000008.jpg": "cam.mp4#8", "cam_9": "cam.mp4#9",
+        "x/cam.mp4#3": "cam.mp4#3", "other/2": "b/other.mkv#2", "b/other/1.png": "b/other.mkv#1",
+        "7": None, "third_8": None, "cam": None, "gone.mp4#1": None,
+    }.items():  # fmt: skip
+        assert folder.match([name]).files == [frame], name
+    assert folder.match(["7", "cam"]).why == {
+        "7": "several videos could be it: b/other.mkv, cam.mp4", "cam": "names no frame of a video",
+    }  # fmt: skip
     alone = VideoFolder(video, first=1)
-    assert alone.locate(["7", "img1/000001.jpg", "0", "000000.jpg"]) == [
-        "cam.mp4#7", "cam.mp4#1", None, None,
-    ]  # fmt: skip
+    found = alone.match(["7", "img1/000001.jpg", "0", "000000.jpg"])
+    assert found.files == ["cam.mp4#7", "cam.mp4#1", None, None]
+    assert found.why["0"] == "no frame 0; the first is 1 (--first-frame)"
     assert alone.number("cam.mp4#7") == 6
+
+
+def test_of_several_sequences_none_gets_the_only_video(tmp_path, video):
+    """Boxes of one camera are not cut out of another's frames."""
+    alone = VideoFolder(video)
+    found = alone.match(["cam/img1/000001", "gone/img1/000001", "gone/img1/000002"])
+    assert found.files == ["cam.mp4#1", None, None]
+    assert found.why["gone/img1/000001"] == "no such video; cam.mp4 is cam"
+    assert alone.match(["s2/000001", "s4/000001"]).files == [None, None]
 
 
 def test_a_turned_video_is_shown_upright(tmp_path, video):
