@@ -28,7 +28,7 @@ def read_cvat(path: Path) -> Detections:
     label. The subsets Train, Validation and Test are splits.
 
     Raises:
-        InputError: for a damaged file, for a project of several videos, or if half of the shapes are
+        InputError: for a damaged file, a project of several videos, or if half of the shapes are
             malformed.
     """
     builder = Builder("cvat")
