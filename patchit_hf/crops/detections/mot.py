@@ -114,4 +114,4 @@ def _looks(look: Look) -> Path | None:
     return look.path if fits else None
 
 
-FORMAT = Format("mot", "MOTChallenge", _looks, read_mot, over=("text",))
+FORMAT = Format("mot", "MOTChallenge", _looks, read_mot, over=("text", "yolo"))
