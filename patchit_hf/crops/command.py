@@ -10,6 +10,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.console import guarded, say
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
+from patchit_hf.crops.cutting.select import list_classes
 from patchit_hf.crops.make import make_crops
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(argv: list[str] | None = None) -> int:
         title=what.title,
         pictures_from=what.pictures_from,
     )
-    _tell(folder, report, what.on_bad_image)
+    _tell(folder, report, what.on_bad_image, options)
     if what.push_to_hub:
         say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
@@ -95,11 +96,14 @@ def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections
     )
 
 
-def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
+def _tell(folder: str, report: dict[str, Any], on_bad_image: str, options: CropOptions) -> None:
     boxes = report["boxes"]
     say(f"{folder}: {boxes['kept']:,} crops from {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
-        say(f"  dropped, {reason}: {count:,}")
+        classes = list_classes(boxes.get("classes", {})) if reason == "class" else ""
+        say(f"  dropped, {reason}: {count:,}" + (f" ({classes})" if classes else ""))
+    if hint := options.hint(boxes["reasons"]):
+        say(f"  {hint}")
     if report["pictures"]["bad"]:
         bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
         if on_bad_image == "replace":

@@ -107,10 +107,12 @@ def _finish(shards: Shards, name: str, about: dict[str, str]) -> None:
     report = make_report(shards, counts, name)
     if not counts:
         shutil.rmtree(shards.work)
-        reasons = report["boxes"]["reasons"].items()
+        reasons = report["boxes"]["reasons"]
+        hint = shards.options.hint(reasons)
         raise InputError(
             f"none of the {report['boxes']['in_all']} boxes gave a crop; dropped: "
-            + ", ".join(f"{reason} {count}" for reason, count in reasons)
+            + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+            + f" ({hint})" * bool(hint)
         )
     card = render_card(shards, report, about)
     files = {"contact_sheet.png": contact_sheet(shards), "README.md": card.encode()}

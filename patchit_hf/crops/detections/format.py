@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +15,7 @@ from patchit_hf.crops.detections.layout import files_below
 from patchit_hf.crops.detections.table import Detections
 
 SAMPLE = 65536  # bytes of a file that are looked at
-MANY = 20  # files of a folder that are looked at, by suffix
+FEW, MANY = 3, 60  # files that are looked at, by suffix: of one folder, and of all
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]')
 TAG = re.compile(r"<([A-Za-z_][\w.-]*)")
 
@@ -60,11 +61,13 @@ class Look:
         """Return the file itself, whatever its suffix, or some files of a folder that hold text."""
         if not self.is_folder:
             return [self.path]
-        named = (f for f in self.files if f.suffix.lower() in suffixes)
         found: list[Path] = []
-        for file in named:
-            if self.start(file).strip():
-                found.append(file)
+        folders: Counter[Path] = Counter()
+        for file in self.files:
+            if file.suffix.lower() in suffixes and folders[file.parent] < FEW:
+                if self.start(file).strip():
+                    found.append(file)
+                    folders[file.parent] += 1
             if len(found) == MANY:
                 break
         return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from patchit_hf.common import names
 from patchit_hf.common.text import read_lines
@@ -48,34 +49,63 @@ def relative(file: Path, path: Path) -> str:
     return file.name if file == path else file.relative_to(path).as_posix()
 
 
-def image_of(name: str) -> str:
+def image_of(name: str, **other: str) -> str:
     """Return the image that a file of labels is about, without ending.
+
+    Args:
+        name: the file of labels.
+        **other: the folder of images for a folder of labels, where it is another than usual.
 
     Example:
         >>> image_of("train/labels/a.txt"), image_of("b.txt")
         ('train/images/a', 'b')
     """
-    path = PurePosixPath(name).with_suffix("")
-    parts = list(path.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] in IMAGES:
-            parts[i] = IMAGES[parts[i]]
+    folders = {**IMAGES, **other}
+    *parts, last = name.split("/")
+    for i in range(len(parts) - 1, -1, -1):
+        if parts[i] in folders:
+            parts[i] = folders[parts[i]]
             break
-    return "/".join(parts)
+    return "/".join([*parts, os.path.splitext(last)[0]])
+
+
+def beside(name: str, stated: str) -> str:
+    r"""Return the image that a file of labels names; a name is relative to the file's folder.
+
+    Of a path on another machine, only the last part counts.
+
+    Example:
+        >>> beside("day/labels/a.json", "..\\images\\a.jpg"), beside("a.json", "C:\\b.jpg")
+        ('day/images/a.jpg', 'b.jpg')
+    """
+    stated = stated.replace("\\", "/")
+    if stated.startswith("/") or re.match(r"[A-Za-z]:", stated):
+        stated = stated.rpartition("/")[2].rpartition(":")[2]
+    path = os.path.normpath(f"{name.rpartition('/')[0]}/{stated}".lstrip("/")).replace("\\", "/")
+    while path.startswith("../"):
+        path = path[3:]
+    return path
 
 
 def split_of(name: str) -> str:
-    """Return the split that a path speaks of; empty if none.
+    """Return the split that the folders of a path speak of; empty if none.
 
     Example:
         >>> split_of("labels/val2017/a.txt"), split_of("valid/a.txt"), split_of("trains/a.txt")
         ('validation', 'validation', '')
     """
-    for part in reversed(PurePosixPath(name).parts[:-1]):
-        match = SPLIT.search(part.lower())
-        if match:
-            return SPLITS.get(match[1], "validation")
-    return ""
+    return next(filter(None, map(split_in, reversed(name.split("/")[:-1]))), "")
+
+
+def split_in(word: str) -> str:
+    """Return the split that the name of a folder or file speaks of; empty if none.
+
+    Example:
+        >>> split_in("annotation_train"), split_in("training"), split_in("trainer")
+        ('train', 'train', '')
+    """
+    match = SPLIT.search(word.lower())
+    return SPLITS.get(match[1], "validation") if match else ""
 
 
 def settle_splits(found: Detections) -> Detections:

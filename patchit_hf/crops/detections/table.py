@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, to_pixels
 
+PERSONS = ("person", "pedestrian", "people", "human")  # labels that mean a person
 NONE = -1  # index of a missing label or track
 
 
@@ -59,7 +60,7 @@ class Detections:
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     sources: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
-    persons: tuple[str, ...] = ("person", "pedestrian", "people", "human")
+    persons: tuple[str, ...] = PERSONS
     relative: bool = False
     kind: str = ""
     bad: dict[str, str] = field(default_factory=dict)

@@ -193,7 +193,7 @@ def test_boxes_by_the_number_of_the_frame(tmp_path, video, kind, workers):
     boxes = FORMATS[kind](
         boxes_of([0, 3, 17, 40, 59]), tmp_path / f"cam.{'txt' if kind == 'mot' else kind}"
     )
-    options = CropOptions(image_format="png", validation=0.0)
+    options = CropOptions(preset="all", image_format="png", validation=0.0)
     make_crops(read_detections(boxes), video.parent, tmp_path / "out", options, workers=workers)
     report = accounted(tmp_path / "out", 10)
     assert report["boxes"]["kept"] == 10
@@ -212,6 +212,7 @@ def test_every_kth_frame_of_one_video(tmp_path, video, capsys):
     boxes = as_csv(boxes_of(range(FRAMES)), tmp_path / "b.csv")
     command = [
         "--detections", boxes, "--images", video, "--output", tmp_path / "out", "--workers", 0,
+        "--preset", "all",
         "--every", 20,
     ]  # fmt: skip
     assert main([str(word) for word in command]) == 0, capsys.readouterr().err
@@ -231,7 +232,7 @@ def test_videos_are_sources(tmp_path, video):
     (tmp_path / "b.csv").write_text("".join(lines))
     make_crops(
         read_detections(tmp_path / "b.csv"), video.parent, tmp_path / "out",
-        CropOptions(validation=0.3),
+        CropOptions(preset="all", validation=0.3),
     )  # fmt: skip
     report = accounted(tmp_path / "out", 24)
     assert report["splits"] == {
@@ -241,7 +242,7 @@ def test_videos_are_sources(tmp_path, video):
 
 def test_a_run_on_a_video_goes_on_where_it_stopped(tmp_path, video):
     boxes = as_csv(boxes_of([0, 10, 20, 30, 40, 61]), tmp_path / "b.csv")
-    found, options = read_detections(boxes), CropOptions(shard_size=2)
+    found, options = read_detections(boxes), CropOptions(preset="all", shard_size=2)
     with pytest.raises(
         InputError, match=r"b.csv, row 11: image cam.mp4#61: frame 61: the video has 60 frames"
     ):
@@ -302,7 +303,7 @@ def test_bad_videos_are_one_line(tmp_path, video, capsys):
     with pytest.raises(InputError, match="is not a video; must be a folder or a video"):
         make_crops(read_detections(boxes), boxes, tmp_path / "out")
     with pytest.raises(InputError, match="--first-frame 2"):
-        CropOptions(first_frame=2)
+        CropOptions(preset="all", first_frame=2)
 
 
 def test_pictures_have_no_every(tmp_path):
@@ -311,7 +312,10 @@ def test_pictures_have_no_every(tmp_path):
     boxes = as_text(make_scenes(tmp_path / "images", 3), tmp_path / "b.txt")
     with pytest.raises(InputError, match="--every 2: is for videos"):
         make_crops(
-            read_detections(boxes), tmp_path / "images", tmp_path / "o", CropOptions(every=2)
+            read_detections(boxes),
+            tmp_path / "images",
+            tmp_path / "o",
+            CropOptions(preset="all", every=2),
         )
 
 
