@@ -667,8 +667,8 @@ TABLES = {
     "boxes as lists": 'image,xyxy\na.jpg,"[20, 10, 60, 110]"\na.jpg,"[90.0, 10, 130, 1.1e2]"\n',
     "boxes as tuples": "image;xywh\na.jpg;(20, 10, 40, 100)\na.jpg;(90, 10, 40, 100)\n",
     "boxes as words": "image,xyxy\na.jpg,20 10 60 110\na.jpg,90 10 130 110\n",
-    "shares": "ImageID,LabelName,XMin,XMax,YMin,YMax\na,person,0.125,0.375,0.083333,0.916667\n"
-    "a,person,0.5625,0.8125,0.083333,0.916667\n",
+    "shares": "image_id,XMin,XMax,YMin,YMax\na,0.125,0.375,0.083333,0.916667\n"
+    "a,0.5625,0.8125,0.083333,0.916667\n",
 }
 
 

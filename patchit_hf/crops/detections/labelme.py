@@ -17,9 +17,9 @@ from patchit_hf.crops.detections.table import Builder, Detections, number, pixel
 def read_labelme(path: Path) -> Detections:
     """Read one file, or all LabelMe files below a folder; other JSON files are passed over.
 
-    The image is the one that ``imagePath`` states; if there is none, the one that is called like the
-    JSON file. A shape of any kind is replaced by its bounding box. Shapes of one label that share a
-    ``group_id`` are one object. A point has no area, and is reported so.
+    The image is the one that ``imagePath`` states; if there is none, the one that is called like
+    the JSON file. A shape of any kind is replaced by its bounding box. Shapes of one label that
+    share a ``group_id`` are one object. A point has no area, and is reported so.
 
     Raises:
         InputError: for a damaged file, or if half of the shapes are malformed.

@@ -146,7 +146,7 @@ def test_boxes_of_a_turned_video_are_of_the_frame_as_shown(tmp_path, video):
     # Shown, the grey half is above, the white half below.
     lines = [f"cam.mp4,{n},40,{y},80,{y + 65}\n" for n in (0, 20, 40) for y in (5, 90)]
     (tmp_path / "b.csv").write_text("video,frame,x0,y0,x1,y1\n" + "".join(lines))
-    options = CropOptions(image_format="png", validation=0.0)
+    options = CropOptions(image_format="png", validation=0.0, min_height=50)
     make_crops(read_detections(tmp_path / "b.csv"), tmp_path / "v", tmp_path / "out", options)
     rows = rows_of(tmp_path / "out")
     assert [row["box"] for row in rows] == [[40, y, 80, y + 65] for _ in range(3) for y in (5, 90)]
