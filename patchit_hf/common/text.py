@@ -11,8 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from patchit_hf.common.errors import InputError, one_line
 
 MARKS = (  # the longer first: the UTF-32 mark begins with that of UTF-16
@@ -113,6 +111,8 @@ def read_yaml(path: str | Path) -> Any:
         >>> read_yaml(file)
         {'names': ['person']}
     """
+    import yaml  # here, so that --help starts fast
+
     text = read_text(path)
     try:
         try:

@@ -154,7 +154,7 @@ def test_a_data_set_that_loads_at_once(tmp_path, scenes, capsys):
     assert set(report["splits"]) == {"train", "validation", "test"}
     assert {p.name for p in out.iterdir()} == {
         "data", "README.md", "contact_sheet.png", "report.json", "dropped.jsonl",
-        "bad_pictures.jsonl",
+        "bad_pictures.jsonl", "args.yaml",
     }  # fmt: skip
     crops = load_crops(str(out))
     assert (crops.image_column, crops.held_out_from) == ("image", "validation split")

@@ -9,6 +9,7 @@ from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.text import read_json_value
+from patchit_hf.crops.choices import FORMATS as FORMATS
 from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.layout import relative, splits_by_folder
 from patchit_hf.crops.detections.table import Detections
@@ -128,6 +129,3 @@ def _unknown(look: Look, formats: list[Format]) -> InputError:
     elif look.tag(look.path):
         seen = f"XML with <{look.tag(look.path)}>"
     return InputError(f"{where}: {seen} is in no known format; choose one with --format ({known})")
-
-
-FORMATS = tuple(form.name for form in list_formats())

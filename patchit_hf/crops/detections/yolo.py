@@ -199,7 +199,7 @@ def _keypoints(lines: list[Line], builder: Builder) -> Shape | None:
         points = table[:, 4:].reshape(len(table), number_of, each)
         seen = (points[..., :2] != 0).any(2)
         flags = each == 3 and bool(np.isin(points[..., 2], (0, 1, 2)).all())
-        if flags or (_in_boxes(table, points, seen) and not _among(table)):
+        if flags or (_in_boxes(table, points, seen) and not _among(table, points, seen)):
             builder.note(
                 f"lines of {count + 1} values are read as a box and {number_of} keypoints of "
                 f"{each} numbers; a data.yaml with kpt_shape: [{number_of}, {each}] would say so"
@@ -214,13 +214,15 @@ def _in_boxes(
     """Say whether all points lie in their boxes, with a tolerance of a quarter of their size."""
     centre, size = table[:, None, :2], table[:, None, 2:4]
     inside = (np.abs(points[..., :2] - centre) <= 0.75 * size).all(2)
-    return bool((inside | ~seen).all() and seen.any())
+    return bool((inside | ~seen).all() and seen.any(1).all())
 
 
-def _among(table: NDArray[np.float64]) -> bool:
+def _among(
+    table: NDArray[np.float64], points: NDArray[np.float64], seen: NDArray[np.bool_]
+) -> bool:
     """Say whether the second pair of numbers of most lines is a point among the others."""
-    others = table[:, 4 : table.shape[1] // 2 * 2].reshape(len(table), -1, 2)
-    low, high = others.min(1), others.max(1)
+    there = np.where(seen[..., None], points[..., :2], math.nan)
+    low, high = np.nanmin(there, axis=1), np.nanmax(there, axis=1)
     slack = 0.5 * (high - low)
     near = ((table[:, 2:4] >= low - slack) & (table[:, 2:4] <= high + slack)).all(1)
     return float(near.mean()) > 0.5

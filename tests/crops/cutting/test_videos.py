@@ -133,6 +133,29 @@ def test_a_turned_video_is_shown_upright(tmp_path, video):
     assert np.abs(shown - expected).max() < 40
 
 
+def test_boxes_of_a_turned_video_are_of_the_frame_as_shown(tmp_path, video):
+    """A phone's video, 160x120 stored and 120x160 shown: no doubt about boxes down to 155."""
+    content = video.read_bytes()
+    at = content.index(b"tkhd") + 4 + 40
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/cam.mp4").write_bytes(content[:at] + turned + content[at + 36 :])
+    folder = VideoFolder(tmp_path / "v")
+    assert folder.size("cam.mp4#0", stored=False) == (HEIGHT, WIDTH)
+    assert folder.size("cam.mp4#0", stored=True) == (WIDTH, HEIGHT)
+    # Shown, the grey half is above, the white half below.
+    lines = [f"cam.mp4,{n},40,{y},80,{y + 65}\n" for n in (0, 20, 40) for y in (5, 90)]
+    (tmp_path / "b.csv").write_text("video,frame,x0,y0,x1,y1\n" + "".join(lines))
+    options = CropOptions(image_format="png", validation=0.0, min_height=50)
+    make_crops(read_detections(tmp_path / "b.csv"), tmp_path / "v", tmp_path / "out", options)
+    rows = rows_of(tmp_path / "out")
+    assert [row["box"] for row in rows] == [[40, y, 80, y + 65] for _ in range(3) for y in (5, 90)]
+    for row in rows:
+        frame = int(row["file"].partition("#")[2])
+        expected = grey_of(frame) if row["box"][1] == 5 else 250
+        assert abs(pixels(row).mean() - expected) < 3
+
+
 # From boxes on frames to crops.
 
 

@@ -11,7 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops import choices
 from patchit_hf.crops.detections import from_supervision, read_detections
+from patchit_hf.crops.detections.detect import list_formats
 
 SIZE = (320, 240)
 BOXES = {  # image: boxes
@@ -289,6 +291,10 @@ def test_bad_files_are_one_clear_line(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message) as error:
         read_detections(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_the_help_lists_every_format():
+    assert tuple(form.name for form in list_formats()) == choices.FORMATS
 
 
 def test_bad_questions(tmp_path):
