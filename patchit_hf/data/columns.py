@@ -10,6 +10,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.data.dataset_state import stream_features
 
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
+DISTRACTOR = "distractor"  # whether a row shows somebody whom nobody searches for
 NO_VALUE = frozenset({"", "-1", "-1.0", "nan"})  # how text writes that there is no value
 NOBODY = NO_VALUE | {"none", "null", "na", "n/a", "<na>", "unknown"}
 

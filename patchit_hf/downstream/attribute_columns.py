@@ -76,7 +76,8 @@ def choose_columns(
                 )
     if names is not None and not any(column.source for column in chosen):
         raise InputError(
-            f"names={names} in --task-kwargs: none of the columns {', '.join(columns)} holds vectors"
+            f"names={names} in --task-kwargs: none of the columns {', '.join(columns)} holds "
+            "vectors"
         )
     return chosen
 

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.attribute_columns import choose_columns
+from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import swapped
 from patchit_hf.downstream.heads import hidden_head
 from patchit_hf.downstream.labels import LabelColumn

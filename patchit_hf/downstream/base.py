@@ -123,6 +123,14 @@ class DownstreamTask(ABC):
         """Return which rows have a label at all, bool ``[N]``."""
         return (targets >= 0).flatten(1).any(1) if targets.ndim > 1 else targets >= 0
 
+    def refusal(self, targets: Tensor) -> str:
+        """Return why none of the rows is usable, for a message."""
+        return f"none of its {len(targets)} rows has a label for this task"
+
+    def by_name(self) -> Self:
+        """Return this task with labels that are compared between data sets; here, the same one."""
+        return self
+
     def with_input_size(self, size: tuple[int, int]) -> Self:
         """Return this task for inputs of another height and width, in pixels."""
         return self._with(input_size=size)

@@ -110,6 +110,7 @@ def score(
         InputError: for missing columns or labels of another kind.
     """
     task, geometry = model.task, model.geometry
+    task = task if gallery is None else task.by_name()
     image = find_image_column(split, args.image_column, name)
     data = open_labelled(split, task, geometry.canvas, args, name=name, which="all")
     predictions, targets = predict(model, data, task, geometry)
