@@ -137,5 +137,21 @@ def load(path: str, name: str, streaming: bool, **options: Any) -> dict[str, Any
             f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, ValueError) and "corresponds to no data" in str(error):
+            splits = _with_empty(path, options)
+            if any(map(len, splits.values())):
+                return splits
         hint = "" if Path(path).exists() else "; and there is no such folder"
         raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
+
+
+def _with_empty(path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Load a data set of which some splits have no rows, which ``load_dataset`` refuses."""
+    builder = datasets.load_dataset_builder(path, **options)
+    builder.download_and_prepare()
+    features = builder.info.features
+    nothing = datasets.Dataset.from_dict({name: [] for name in features}, features=features)
+    return {
+        name: builder.as_dataset(split=name) if split.num_examples else nothing
+        for name, split in builder.info.splits.items()
+    }

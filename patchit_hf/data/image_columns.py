@@ -135,7 +135,7 @@ def _declared(dataset: Any, column: str, kind: str, root: Path | None) -> Any:
 def _is_relative(value: Any) -> bool:
     path = value.get("path") if isinstance(value, dict) else value
     inside = isinstance(value, dict) and value.get("bytes") is not None
-    return bool(path) and not inside and resolved(path, Path("/")) != path
+    return bool(path) and not inside and resolved(str(path), Path("/")) != path
 
 
 def _moved(values: list[Any], *, column: str, root: Path) -> dict[str, list[Any]]:

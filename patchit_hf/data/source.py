@@ -13,7 +13,9 @@ from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.files import read_json
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.dataset_state import stream_features
 from patchit_hf.data.folder import load, open_folder
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.data.image_columns import with_images
@@ -95,7 +97,7 @@ def load_crops(
             f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
         )
     aside = meant(splits, "validation")
-    if aside is not None and not streaming and len(splits[aside]) == 0:
+    if aside is not None and _is_empty(splits[aside], column):
         logger.warning("data set %r: its split %s is empty", name, aside)
         aside = None
     if aside is not None and split != aside:
@@ -108,6 +110,15 @@ def load_crops(
     return Crops(
         train, held_out, column, name, split, words, {**kind, **_stated(name), **_meta(train)}
     )
+
+
+def _is_empty(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> bool:
+    """Say whether a split has no rows; of a stream, one is read, without decoding its image."""
+    if isinstance(rows, datasets.Dataset):
+        return len(rows) == 0
+    if column in stream_features(rows):
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    return next(iter(rows.take(1)), None) is None
 
 
 def open_split(
@@ -188,13 +199,25 @@ def _read(path: Path, dataset: str, streaming: bool) -> dict[str, Any]:
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     try:
-        loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, IndexError) as error:  # IndexError: saved without rows
+        if (path / "dataset_dict.json").exists():
+            names = read_json(path / "dataset_dict.json")["splits"]
+            splits = {name: _saved(path / name) for name in names}
+        else:
+            splits = {"train": _saved(path)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
-    splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     if streaming:
         return {key: value.to_iterable_dataset(num_shards=4) for key, value in splits.items()}
     return splits
+
+
+def _saved(folder: Path) -> datasets.Dataset:
+    """Return a saved split, which datasets itself cannot load without rows."""
+    try:
+        return datasets.load_from_disk(str(folder))
+    except IndexError:
+        features = datasets.DatasetInfo.from_directory(str(folder)).features
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
 
 
 def _meta(dataset: datasets.Dataset | datasets.IterableDataset) -> dict[str, Any]:

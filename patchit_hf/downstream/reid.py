@@ -66,6 +66,7 @@ class Task(DownstreamTask):
 
     augmentation = Augmentation(zoom=0.1, shift=0.08, erase=0.5)
     flips = True
+    people_in_names = True
 
     def __init__(
         self,
@@ -165,6 +166,13 @@ class Task(DownstreamTask):
         return (
             f"column {self.id_column!r}: each of its {len(people)} people has one image; "
             "re-identification learns from people with at least two"
+        )
+
+    def unmeasured(self, targets: Tensor) -> str:
+        """Return why none of the rows in targets ``[N, 3]`` can be searched for."""
+        return (
+            f"none of its {len(targets)} images has another image of the same person by another "
+            "camera to be found"
         )
 
     def scored(self, targets: Tensor) -> Tensor:
