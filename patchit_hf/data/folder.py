@@ -51,23 +51,26 @@ def _splits(
     path: Path, name: str, streaming: bool, seen: dict[str, Any], found: Survey | None
 ) -> dict[str, Any]:
     key = json.dumps([str(path.resolve()), seen])
-    if found is not None and found.plain:
+    if found is None:
+        return load(str(path), name, streaming)
+    beside = found.plain and found.shards > 0 and shards.names_images(path)
+    if found.plain and not beside:
         large = seen["count"] > opened.FILES and not streaming
         splits = None
         if large or found.misread or found.ours:
             splits = index_pictures(path, key, found)
-        if splits is not None:
-            return _streamed(splits) if streaming else splits
-    if found is not None and found.tables and found.count:
+        if splits is None:
+            return load(str(path), name, streaming)
+        return _streamed(splits) if streaming else splits
+    if found.tables and found.count:
         named = _with_tables(path, name, found)
         splits = _with_unnamed(named, found, key)
         if not streaming:
             return splits
         if found.misread or splits is not named:
             return _streamed(splits)
-    plan = shards.plan(path)
-    found = found or Survey()
-    found.notes += plan.notes
+    plan = shards.plan(path, beside=beside)
+    found.notes = [*plan.notes, *([] if beside else found.notes)]
     return load(plan.kind or str(path), name, streaming, **plan.options)
 
 

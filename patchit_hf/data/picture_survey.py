@@ -69,6 +69,7 @@ class Survey:
     Attributes:
         paths: absolute paths of the images of each split, in Arrow arrays.
         count: number of images in them.
+        shards: number of files that may hold images, too.
         plain: whether they are all there is to read: no tables, archives or shards.
         tables: whether there are tables of metadata beside the images, and nothing else decides.
         misread: whether ``datasets`` would take others, or none.
@@ -80,6 +81,7 @@ class Survey:
 
     paths: dict[str, list[Any]] = field(default_factory=dict)
     count: int = 0
+    shards: int = 0
     plain: bool = False
     tables: bool = False
     misread: bool = False
@@ -195,6 +197,7 @@ def _judged(root: Path, seen: _Seen, rules: FolderRules) -> Survey:
     for endings in seen.endings.values():
         total.update(endings)
     shards = sum(total[ending] for ending in SHARDS)
+    found.shards = shards
     pictures = sum(n for ending, n in total.items() if ending in rules.images or ending in OURS)
     found.plain = bool(found.count) and not (seen.special or seen.tables) and shards <= pictures
     words = not marked and bool(seen.named)

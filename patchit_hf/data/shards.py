@@ -48,11 +48,12 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def plan(folder: Path) -> Plan:
+def plan(folder: Path, *, beside: bool = False) -> Plan:
     """Say how to read a folder of shards.
 
     Args:
         folder: the folder.
+        beside: whether they are Parquet files beside the images that they name.
     """
     root, made = folder.resolve(), Plan()
     files: dict[str, list[str]] = {}
@@ -65,8 +66,11 @@ def plan(folder: Path) -> Plan:
                 files.setdefault(ending, []).append(os.path.join(inside, entry.name))
     if not files:
         return made
-    ending = max(files, key=lambda key: len(files[key]))
+    ending = ".parquet" if beside else max(files, key=lambda key: len(files[key]))
     kind, shards = KINDS[ending], sorted(files[ending])
+    shards, empty = _with_rows(root, shards, kind)
+    if empty:
+        made.notes.append(f"{len(empty)} {ending} files have no rows (the first: {empty[0]})")
     splits, lost = _splits(shards)
     if lost:
         made.notes.append(
@@ -76,13 +80,51 @@ def plan(folder: Path) -> Plan:
     features = _features(kind, [root / file for file in shards])
     if features is not None:
         made.options["features"] = features
-    if splits or any(sign in str(root) for sign in "*[]?"):
+    if splits or empty or beside or any(sign in str(root) for sign in "*[]?"):
         made.kind = kind
         every = splits or _as_named(shards)
         made.options["data_files"] = {
             split: [glob.escape(str(root / file)) for file in some] for split, some in every.items()
         }
     return made
+
+
+def _with_rows(root: Path, files: list[str], kind: str) -> tuple[list[str], list[str]]:
+    """Return the files with rows, and those without, which datasets refuses."""
+    if kind != "parquet":
+        return files, []
+    try:
+        counts = [pyarrow.parquet.read_metadata(root / file).num_rows for file in files]
+    except (OSError, pyarrow.ArrowException):  # datasets says which file it is
+        return files, []
+    full = [file for file, count in zip(files, counts, strict=True) if count]
+    return (full, [file for file in files if file not in full]) if full else (files, [])
+
+
+def names_images(folder: Path) -> bool:
+    """Say whether a Parquet file names images of its folder, as a table beside them does.
+
+    Args:
+        folder: the folder.
+    """
+    for inside, entries in walk(folder.resolve(), hidden=False):
+        tables = sorted(e.name for e in entries if e.name.lower().endswith(".parquet"))
+        for name in tables[:1]:
+            try:
+                file = pyarrow.parquet.ParquetFile(folder / inside / name)
+                rows = next(file.iter_batches(1), None)
+            except (OSError, pyarrow.ArrowException):
+                return False
+            values = rows.to_pylist()[0].values() if rows is not None and len(rows) else ()
+            return any(_is_there(value, folder) for value in values)
+    return False
+
+
+def _is_there(value: Any, folder: Path) -> bool:
+    """Say whether a value is the path of an image in the folder, or a struct with one."""
+    path = value.get("path") if isinstance(value, dict) else value
+    known = isinstance(path, str) and path.rpartition(".")[2].lower() in IMAGES
+    return known and (folder / path).is_file()
 
 
 def _has_header(file: Path) -> bool:

@@ -108,19 +108,21 @@ def embed_splits(
     }
     if not images:
         raise InputError(f"{name}: is empty")
-    parts = [
-        splits[split].select_columns([image]).rename_column(image, "image")
-        .cast_column("image", datasets.Image())
-        for split, image in images.items()
-    ]  # fmt: skip
+    column = next(iter(images.values()))
+    parts = [_images(splits[split], image, column) for split, image in images.items()]
     whole = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
-    if decode.image_column is not None:
-        whole = whole.rename_column("image", decode.image_column)
     data = open_crops_of(whole, extractor.geometry.canvas, decode, name)
     vectors = features(reestimated(extractor, data) if reestimate else extractor, data).numpy()
     tables = [_described(splits[split], split, image, folder) for split, image in images.items()]
     table = _joined(tables)
     return Embeddings(table.take(pyarrow.array(data.split_rows.numpy())), vectors)
+
+
+def _images(rows: datasets.Dataset, image: str, column: str) -> datasets.Dataset:
+    """Return the images of a split alone, in a column of another name."""
+    bare = rows.select_columns([image])
+    bare = bare if image == column else bare.rename_column(image, column)
+    return bare.cast_column(column, datasets.Image())
 
 
 def _described(

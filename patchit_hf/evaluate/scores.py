@@ -216,7 +216,7 @@ def open_judged(
 
 
 def searched(dataset: str | None, image_column: str | None) -> tuple[str | None, str | None]:
-    """Return ``query`` and ``gallery`` if a data set has them and no test split, else None twice."""
+    """Return ``query`` and ``gallery`` if there are both and no test split, else None twice."""
     splits = open_splits(dataset, image_column, people_in_names=True)
     if meant(splits, "test") is None and set(SEARCHED) <= set(splits):
         return SEARCHED

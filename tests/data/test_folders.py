@@ -246,6 +246,14 @@ def test_shards_without_a_word_are_for_training(tmp_path, caplog):
     ]
 
 
+def test_a_table_beside_the_images_that_it_names(tmp_path):
+    folder = fill(tmp_path / "d", *(f"images/{i}.png" for i in range(6)))
+    rows = {"photo": [f"images/{i}.png" for i in (4, 2, 0, 1)], "hat": [1, 0, 1, 0]}
+    datasets.Dataset.from_dict(rows).to_parquet(str(folder / "labels.parquet"))
+    found = open_splits(str(folder))["train"].rename_column("photo", "image")
+    assert (shown(found), found["hat"][:]) == ([20, 10, 0, 5], [1, 0, 1, 0])
+
+
 def tar(path, *members):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as out:
@@ -327,4 +335,9 @@ def test_an_empty_validation_split(way, tmp_path, crops, caplog):
     else:
         assert (len(found.train), len(found.held_out)) == (36, 4)
         assert found.held_out_from == "10 % of the training split, by person_id"
-    assert caplog.messages == [f"data set '{tmp_path / 'd'}': its split validation is empty"]
+    if way == "parquet":
+        assert caplog.messages == [
+            "data set 'd': 1 .parquet files have no rows (the first: validation.parquet)"
+        ]
+    elif way == "saved":
+        assert caplog.messages == [f"data set '{tmp_path / 'd'}': its split validation is empty"]
