@@ -87,9 +87,10 @@ def match_names(
 
     A name is looked up as it is; then without its ending; then without regard to capitals, percent
     codes and Unicode's two ways to write an accent; then without folders such as ``labels`` and
-    ``images``; then by its last folders and name, as many as possible; then as a number: ``139``
-    finds ``000000000139.jpg``. What is dropped has to leave the name unique among all names and
-    all files. Where two folders of names could be the same folder of files, neither is taken.
+    ``images``; then as a number in its folder: ``a/139`` finds ``a/000000000139.jpg``; then all of
+    this by its last folders and name, as many as possible. What is dropped has to leave the name
+    unique among all names and all files. Where two folders of names could be the same folder of
+    files, neither is taken.
 
     Args:
         names: the names, with ``/`` between folders.
@@ -136,12 +137,12 @@ class _Search:
         trunk: Key = lambda name: _trunk(name, self.endings)  # noqa: E731
         loose: Key = lambda name: _plain(_trunk(name, self.endings))  # noqa: E731
         bare: Key = lambda name: _without_kinds(_plain(_trunk(name, self.endings)))  # noqa: E731
-        yield from (trunk, loose, bare)
+        counted: Key = lambda name: _counted(bare(name))  # noqa: E731
+        yield from (trunk, loose, bare, counted)
         depth = min(_depth(self.names.values()), _depth(self.all_files))
         for last in range(depth, 0, -1):
-            for way in (str, trunk, loose, bare):
+            for way in (str, trunk, loose, bare, counted):
                 yield lambda name, way=way, last=last: _tail(way(name), last)  # type: ignore[misc]
-        yield lambda name: _number(_trunk(name, self.endings))
 
     def level(self, key: Key) -> None:
         """Look all open names up by one way to shorten them."""
@@ -241,13 +242,14 @@ def _bare(name: str) -> str:
 
 
 def _tail(name: str | None, last: int) -> str | None:
-    parts = (name or "").split("/")
+    parts = [] if name is None else name.split("/")
     return "/".join(parts[-last:]) if len(parts) >= last else None
 
 
-def _number(name: str) -> str | None:
-    stem = name.rpartition("/")[2]
-    return str(int(stem)) if stem.isdecimal() else None
+def _counted(name: str | None) -> str | None:
+    """Return a name that is a number, without leading zeros; None for any other."""
+    folder, slash, stem = (name or "").rpartition("/")
+    return f"{folder}{slash}{int(stem)}" if stem.isdecimal() else None
 
 
 def _folder(name: str) -> str:

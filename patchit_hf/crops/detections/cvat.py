@@ -28,8 +28,8 @@ def read_cvat(path: Path) -> Detections:
     label. The subsets Train, Validation and Test are splits.
 
     Raises:
-        InputError: for a damaged file, for a project of several videos, or if half of the shapes
-            are malformed.
+        InputError: for a damaged file, a project of several videos, or if half of the shapes are
+            malformed.
     """
     builder = Builder("cvat")
     for file in [path] if path.is_file() else files_below(path, ".xml"):

@@ -17,9 +17,9 @@ from patchit_hf.crops.detections.table import Builder, Detections, number, pixel
 def read_labelme(path: Path) -> Detections:
     """Read one file, or all LabelMe files below a folder; other JSON files are passed over.
 
-    The image is the one that ``imagePath`` states; if there is none, the one that is called like
-    the JSON file. A shape of any kind is replaced by its bounding box. Shapes of one label that
-    share a ``group_id`` are one object. A point has no area, and is reported so.
+    The image is the one that is called like the JSON file; if there is none, the one that
+    ``imagePath`` states. A shape of any kind is replaced by its bounding box. Shapes of one label
+    that share a ``group_id`` are one object. A point has no area, and is reported so.
 
     Raises:
         InputError: for a damaged file, or if half of the shapes are malformed.
@@ -37,9 +37,14 @@ def read_labelme(path: Path) -> Detections:
 
 def _image(builder: Builder, value: dict[str, Any], name: str) -> None:
     size = (pixels(value.get("imageWidth")), pixels(value.get("imageHeight")))
-    own = name.removesuffix(".json")
-    stated = beside(name, str(value.get("imagePath") or PurePosixPath(own).name))
-    image = builder.picture(stated, size, other=own)
+    own, stated = (
+        PurePosixPath(name).with_suffix(""),
+        beside(name, str(value.get("imagePath") or "")),
+    )
+    if PurePosixPath(stated).stem == own.name:
+        image = builder.picture(stated, size)
+    else:
+        image = builder.picture(own.as_posix(), size, other=stated)
     objects: dict[tuple[str, Any], tuple[int, list[Box]]] = {}
     for row, shape in enumerate(value["shapes"], 1):
         try:

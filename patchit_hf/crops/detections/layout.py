@@ -78,7 +78,9 @@ def beside(name: str, stated: str) -> str:
         >>> beside("day/labels/a.json", "..\\images\\a.jpg"), beside("a.json", "C:\\b.jpg")
         ('day/images/a.jpg', 'b.jpg')
     """
-    stated = stated.replace("\\", "/")
+    stated = stated.replace("\\", "/").strip()
+    if not stated:
+        return ""
     if stated.startswith("/") or re.match(r"[A-Za-z]:", stated):
         stated = stated.rpartition("/")[2].rpartition(":")[2]
     path = os.path.normpath(f"{name.rpartition('/')[0]}/{stated}".lstrip("/")).replace("\\", "/")

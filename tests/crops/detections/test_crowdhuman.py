@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from patchit_hf.common.errors import InputError
@@ -61,15 +62,6 @@ def test_results_of_a_detector(tmp_path):
         ('{"ID": "a", "gtboxes": [', "b.odgt, line 2: is damaged: "),
         ('{"ID": "a"}', "b.odgt, line 2: is not CrowdHuman; must be an object with 'ID' and 'gtb"),
         ("[1]", "b.odgt, line 2: is not CrowdHuman"),
-        ('{"ID": "a", "gtboxes": [3]}', "b.odgt:2, box 1: must be an object with 'tag' and 'fbox'"),
-        (
-            '{"ID": "a", "gtboxes": [{"tag": "person", "fbox": [1, 2, 3]}]}',
-            "b.odgt:2, box 1: the box has 3 numbers; must be 4",
-        ),
-        (
-            '{"ID": "a", "gtboxes": [{"tag": "person", "fbox": [1, 2, null, 4]}]}',
-            "b.odgt:2, box 1: box None: must be a number",
-        ),
     ],
 )
 def test_damaged_lines(tmp_path, text, message):
@@ -78,3 +70,22 @@ def test_damaged_lines(tmp_path, text, message):
         read_detections(tmp_path / "b.odgt")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ("3", "b.odgt:2, box 1: must be an object with 'tag' and 'fbox'"),
+        (
+            '{"tag": "person", "fbox": [1, 2, 3]}',
+            "b.odgt:2, box 1: the box has 3 numbers; must be 4",
+        ),
+        ('{"fbox": [1, 2, null, 4]}', "b.odgt:2, box 1: box None: must be a number"),
+    ],
+)
+def test_a_damaged_box_is_left_out_and_reported(tmp_path, box, message):
+    text = f'{line("x")}\n{{"ID": "a", "gtboxes": [{box}]}}\n'
+    (tmp_path / "b.odgt").write_text(text)
+    found = read_detections(tmp_path / "b.odgt")
+    assert found.notes == (f"1 box cannot be read and is left out: {message}",)
+    assert np.isnan(found.boxes).all(axis=1).sum() == 1

@@ -146,3 +146,13 @@ def test_damaged_files(tmp_path, monkeypatch, text, message):
         read_detections("b.xml")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_shape_is_left_out_and_reported(tmp_path):
+    shapes = box(RED) + "<box label='person'/>" + box(GREEN)
+    text = document(IMAGE.format(i=0, name="a.jpg", more="", shapes=shapes))
+    (tmp_path / "b.xml").write_text(text)
+    found = read_detections(tmp_path / "b.xml")
+    why = "b.xml, shape 2: xtl None: must be a number"
+    assert found.notes == (f"1 box cannot be read and is left out: {why}",)
+    assert found.row.tolist() == [1, 2, 3]

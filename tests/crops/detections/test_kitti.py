@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from patchit_hf.common.errors import InputError
@@ -89,3 +90,12 @@ def test_damaged_lines(tmp_path, line, message):
         read_detections(tmp_path / "b.txt")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_line_is_left_out_and_reported(tmp_path):
+    (tmp_path / "b.txt").write_text("\n".join([LINES[0], "Pedestrian 1 2", LINES[1]]))
+    found = read_detections(tmp_path / "b.txt")
+    (note,) = found.notes
+    assert note.startswith("1 box cannot be read and is left out: b.txt, row 2: 3 values; must be")
+    assert found.row.tolist() == [1, 2, 3]
+    assert np.isnan(found.boxes).all(axis=1).tolist() == [False, True, False]

@@ -46,8 +46,28 @@ def test_labels_beside_images_and_in_a_folder_of_their_own(tmp_path):
 
 
 def test_a_path_of_another_machine(tmp_path):
-    (tmp_path / "x.json").write_text(document([shape(corners(RED))], "C:\\Users\\me\\day\\a.jpg"))
-    assert read_detections(tmp_path / "x.json").images == ["a.jpg"]
+    (tmp_path / "a.json").write_text(document([shape(corners(RED))], "C:\\Users\\me\\day\\a.jpg"))
+    assert read_detections(tmp_path / "a.json").images == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["new.png", "old.jpg"])
+def test_a_file_that_was_renamed(tmp_path, name):
+    paint(tmp_path / "images" / name)
+    (tmp_path / "new.json").write_text(document([shape(corners(RED))], "old.jpg"))
+    crops, _ = cut(read_detections(tmp_path / "new.json"), tmp_path / "images", tmp_path / "out")
+    assert crops == [(name, "red", RED)]
+
+
+def test_a_damaged_shape_is_left_out_and_reported(tmp_path):
+    shapes = [shape(corners(RED)), shape([[1, "x"]]), shape(corners(GREEN))]
+    paint(tmp_path / "a.jpg")
+    (tmp_path / "a.json").write_text(document(shapes, "a.jpg"))
+    found = read_detections(tmp_path / "a.json")
+    why = "a.json, shape 2: point 'x': must be a number"
+    assert found.notes == (f"1 box cannot be read and is left out: {why}",)
+    crops, report = cut(found, tmp_path, tmp_path / "out")
+    assert crops == [("a.jpg", "red", RED), ("a.jpg", "green", GREEN)]
+    assert report["boxes"]["reasons"] == {"not finite": 1}
 
 
 SHAPES = [

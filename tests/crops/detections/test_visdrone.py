@@ -87,3 +87,11 @@ def test_damaged_lines(tmp_path, line, message):
         read_detections(tmp_path / "b.txt", "visdrone")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_line_is_left_out_and_reported(tmp_path):
+    (tmp_path / "b.txt").write_text(f"{LINES[0]}\n40,40,x,100,1,1,0,0\n{LINES[1]}\n")
+    found = read_detections(tmp_path / "b.txt", "visdrone")
+    why = "b.txt, row 2: value 'x': must be a number"
+    assert found.notes == (f"1 box cannot be read and is left out: {why}",)
+    assert found.row.tolist() == [1, 2, 3]
