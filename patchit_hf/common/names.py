@@ -252,7 +252,9 @@ def _bare(name: str) -> str:
 
 
 def _tail(name: str | None, last: int) -> str | None:
-    parts = [] if name is None else name.split("/")
+    if name is None or last == 1:
+        return None if name is None else name.rpartition("/")[2]
+    parts = name.split("/")
     return "/".join(parts[-last:]) if len(parts) >= last else None
 
 

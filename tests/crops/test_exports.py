@@ -262,6 +262,11 @@ def test_names_that_contradict_each_other_are_refused(tmp_path, images):
         f"{tmp_path}/labels: the classes have other names in {tmp_path}/a.yaml than in "
         f"{tmp_path}/b.yaml; remove the one that does not belong to these labels"
     )
+    write(tmp_path / "set/labels/train/a.txt", shares(LEFT))
+    write(tmp_path / "b.yaml", "path: ../datasets/set\nnames: [car, person]")
+    assert read_detections(tmp_path / "set/labels/train").labels == ["car"]
+    write(tmp_path / "set.yaml", "names: [car, person]")
+    assert read_detections(tmp_path / "set/labels/train").labels == ["car"]
     write(tmp_path / "labels/data.yaml", "names: [person]")  # nearer
     assert cut(tmp_path / "labels", images, tmp_path / "out")[0] == [("a.jpg", 1, "red")]
 
