@@ -123,7 +123,7 @@ class _Search:
         self, names: Sequence[str], files: Sequence[str], endings: Collection[str]
     ) -> None:
         self.given, self.all_files, self.endings = names, files, endings
-        self.names = {name: PurePosixPath(name).as_posix() for name in names}
+        self.names = {name: _clean(name) for name in names}
         there = set(files)
         self.found: dict[str, str] = {n: c for n, c in self.names.items() if c in there}
         self.owner: dict[str, str] = {file: name for name, file in self.found.items()}
@@ -198,7 +198,8 @@ class _Search:
         moved = {
             name: file
             for name, file in self.found.items()
-            if not _same_place(_folder(_bare(self.names[name])), _folder(_bare(file)))
+            if _folder(self.names[name]) != _folder(file)
+            and not _same_place(_folder(_bare(self.names[name])), _folder(_bare(file)))
         }
         return Matches(files, why, moved)
 
@@ -223,12 +224,21 @@ def _index(files: Iterable[str], key: Key) -> dict[str | None, list[str]]:
     return index
 
 
+# These are called for each of a million names and files, several times.
+
+
+def _clean(name: str) -> str:
+    return PurePosixPath(name).as_posix() if "//" in name or "./" in name else name
+
+
 def _trunk(name: str, endings: Collection[str]) -> str:
-    trunk, ending = os.path.splitext(name)
-    return trunk if ending.lower() in endings else name
+    trunk, dot, ending = name.rpartition(".")
+    return trunk if trunk and f"{dot}{ending}".lower() in endings else name
 
 
 def _plain(name: str) -> str:
+    if name.isascii() and "%" not in name:
+        return name.lower()
     return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
@@ -242,7 +252,9 @@ def _bare(name: str) -> str:
 
 
 def _tail(name: str | None, last: int) -> str | None:
-    parts = [] if name is None else name.split("/")
+    if name is None or last == 1:
+        return None if name is None else name.rpartition("/")[2]
+    parts = name.split("/")
     return "/".join(parts[-last:]) if len(parts) >= last else None
 
 

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,44 +75,55 @@ def open_picture(path: Path, max_pixels: int) -> Picture:
         BadPictureError: if it is missing, empty, damaged, too large or too small.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damaged tags; what matters raises
-            with path.open("rb") as file:
-                if not path.stat().st_size:
-                    raise BadPictureError("the file is empty")
-                with decoding():
-                    image = open_any_size(file)
-                return _decode(image, path.suffix.lower(), max_pixels)
-    except DamagedError as error:
-        raise BadPictureError(f"damaged: {error}") from error
-    except UnusableError as error:
-        raise BadPictureError(str(error)) from error
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                raise BadPictureError("the file is empty")
+            return read_picture(file, path.suffix.lower(), max_pixels)
     except FileNotFoundError:
         raise BadPictureError("no such file") from None
     except OSError as error:
         raise BadPictureError(f"cannot be read: {error.strerror or one_line(error)}") from error
 
 
-def size_of(path: Path) -> tuple[int, int] | None:
-    """Return the stored width and height from the file's header; None if it cannot be read."""
+def read_picture(file: BinaryIO, suffix: str, max_pixels: int) -> Picture:
+    """Decode an image from an open file; see ``open_picture``.
+
+    Args:
+        file: the content.
+        suffix: lower-case ending that the file has, such as ``.jpg``; empty if unknown.
+        max_pixels: largest number of pixels.
+
+    Raises:
+        BadPictureError: as ``open_picture``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged tags; what matters raises
+            with decoding():
+                image = open_any_size(file)
+            return _decode(image, suffix, max_pixels)
+    except DamagedError as error:
+        raise BadPictureError(f"damaged: {error}") from error
+    except UnusableError as error:
+        raise BadPictureError(str(error)) from error
+
+
+def size_of(source: Path | BinaryIO, *, stored: bool) -> tuple[int, int] | None:
+    """Return width and height from an image's header; None if it cannot be read.
+
+    Args:
+        source: the file.
+        stored: whether to return the size as stored, before rotation by the EXIF tag.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return image.size
+            with Image.open(source) as image:
+                width, height = image.size
+                turned = not stored and _orientation(image) >= 5
+                return (height, width) if turned else (width, height)
     except Exception:  # decoding will report it
         return None
-
-
-def orientation_of(path: Path) -> int:
-    """Return the EXIF orientation from the file's header; 1 if it has none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return _orientation(image)
-    except Exception:
-        return 1
 
 
 def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
@@ -178,10 +190,7 @@ class PictureFolder:
             file: path relative to the folder.
             stored: whether to return the size as stored, before rotation by the EXIF tag.
         """
-        size = size_of(self.root / file)
-        if size and not stored and orientation_of(self.root / file) >= 5:
-            return size[1], size[0]
-        return size
+        return size_of(self.root / file, stored=stored)
 
     def picture(self, file: str, max_pixels: int) -> Picture:
         """Decode a file; see ``open_picture``."""

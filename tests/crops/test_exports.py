@@ -4,6 +4,7 @@ import json
 import math
 import unicodedata
 
+import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -261,6 +262,11 @@ def test_names_that_contradict_each_other_are_refused(tmp_path, images):
         f"{tmp_path}/labels: the classes have other names in {tmp_path}/a.yaml than in "
         f"{tmp_path}/b.yaml; remove the one that does not belong to these labels"
     )
+    write(tmp_path / "set/labels/train/a.txt", shares(LEFT))
+    write(tmp_path / "b.yaml", "path: ../datasets/set\nnames: [car, person]")
+    assert read_detections(tmp_path / "set/labels/train").labels == ["car"]
+    write(tmp_path / "set.yaml", "names: [car, person]")
+    assert read_detections(tmp_path / "set/labels/train").labels == ["car"]
     write(tmp_path / "labels/data.yaml", "names: [person]")  # nearer
     assert cut(tmp_path / "labels", images, tmp_path / "out")[0] == [("a.jpg", 1, "red")]
 
@@ -651,6 +657,102 @@ def test_voc_whose_filename_is_not_its_own(tmp_path):
         write(tmp_path / f"two/{name}.xml", voc("a.jpg", LEFT))
     with pytest.raises(InputError, match=r"no such file; a\.jpg is the image of other boxes, too"):
         cut(tmp_path / "two", tmp_path / "images", tmp_path / "o4", on_bad_image="skip")
+
+
+# Parquet that holds the images, too.
+
+
+def jpeg(path):
+    return (path / "a.jpg").read_bytes()
+
+
+def held(images, kind):
+    """Return a value of an image column as tools write it, for ``a.jpg``."""
+    return {
+        "struct": {"bytes": jpeg(images), "path": "a.jpg"},
+        "struct without a path": {"bytes": jpeg(images), "path": None},
+        "bytes": jpeg(images),
+        "path": str(images / "a.jpg"),
+        "struct of a path": {"bytes": None, "path": str(images / "a.jpg")},
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["struct", "struct without a path", "bytes", "path", "struct of a path"]
+)
+@pytest.mark.parametrize("folder", [False, True])
+def test_images_in_parquet_without_the_schema_of_datasets(tmp_path, images, kind, folder):
+    other = photo(tmp_path / "b.jpg", [(LEFT, GREEN)])
+    second = held(images, kind)
+    if isinstance(second, bytes):
+        second = other.read_bytes()
+    elif isinstance(second, str):
+        second = str(other)
+    elif second["bytes"] is None:
+        second = {"bytes": None, "path": str(other)}
+    else:
+        second = {"bytes": other.read_bytes(), "path": second["path"] and "b.jpg"}
+    rows = [{"img": held(images, kind), "xyxy": list(LEFT)}, {"img": second, "xyxy": list(LEFT)}]
+    data = tmp_path / "set/b.parquet"
+    data.parent.mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), data, row_group_size=1)
+    seen, report = cut(data, data.parent if folder else data, tmp_path / "out")
+    assert sorted((row, colour) for _, row, colour in seen) == [(1, "red"), (2, "green")]
+    assert report["notes"] == []
+    named = {"bytes", "struct without a path"}
+    assert {file for file, _, _ in seen} == (
+        {"b.parquet#1", "b.parquet#2"} if kind in named
+        else {str(images / "a.jpg"), str(other)} if "path" in kind else {"a.jpg", "b.jpg"}
+    )  # fmt: skip
+
+
+def test_rows_with_the_boxes_of_a_whole_image(tmp_path, images):
+    """As data sets of detection on the Hub are: structs of lists, and classes with names."""
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "objects": {
+                "bbox": datasets.List(datasets.List(datasets.Value("float32"))),
+                "category": datasets.List(datasets.ClassLabel(names=["bicycle", "person"])),
+            },
+        }
+    )
+    objects = {"bbox": [xywh(LEFT), xywh(RIGHT)], "category": [0, 1]}
+    rows = {"image": [{"bytes": jpeg(images), "path": None}], "objects": [objects]}
+    data = datasets.Dataset.from_dict(rows, features=features)
+    data.to_parquet(str(tmp_path / "train.parquet"))
+    seen, report = cut(
+        tmp_path / "train.parquet", tmp_path / "train.parquet", tmp_path / "out", box_format="xywh"
+    )
+    assert seen == [("train.parquet#1", 1, "green")]
+    assert report["boxes"]["reasons"] == {"class": 1}
+
+
+def test_a_person_found_in_another_shard_of_the_same_name_is_not_cut(tmp_path, images):
+    for name in ("train/x.parquet", "test/y.parquet"):
+        (tmp_path / name).parent.mkdir()
+        rows = [{"image": held(images, "struct"), "xyxy": list(LEFT)}]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+    with pytest.raises(InputError) as error:
+        cut(tmp_path / "train/x.parquet", tmp_path, tmp_path / "out")
+    assert str(error.value) == (
+        f"--images '{tmp_path}': holds none of the 1 images of the boxes, such as 'a.jpg' (several "
+        "files could be it: test/y.parquet/a.jpg, train/x.parquet/a.jpg)"
+    )
+
+
+def test_parquet_without_images_is_one_line(tmp_path, images):
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "b.parquet")
+    write(tmp_path / "b.txt", "a.jpg 20 10 60 110\n")
+    with pytest.raises(InputError) as error:
+        cut(tmp_path / "b.txt", tmp_path / "b.parquet", tmp_path / "out")
+    assert str(error.value) == (
+        f"--images '{tmp_path}/b.parquet': no column of b.parquet holds images (bytes, structs of "
+        "bytes and path, or paths)"
+    )
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(InputError, match=r"c\.parquet: cannot be read: "):
+        cut(tmp_path / "b.txt", tmp_path / "c.parquet", tmp_path / "out")
 
 
 # Tables.

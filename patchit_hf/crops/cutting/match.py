@@ -7,12 +7,13 @@ from collections import Counter
 from patchit_hf.common.names import Matches
 from patchit_hf.crops.cutting.videos import VideoFolder
 from patchit_hf.crops.detections import Detections
+from patchit_hf.data.picture_table import PictureTable
 from patchit_hf.data.pictures import PictureFolder
 
+Images = PictureFolder | VideoFolder | PictureTable
 
-def match_files(
-    found: Detections, folder: PictureFolder | VideoFolder
-) -> tuple[Matches, tuple[str, ...]]:
+
+def match_files(found: Detections, folder: Images) -> tuple[Matches, tuple[str, ...]]:
     """Find the file of each image by its name, else by its other name; never one file for two.
 
     Returns:

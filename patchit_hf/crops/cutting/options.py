@@ -127,7 +127,8 @@ class CropOptions:
         None,
         "--first-frame",
         "images",
-        "number of a video's first frame in the boxes: 0 or 1; if left out, 1 for MOT, else 0",
+        "number of a video's first frame in the boxes: 0 or 1; if left out, 1 for MOT, else 0; "
+        "for a folder of frames, counts its files, which else go by the numbers in their names",
     )
     keep_every: int = arg(1, "--keep-every", "filters", "keep every k-th box of a track")
     check_boxes: bool = arg(

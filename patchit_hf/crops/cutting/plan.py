@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.names import files_below
 from patchit_hf.crops.cutting.cut import Job
-from patchit_hf.crops.cutting.match import match_files
+from patchit_hf.crops.cutting.match import Images, match_files
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.select import KEPT, LEFT_OUT, Words, before_decoding, thin
 from patchit_hf.crops.cutting.videos import VideoFolder, video_files
 from patchit_hf.crops.detections import Detections
+from patchit_hf.data.picture_table import PictureTable
 from patchit_hf.data.pictures import BadPictureError, Picture, PictureFolder
 
 SPLITS = ("train", "validation", "test")
@@ -42,7 +44,7 @@ class Plan:
     """
 
     found: Detections
-    folder: PictureFolder | VideoFolder
+    folder: Images
     files: list[str | None]
     order: list[int]
     split: list[str]
@@ -78,8 +80,8 @@ class Plan:
         picture: Picture | str | None = found.bad.get(found.images[image])
         if picture is None and file is None and (reasons == KEPT).any():
             picture = self.why.get(found.images[image], "no such file")
-        elif isinstance(self.folder, VideoFolder) and (reasons == KEPT).any():
-            picture = self._frame(self.folder, str(file), max_pixels)
+        elif not isinstance(self.folder, PictureFolder) and (reasons == KEPT).any():
+            picture = self._decoded(self.folder, str(file), max_pixels)
         return Job(
             name=file or found.images[image],
             path=None if file is None else self.folder.root / file,
@@ -94,17 +96,19 @@ class Plan:
             picture=picture,
         )
 
-    def _frame(self, folder: VideoFolder, file: str, max_pixels: int) -> Picture | str:
+    def _decoded(
+        self, folder: VideoFolder | PictureTable, file: str, max_pixels: int
+    ) -> Picture | str:
         try:
             return folder.picture(file, max_pixels)
         except BadPictureError as error:
             return str(error)
 
 
-def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureFolder | VideoFolder:
-    """Open a folder of images, a folder of videos, or one video.
+def open_images(images: str | Path, options: CropOptions, kind: str) -> Images:
+    """Open a folder of images, of videos or of Parquet files with images, or one of the latter two.
 
-    A folder that holds both images and videos is a folder of images.
+    A folder that holds images is a folder of images, whatever else it holds.
 
     Args:
         images: the folder or the video.
@@ -112,18 +116,25 @@ def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureF
         kind: format of the boxes, which sets the default of that number.
 
     Raises:
-        InputError: if the path does not exist, or is a file but no video.
+        InputError: if the path does not exist, or is a file but no video and no Parquet file.
     """
     path = Path(images).expanduser()
+    if path.is_file() and path.suffix == ".parquet":
+        return PictureTable(path)
     if path.is_file() and not video_files(path):
-        raise InputError(f"--images {str(images)!r}: is not a video; must be a folder or a video")
+        raise InputError(
+            f"--images {str(images)!r}: is not a video; must be a folder or a video, or Parquet"
+        )
     if video_files(path) and (path.is_file() or not PictureFolder(path).files):
         first = int(kind == "mot") if options.first_frame is None else options.first_frame
         return VideoFolder(path, first)
-    return PictureFolder(path, options.first_frame)
+    folder = PictureFolder(path, options.first_frame)
+    if not folder.files and files_below(path, (".parquet",)):
+        return PictureTable(path)
+    return folder
 
 
-def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: CropOptions) -> Plan:
+def make_plan(found: Detections, folder: Images, options: CropOptions) -> Plan:
     """Decide on order, splits and dropped boxes without opening an image.
 
     Raises:
@@ -177,7 +188,7 @@ def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:
 
 def _other_frames(
     found: Detections,
-    folder: PictureFolder | VideoFolder,
+    folder: Images,
     files: list[str | None],
     reasons: Words,
     every: int,

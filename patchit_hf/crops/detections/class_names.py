@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from patchit_hf.common.errors import InputError
@@ -22,24 +22,29 @@ class ClassNames:
         names: their names by number, as text; empty if unknown.
         file: the file that names them; None if there is none.
         keypoints: number of keypoints and of numbers for each (``kpt_shape``); None if unknown.
+        about: names of folders that the file seems to be about: its own, and its ``path``.
     """
 
     names: dict[str, str]
     file: Path | None = None
     keypoints: tuple[int, int] | None = None
+    about: frozenset[str] = frozenset()
 
 
 def find_class_names(folder: Path) -> ClassNames:
     """Find the names in the folder of the labels, else in the nearest of three folders above it.
 
-    They are in a YAML file that has ``names``, or in a list such as ``classes.txt``.
+    They are in a YAML file that has ``names``, or in a list such as ``classes.txt``. Of several
+    files of one folder those count that are called like, or whose ``path`` is, a folder of labels.
 
     Raises:
         InputError: if the nearest such files of one folder contradict each other, or are damaged.
     """
     here = folder.resolve()
     for place in (here, *here.parents[:UP]):
-        found = [known for file in _candidates(place) if (known := _read(file, place)) is not None]
+        found = [known for file in _candidates(place) if (known := _read(file)) is not None]
+        way = {place.name, *here.relative_to(place).parts}
+        found = [known for known in found if known.about & way] or found
         for other in found[1:]:
             if other.names != found[0].names:
                 raise InputError(
@@ -66,7 +71,7 @@ def _candidates(folder: Path) -> list[Path]:
     return sorted(known, key=lambda f: (f.suffix not in (".yaml", ".yml"), f.name))
 
 
-def _read(file: Path, folder: Path) -> ClassNames | None:
+def _read(file: Path) -> ClassNames | None:
     """Return the names in a file; None if it has none."""
     if file.suffix not in (".yaml", ".yml"):
         lines = [line.strip() for line in read_lines(file)]
@@ -85,7 +90,8 @@ def _read(file: Path, folder: Path) -> ClassNames | None:
     if not isinstance(names, dict) or not names:
         return None
     words = {str(key): str(value).strip() for key, value in names.items()}
-    return ClassNames(words, file, _shape(loaded.get("kpt_shape"), file))
+    about = {file.stem, PurePosixPath(str(loaded.get("path") or "")).name}
+    return ClassNames(words, file, _shape(loaded.get("kpt_shape"), file), frozenset(about))
 
 
 def _shape(value: Any, file: Path) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.text import encoding_of, read_lines, text_start
+from patchit_hf.data.picture_table import image_columns, row_names
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -44,20 +45,25 @@ class TableFile:
         self._comma = False  # whether a comma may stand for a decimal point
         self.longer: dict[int, int] = {}
         try:
+            self._pictures: set[str] = set()  # columns of bytes, which are not read
             if path.suffix == ".parquet":
-                self._table = pyarrow.parquet.read_table(path)
+                self._table = self._read_parquet()
             else:
                 self._table = self._read_csv(known)
         except (pyarrow.ArrowException, UnicodeError, csv.Error, OSError) as error:
             raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
-        self.names: list[str] = list(self._table.column_names)
+        self.names: list[str] = [*self._table.column_names, *sorted(self._pictures)]
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return self._rows
 
     def find(self, names: Collection[str]) -> str | None:
-        """Return the column with the first of these lower-case names; None if there is none."""
-        lower = {name.lower(): name for name in reversed(self.names)}
+        """Return the column with the first of these lower-case names; None if there is none.
+
+        A field of a struct may be named alone: ``bbox`` for ``objects.bbox``.
+        """
+        lower = {name.lower().rpartition(".")[2]: name for name in reversed(self.names)}
+        lower |= {name.lower(): name for name in reversed(self.names)}
         return next((lower[name] for name in names if name in lower), None)
 
     def values(self, name: str) -> list[Any]:
@@ -65,9 +71,27 @@ class TableFile:
         result: list[Any] = self._table[name].to_pylist()
         return result
 
-    def words(self, name: str) -> list[str | None]:
-        """Return a column as text; None where it is empty, NaN or blank. 7.0 is ``7``."""
-        return [as_word(value) for value in self.values(name)]
+    def words(self, name: str) -> list[Any]:
+        """Return a column as text, or lists of text; None where it is empty, NaN or blank.
+
+        Numbers of a class become its name where ``datasets`` wrote the names beside them, and
+        images the names that ``PictureTable`` gives them.
+        """
+        if name in self._pictures:
+            return list(row_names(self.path, name))
+        known = self._classes(name)
+        return [
+            [_named(v, known) for v in value] if isinstance(value, list) else _named(value, known)
+            for value in self.values(name)
+        ]
+
+    def number(self, text: str) -> float:
+        """Return a number written as the table writes them.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        return float(text.replace(",", ".") if self._comma else text)
 
     def numbers(self, name: str) -> tuple[NDArray[np.float64], dict[int, str]]:
         """Return a column as numbers, NaN where it holds none, and what it holds there, by row."""
@@ -82,10 +106,37 @@ class TableFile:
         for row, value in enumerate(column.to_pylist()):
             text = str(value).strip().strip("\"'") if value is not None else ""
             try:
-                found[row] = float(text.replace(",", ".") if self._comma else text)
+                found[row] = self.number(text)
             except ValueError:
                 bad[row] = text
         return found, bad
+
+    def _classes(self, name: str) -> list[str]:
+        """Return the names of a column's classes as ``datasets`` wrote them; empty without."""
+        if self.path.suffix != ".parquet":
+            return []
+        schema = pyarrow.parquet.read_schema(self.path)
+        if b"huggingface" not in (schema.metadata or {}):
+            return []
+        from datasets import ClassLabel, Features
+
+        feature: Any = Features.from_arrow_schema(schema)
+        for part in (*name.split("."), ""):
+            while not isinstance(feature, dict) and hasattr(feature, "feature"):
+                feature = feature.feature
+            feature = feature[0] if isinstance(feature, list) else feature
+            feature = feature.get(part) if part and isinstance(feature, dict) else feature
+        return list(feature.names) if isinstance(feature, ClassLabel) else []
+
+    def _read_parquet(self) -> Any:
+        """Read all columns but those with the bytes of images; fields of structs are columns."""
+        schema = pyarrow.parquet.read_schema(self.path)
+        kinds = image_columns(schema)
+        self._pictures = {name for name, kind in kinds.items() if kind != "path"}
+        others = [name for name in schema.names if name not in self._pictures]
+        table = pyarrow.parquet.read_table(self.path, columns=others)
+        self._rows = int(pyarrow.parquet.read_metadata(self.path).num_rows)
+        return table.flatten()
 
     def _read_csv(self, known: Collection[str]) -> Any:
         first, delimiter, names = read_header(self.path, known)
@@ -106,6 +157,7 @@ class TableFile:
         except pyarrow.ArrowInvalid:  # lines of other lengths, or quotes after a space
             table, self.longer = _line_by_line(self.path, first, delimiter, names)
         trimmed = [pyarrow.compute.utf8_trim_whitespace(table[name]) for name in names]
+        self._rows = int(table.num_rows)
         return pyarrow.table(dict(zip(names, trimmed, strict=True)))
 
 
@@ -137,6 +189,13 @@ def as_word(value: object) -> str | None:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
     return text or None
+
+
+def _named(value: object, classes: list[str]) -> str | None:
+    word = as_word(value)
+    if classes and word is not None and word.isdecimal() and int(word) < len(classes):
+        return classes[int(word)]
+    return word
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

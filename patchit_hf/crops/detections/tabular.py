@@ -14,6 +14,7 @@ from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, four, number, numbers_in
 from patchit_hf.crops.detections.table_file import TableFile, read_header
 from patchit_hf.data.frame_names import VIDEOS
+from patchit_hf.data.picture_table import find_image_column
 
 NAMES = {
     "image": (
@@ -70,36 +71,39 @@ def read_table(
             raise InputError(
                 f"--columns {key}={column}: no such column in {path.name}; {_list(table)}"
             )
-    boxes, bad = _boxes(table, given, box_format)
     found = {key: given.get(key) or table.find(names) for key, names in NAMES.items()}
+    if found["image"] is None and found["frame"] is None and path.suffix == ".parquet":
+        found["image"] = find_image_column(path)
     if found["image"] is None and found["frame"] is None:
         raise InputError(
             f"{path.name}: no column holds image names; {_list(table)}; "
             "give it with --columns image="
         )
+    boxes, rows, bad = _boxes(table, given, box_format)
     words = {key: table.words(name) for key, name in found.items() if name and key != "score"}
-    scores, no_score = _scores(table, found["score"])
-    bad = {row: f"column {found['score']!r}: must hold numbers, not {text!r}"
-           for row, text in no_score.items() if text} | bad  # fmt: skip
+    scores, no_score = _scores(table, found["score"], rows)
+    bad = no_score | bad
     builder = Builder("table")
     for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        row, nth = rows[i]
+        where = f"{path.name}, row {row + 1}"
         image = builder.picture(
-            _picture(words, i, f"{path.name}, row {i + 1}"),
-            source=_at(words, "source", i) or "",
-            split=_at(words, "split", i) or "",
+            _picture(words, row, where),
+            source=_at(words, "source", row) or "",
+            split=_at(words, "split", row) or "",
         )
         if i in bad:
-            error = InputError(f"{path.name}, row {i + 1}: {bad[i]}")
-            builder.unreadable(image, error, file=path.name, row=i + 1)
+            error = InputError(f"{where}: {bad[i]}")
+            builder.unreadable(image, error, file=path.name, row=row + 1)
             continue
         builder.box(
             image,
             (x0, y0, x1, y1),
             file=path.name,
-            row=i + 1,
-            score=float(scores[i]),
-            label=_at(words, "label", i),
-            track=None if (track := _at(words, "track", i)) == "-1" else track,
+            row=row + 1,
+            score=scores[i],
+            label=_at(words, "label", row, nth),
+            track=None if (track := _at(words, "track", row, nth)) == "-1" else track,
         )
     relative = _are_shares(boxes)
     if relative:
@@ -119,7 +123,7 @@ def _known() -> set[str]:
     return {name for names in NAMES.values() for name in names} | corners | {*BOXES}
 
 
-def _picture(words: dict[str, list[str | None]], row: int, where: str) -> str:
+def _picture(words: dict[str, list[Any]], row: int, where: str) -> str:
     """Return an image's name: the one in the table, or ``video#frame``."""
     name, frame = _at(words, "image", row), _at(words, "frame", row)
     if name is not None and (frame is None or not name.lower().endswith(VIDEOS)):
@@ -132,21 +136,34 @@ def _picture(words: dict[str, list[str | None]], row: int, where: str) -> str:
     return f"{name or _at(words, 'source', row) or ''}#{int(index)}"
 
 
-def _scores(table: TableFile, column: str | None) -> tuple[Boxes, dict[int, str]]:
-    if column is None:
-        return np.full(len(table), math.nan), {}
-    return table.numbers(column)
+def _scores(
+    table: TableFile, column: str | None, rows: list[tuple[int, int]]
+) -> tuple[list[float], dict[int, str]]:
+    """Return the score of each box, NaN where there is none, and what is wrong with it, by box."""
+    words = table.words(column) if column else []
+    scores, bad = [], {}
+    for i, (row, nth) in enumerate(rows):
+        word = _at({"score": words}, "score", row, nth) if column else None
+        try:
+            scores.append(math.nan if word is None else table.number(word))
+        except ValueError:
+            scores.append(math.nan)
+            bad[i] = f"column {column!r}: must hold numbers, not {word!r}"
+    return scores, bad
 
 
 def _boxes(
     table: TableFile, given: dict[str, str], box_format: str | None
-) -> tuple[Boxes, dict[int, str]]:
-    """Return the boxes as xyxy ``[N, 4]``, and what is wrong with a row, by row from 0."""
+) -> tuple[Boxes, list[tuple[int, int]], dict[int, str]]:
+    """Return the boxes as xyxy ``[N, 4]``, where they are, and what is wrong with some.
+
+    A box is at a row from 0, and is its n-th, since a row may hold the boxes of a whole image.
+    """
     stated, names = box_format, [given[key] for key in "abcd" if key in given]
     column, file = given.get("box") or table.find(BOXES), table.path.name
     if column is not None and not names:
         stated = stated or (column.lower() if column.lower() in FORMS else None)
-        boxes, bad = _listed(table, column)
+        boxes, rows, bad = _listed(table, column)
     else:
         if not names:
             form, names = _corners(table)
@@ -157,6 +174,7 @@ def _boxes(
                 f"{_list(table)}; give them with --columns a= b= c= d="
             )
         boxes, bad = _side_by_side(table, names)
+        rows = [(row, 0) for row in range(len(boxes))]
     bad |= {
         row: f"has {n} values, the header {len(table.names)}" for row, n in table.longer.items()
     }
@@ -166,20 +184,26 @@ def _boxes(
             f"({', '.join(FORMS)})"
         )
     if stated == "xyxy":
-        return boxes, bad
-    return (from_xywh(boxes) if stated == "xywh" else from_cxcywh(boxes)), bad
+        return boxes, rows, bad
+    return (from_xywh(boxes) if stated == "xywh" else from_cxcywh(boxes)), rows, bad
 
 
-def _listed(table: TableFile, column: str) -> tuple[Boxes, dict[int, str]]:
-    """Return the boxes of one column, which holds lists, also written as text."""
-    boxes, bad = np.full((len(table), 4), math.nan), {}
+def _listed(table: TableFile, column: str) -> tuple[Boxes, list[tuple[int, int]], dict[int, str]]:
+    """Return the boxes of one column: lists, also written as text, or lists of lists."""
+    boxes: list[tuple[float, float, float, float]] = []
+    rows: list[tuple[int, int]] = []
+    bad = {}
     for row, value in enumerate(table.values(column)):
-        listed = numbers_in(value) if isinstance(value, str) else value
-        try:
-            boxes[row] = four(listed if isinstance(listed, list) else [], "")
-        except InputError:
-            bad[row] = f"column {column!r}: must hold lists of four numbers, not {value!r}"
-    return boxes, bad
+        several = isinstance(value, list) and all(isinstance(v, list | tuple) for v in value)
+        for nth, box in enumerate(value if several else [value]):
+            listed = numbers_in(box) if isinstance(box, str) else box
+            try:
+                boxes.append(four(list(listed) if isinstance(listed, list | tuple) else [], ""))
+            except InputError:
+                boxes.append((math.nan, math.nan, math.nan, math.nan))
+                bad[len(rows)] = f"column {column!r}: must hold lists of four numbers, not {box!r}"
+            rows.append((row, nth))
+    return np.array(boxes, np.float64).reshape(-1, 4), rows, bad
 
 
 def _side_by_side(table: TableFile, names: list[str]) -> tuple[Boxes, dict[int, str]]:
@@ -208,8 +232,12 @@ def _are_shares(boxes: Boxes) -> bool:
     return len(there) > 0 and bool((np.abs(there) <= 1.5).all())
 
 
-def _at(words: dict[str, list[str | None]], key: str, row: int) -> str | None:
-    return words[key][row] if key in words else None
+def _at(words: dict[str, list[Any]], key: str, row: int, nth: int = 0) -> str | None:
+    """Return a value of a row, or the n-th of several."""
+    value = words[key][row] if key in words else None
+    if isinstance(value, list):
+        value = value[nth] if nth < len(value) else None
+    return None if value is None else str(value)
 
 
 def _list(table: TableFile) -> str:
