@@ -123,8 +123,9 @@ def names_images(folder: Path) -> bool:
 def _is_there(value: Any, folder: Path) -> bool:
     """Say whether a value is the path of an image in the folder, or a struct with one."""
     path = value.get("path") if isinstance(value, dict) else value
-    known = isinstance(path, str) and path.rpartition(".")[2].lower() in IMAGES
-    return known and (folder / path).is_file()
+    if not isinstance(path, str) or path.rpartition(".")[2].lower() not in IMAGES:
+        return False
+    return (folder / path).is_file()
 
 
 def _has_header(file: Path) -> bool:

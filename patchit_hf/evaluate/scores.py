@@ -139,7 +139,7 @@ def score(
         raise InputError(f"{name}: none of its rows has a label for this task")
     report = task.measure(predictions, targets)
     if not report.summary:
-        raise InputError(f"{name}: {task.unmeasured(targets)}")
+        note = f"{name}: {task.unmeasured(targets)}"
     intervals: dict[str, tuple[float, float]] = {}
     if samples:
         statistic, count = task.resampled(predictions, targets)
