@@ -25,8 +25,11 @@ Cut boxes of people out of images or videos into a data set of crops.
   patchit crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
   patchit pretrain --dataset OUT
 
-BOXES is COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV,
-Parquet, or the database of PARSE-27k. To continue a stopped run, repeat the command."""
+BOXES is a file, a folder, or the root of an export: COCO JSON, YOLO, Pascal VOC, CVAT XML,
+LabelMe, Label Studio, MOTChallenge, KITTI, VisDrone, CrowdHuman, Open Images, CSV, Parquet, lines
+of `filename minx miny maxx maxy`, or PARSE-27k's database; docs/formats.md shows each. Crops show
+full bodies; --preset all keeps small, cut and overlapping people too. To continue a stopped run,
+repeat the command."""
 ARGUMENTS = (CropsArguments, CropOptions)
 PROG = "patchit crops"
 

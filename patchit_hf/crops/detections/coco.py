@@ -10,6 +10,14 @@ import numpy as np
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.detections.format import Format, Look
+from patchit_hf.crops.detections.joined import Part, joined
+from patchit_hf.crops.detections.layout import (
+    files_below,
+    relative,
+    settle_splits,
+    split_in,
+    split_of,
+)
 from patchit_hf.crops.detections.table import (
     Builder,
     Detections,
@@ -20,11 +28,16 @@ from patchit_hf.crops.detections.table import (
     pixels,
 )
 
+MANY = 20  # images by which the folder of images is found
 NO = ("", "0", "0.0", "false", "no", "none", "null")
 
 
 def read_coco(path: Path, image_list: Path | None = None) -> Detections:
-    """Read ground truth, or a list of results.
+    """Read ground truth, or a list of results, or all ground truth below a folder.
+
+    Of a folder, the files ``instances_*.json`` count if there are any. The images lie beside the
+    file (``_annotations.coco.json``), or in a folder of its split (``train2017``,
+    ``images/train``).
 
     A crowd (``iscrowd``) gets the label ``crowd``, since its box is not that of one person. Without
     ``image_list``, the images of a list of results are known only by their ids, and the file names
@@ -36,8 +49,11 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
         image_list: for a list of results, the ground truth that holds their images and classes.
 
     Raises:
-        InputError: for a damaged file, or an entry whose image is missing.
+        InputError: for a damaged file, an entry whose image is missing, or two files of a folder
+            about one image.
     """
+    if path.is_dir():
+        return _read_folder(path)
     value = read_json_value(path)
     boxes = value.get("annotations") if isinstance(value, dict) else value
     about = read_json_value(image_list) if image_list else value
@@ -162,12 +178,44 @@ def _yes(value: object) -> bool:
     return str(value).strip().lower() not in NO
 
 
+def _read_folder(path: Path) -> Detections:
+    look = Look(path)
+    files = [file for file in files_below(path, ".json") if _is_truth(look, file)]
+    files = [file for file in files if file.name.startswith("instances_")] or files
+    if not files:
+        raise InputError(f"{path}: no file of the folder is COCO ground truth")
+    parts = []
+    for file in files:
+        found, name = read_coco(file), relative(file, path)
+        split = split_in(file.stem) or split_of(name)
+        parts.append(Part(found, name, _images_folder(path, name, found), split))
+    return settle_splits(joined("coco", parts))
+
+
+def _images_folder(path: Path, name: str, found: Detections) -> str:
+    """Return the folder that holds most images of a file, as far as they lie below the path."""
+    here, _, stem = name.removesuffix(".json").rpartition("/")
+    above, subset = here.rpartition("/")[0], stem.rpartition("_")[2]
+    folders = [here] if stem.startswith("_") else []
+    folders += [f"{above}/{subset}", f"{above}/images/{subset}", f"{above}/images", above, here]
+    folders = [folder.strip("/") for folder in folders]
+    some = found.images[:MANY]
+    hits = {folder: sum((path / folder / image).is_file() for image in some) for folder in folders}
+    best = max(folders, key=lambda folder: hits[folder])
+    return best if hits[best] or stem.startswith("_") or split_in(subset) else above
+
+
+def _is_truth(look: Look, file: Path) -> bool:
+    bracket, keys = look.keys(file)
+    return bracket == "{" and bool(keys & {"images", "annotations"}) and "shapes" not in keys
+
+
 def _looks(look: Look) -> Path | None:
     for file in look.some(".json"):
         bracket, keys = look.keys(file)
-        if bracket == "{" and keys & {"images", "annotations"} and "shapes" not in keys:
-            return file
-        if bracket == "[" and ("image_id" in keys or not keys):
+        empty = look.start(file).split() in (["[]"], ["[", "]"])
+        results = bracket == "[" and ("image_id" in keys or empty)
+        if _is_truth(look, file) or (results and not look.is_folder):
             return file
     return None
 

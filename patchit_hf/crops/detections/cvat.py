@@ -24,8 +24,9 @@ def read_cvat(path: Path) -> Detections:
     """Read one file, or all CVAT files below a folder; other XML files are passed over.
 
     A shape of any kind, turned or not, is replaced by its bounding box. A video's frames count from
-    0, and its tracks become tracks; where a person is out of view (``outside``), the box gets that
-    label. The subsets Train, Validation and Test are splits.
+    0, or are the images ``frame_000000`` of the export. Its tracks become tracks; where a person is
+    out of view (``outside``), the box gets that label. The subsets Train, Validation and Test are
+    splits.
 
     Raises:
         InputError: for a damaged file, a project of several videos, or if half of the shapes are
@@ -80,7 +81,8 @@ def _tracks(builder: Builder, root: Element, name: str, folder: str) -> None:
                 continue
             row += 1
             frame = number(shape.get("frame"), f"{name}, shape {row}", "frame")
-            picture = builder.picture(f"{source}#{int(frame)}", size, source)
+            exported = f"{folder}/images/frame_{int(frame):06d}".lstrip("/")
+            picture = builder.picture(f"{source}#{int(frame)}", size, source, other=exported)
             label = "outside" if shape.get("outside") == "1" else track.get("label")
             _add(builder, picture, shape, name, row, label, f"{source}/{track.get('id')}")
 

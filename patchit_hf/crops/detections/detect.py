@@ -11,11 +11,11 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.choices import FORMATS as FORMATS
 from patchit_hf.crops.detections.format import Format, Look
-from patchit_hf.crops.detections.layout import relative
+from patchit_hf.crops.detections.layout import relative, splits_by_folder
 from patchit_hf.crops.detections.table import Detections
 
 # What formats are made of.
-_SHARED = ("class_names", "detect", "format", "layout", "objects", "table", "table_file")
+_SHARED = ("class_names", "detect", "format", "joined", "layout", "objects", "table", "table_file")
 _ROOM = __name__.rpartition(".")[0]
 
 
@@ -77,6 +77,8 @@ def read_detections(
                 f"{form.name} defines its own"
             )
     found = form.read(path, **given)
+    if path.is_dir():
+        found = splits_by_folder(found)
     if not len(found):
         raise InputError(f"--detections {str(path)!r}: holds no box (read as {form.name})")
     return found

@@ -110,6 +110,16 @@ def split_in(word: str) -> str:
     return SPLITS.get(match[1], "validation") if match else ""
 
 
+def splits_by_folder(found: Detections) -> Detections:
+    """Take the splits of an export from its folders (``train``, ``valid``), unless it states them.
+
+    They count where every image has one and there are several.
+    """
+    if found.splits:
+        return found
+    return settle_splits(replace(found, splits=[split_of(name) for name in found.images]))
+
+
 def settle_splits(found: Detections) -> Detections:
     """Keep the splits of an export only where every image has one, and there are several."""
     several = len(set(found.splits)) > 1 and all(found.splits)

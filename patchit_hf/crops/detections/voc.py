@@ -28,6 +28,11 @@ def read_voc(path: Path) -> Detections:
     names = [path.name] if path.is_file() else files_below(path, (".xml",))
     for name in names:
         root = _parsed(path if path.is_file() else path / name)
+        if root.tag != "annotation" and path.is_dir():
+            builder.note(f"{name}: is passed over; <{root.tag}> is not VOC")
+            continue
+        if root.tag != "annotation":
+            raise InputError(f"{path}: <{root.tag}> is not VOC; the root must be <annotation>")
         size = tuple(pixels(root.findtext(f"size/{key}")) for key in ("width", "height"))
         own = PurePosixPath(name).with_suffix("")
         stated = (root.findtext("filename") or "").strip().replace("\\", "/")
@@ -56,8 +61,6 @@ def _parsed(file: Path) -> ElementTree.Element:
             root = ElementTree.fromstring(read_text(file).partition("?>")[2])
         except (ElementTree.ParseError, InputError):
             raise InputError(f"{file}: is damaged: {one_line(error)}") from error
-    if root.tag != "annotation":
-        raise InputError(f"{file}: <{root.tag}> is not VOC; the root must be <annotation>")
     return root
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.names import files_below
-from patchit_hf.common.text import read_lines
+from patchit_hf.common.names import image_endings
+from patchit_hf.common.text import read_lines, text_start
 from patchit_hf.crops.boxes import from_cxcywh
 from patchit_hf.crops.detections.class_names import ClassNames, find_class_names, is_class_list
 from patchit_hf.crops.detections.format import Format, Look, numeric
+from patchit_hf.crops.detections.layout import image_of, label_files, relative
 from patchit_hf.crops.detections.table import Builder, Detections, key_of, number
 
 OBB = 8  # numbers of a rotated box's four corners
@@ -42,12 +44,13 @@ class Line:
 
 
 def read_yolo(path: Path) -> Detections:
-    """Read one file, or all files below a folder.
+    """Read one file, or all files of folders called ``labels``, or all below a folder.
 
-    Class names come from a file beside or above them (see ``find_class_names``); without one, class
-    0 is a person. A line may add a confidence and a track id, or one of them: whole numbers, some
-    above 1, are tracks. Keypoints may follow the box, as many as ``kpt_shape`` says. A polygon is
-    replaced by its bounding box. Boxes stay in fractions of the image's size.
+    ``labels/a.txt`` is about ``images/a``, any other file about an image beside it. Class names
+    come from a file beside or above them (see ``find_class_names``); without one, class 0 is a
+    person. A line may add a confidence and a track id, or one of them: whole numbers, some above 1,
+    are tracks. Keypoints may follow the box, as many as ``kpt_shape`` says. A polygon is replaced
+    by its bounding box. Boxes stay in fractions of the image's size.
 
     Raises:
         InputError: if most lines are malformed, or their values look like pixels.
@@ -55,12 +58,12 @@ def read_yolo(path: Path) -> Detections:
     builder = Builder("yolo")
     root = path.parent if path.is_file() else path
     known = find_class_names(root)
-    files = [path.name] if path.is_file() else files_below(root, (".txt",))
+    files = [relative(file, path) for file in label_files(path, ".txt", "labels")]
     longer: list[Line] = []  # their meaning follows from all of them
     for name in files:
-        if is_class_list(name.rpartition("/")[2]):
+        if path.is_dir() and _is_other(root / name):
             continue
-        image = builder.picture(name.removesuffix(".txt"))
+        image = builder.picture(image_of(name))
         for row, text in enumerate(read_lines(root / name), 1):
             line = _parse(builder, text, image, name, row, known)
             if line is not None and len(line.values) > 4:
@@ -225,9 +228,16 @@ def _among(
     return float(near.mean()) > 0.5
 
 
+def _is_other(file: Path) -> bool:
+    """Say whether a text file of an export holds no labels: class names, images, or a readme."""
+    first = text_start(file, 4096).strip().partition("\n")[0].strip()
+    of_images = os.path.splitext(first)[1].lower() in image_endings()
+    return is_class_list(file.name) or file.name.upper().startswith("README") or of_images
+
+
 def _looks(look: Look) -> Path | None:
     for file in look.some(".txt"):
-        rows = [line.split() for line in look.lines(file)] if not is_class_list(file.name) else []
+        rows = [line.split() for line in look.lines(file)] if not _is_other(file) else []
         if not rows or len(rows[0]) < 5 or not numeric(rows[0]) or not _whole(rows[0][0]):
             continue
         if look.is_folder or all(_shares(row[1:5]) for row in rows):

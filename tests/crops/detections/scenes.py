@@ -41,7 +41,9 @@ def cut(found, images, out):
         for file in sorted((out / "data").glob("*.parquet"))
         for row in pyarrow.parquet.read_table(file).to_pylist()
     ]
-    return [(row["file"], _colour(row), tuple(row["box"])) for row in rows], report
+    return [
+        (row["file"], _colour(row), tuple(round(v, 3) for v in row["box"])) for row in rows
+    ], report
 
 
 def _colour(row):
