@@ -34,7 +34,7 @@ def labelled():
             "image": pictures,
             "dark": ["yes" if i % 2 else "no" for i in range(60)],
             "noise": np.random.default_rng(0).integers(-1, 2, 60).tolist(),
-            "number": [float(i) for i in range(60)],
+            "number": [i + 0.5 for i in range(60)],
             "one": [1] * 60,
         }
     ).cast_column("image", datasets.Image())
