@@ -76,6 +76,10 @@ STARTS = {
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2 resample=0.5", IMAGENET,
         steps=((MOBILENET, 900), (LITE, 560)),
     ),
+    "imagenet-identity-tint": Start(
+        f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2", IMAGENET,
+        steps=((MOBILENET, 900), (LITE, 560)),
+    ),
     "imagenet-octaves-joined": Start(
         f"{OCTAVES} --task-kwargs joins=4", IMAGENET, steps=_octaves
     ),
@@ -166,7 +170,8 @@ TRIALS = {
     "camera": Trial(
         "What is it worth to vary white balance and resolution, which tell the camera?",
         "same person ±1 mAP, another camera +2; the source is told less often",
-        (("imagenet-identity-camera", "imagenet-identity"),),
+        (("imagenet-identity-camera", "imagenet-identity"),
+         ("imagenet-identity-tint", "imagenet-identity")),
     ),
     "large": Trial(
         "Identity alone at the size of the crops, at equal CPU-seconds: 128x64 instead of 64x32?",
