@@ -162,7 +162,8 @@ def _boxes(
     stated, names = box_format, [given[key] for key in "abcd" if key in given]
     column, file = given.get("box") or table.find(BOXES), table.path.name
     if column is not None and not names:
-        stated = stated or (column.lower() if column.lower() in FORMS else None)
+        own = column.lower().rpartition(".")[2]  # objects.xyxy is a part of a struct
+        stated = stated or (own if own in FORMS else None)
         boxes, rows, bad = _listed(table, column)
     else:
         if not names:
