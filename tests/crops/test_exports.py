@@ -280,14 +280,17 @@ def joints(box, count, each):
     return " " + " ".join(f"{value:.6f}" for point in points for value in point)
 
 
-@pytest.mark.parametrize("shape", [(17, 2), (17, 3), (5, 2), (1, 2), (1, 3), (4, 3)])
-@pytest.mark.parametrize("named", [True, False])
+SHAPES = [(17, 2), (17, 3), (5, 2), (4, 3)]
+
+
+@pytest.mark.parametrize(  # one keypoint is told from a polygon by kpt_shape only
+    ("shape", "named"),
+    [*((s, True) for s in (*SHAPES, (1, 2), (1, 3))), *((s, False) for s in SHAPES)],
+)
 def test_the_box_of_a_pose_label_is_its_first_four_numbers(tmp_path, images, shape, named):
     lines = [shares(box, "0", joints(box, *shape)) for box in (LEFT, RIGHT)]
     if named:
         write(tmp_path / "data.yaml", f"kpt_shape: {list(shape)}\nnames: [person]\n")
-    elif shape in ((1, 2), (1, 3)):
-        pytest.skip("one keypoint is told from a polygon by kpt_shape only")
     write(tmp_path / "labels/a.txt", "".join(lines))
     found = read_detections(tmp_path / "labels")
     np.testing.assert_allclose(found.boxes_in(np.arange(2), SIZE), [LEFT, RIGHT], atol=0.001)
