@@ -43,7 +43,7 @@ class Embeddings:
         """Write them as the file's ending says.
 
         ``.parquet`` and ``.csv`` hold all columns and the vectors, in ``.csv`` as ``e0``, ``e1``,
-        ...; ``.npy`` holds the vectors, and a ``.rows.csv`` beside it the columns in the same order.
+        ...; ``.npy`` holds the vectors, with the columns in a ``.rows.csv`` beside it.
 
         Args:
             file: its folder is made if missing.
