@@ -19,6 +19,8 @@ KINDS = {  # folders that say what they hold: labels/a.txt is of images/a.jpg
     "images", "image", "imgs", "img", "img1", "jpegimages", "frames", "labels", "label",
     "annotations", "annotation", "xmls", "xml", "jsons", "json", "obj_train_data",
 }  # fmt: skip
+HEIF = {".heic", ".heif", ".hif"}  # read with the help of pillow-heif
+NO_IMAGES = {".mpg", ".mpeg"}  # videos, which Pillow recognises but does not decode
 Key = Callable[[str], str | None]
 
 
@@ -206,10 +208,10 @@ class _Search:
 
 @cache
 def image_endings() -> frozenset[str]:
-    """Return the endings of all kinds of images that Pillow knows, such as ``.jpg``."""
+    """Return the endings of all kinds of images, such as ``.jpg``: what Pillow knows, and HEIC."""
     from PIL import Image
 
-    return frozenset(Image.registered_extensions())
+    return frozenset(Image.registered_extensions()) - NO_IMAGES | HEIF
 
 
 def _index(files: Iterable[str], key: Key) -> dict[str | None, list[str]]:

@@ -547,6 +547,10 @@ BAD_BOX = {
         json.dumps(coco([xywh(LEFT), xywh(RIGHT), [1, 2]])),
         "short.json, entry 3: the box has 2 numbers; must be 4",
     ),
+    "huge.json": (
+        json.dumps(coco([xywh(LEFT), xywh(RIGHT), [1, 2, 3, 10**400]])),
+        f"huge.json, entry 3: box 1{'0' * 59}: must be a number",
+    ),
     "b.csv": (
         "image,x0,y0,x1,y1\na.jpg,20,10,60,110\na.jpg,90,10,130,110\na.jpg,20,oops,60,110\n",
         "b.csv, row 3: column 'y0': must hold numbers, not 'oops'",
@@ -783,6 +787,15 @@ def test_tables_as_spreadsheets_and_scripts_write_them(tmp_path, images, text):
     np.testing.assert_allclose(boxes, GOOD, atol=0.51)
     shown = "b.csv: its boxes are read as fractions of the image size"
     assert report["notes"] == ([shown] if "XMin" in text else [])
+
+
+def test_a_table_without_a_header_is_one_line(tmp_path):
+    write(tmp_path / "b.csv", "\na.jpg,1,2,3,4\n")
+    with pytest.raises(InputError) as error:
+        read_detections(tmp_path / "b.csv", "table")
+    assert str(error.value) == (
+        f"{tmp_path}/b.csv: the first line is empty; it must name the columns"
+    )
 
 
 def test_numbers_that_pandas_made_fractions_of(tmp_path, images):

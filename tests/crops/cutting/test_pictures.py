@@ -191,6 +191,17 @@ def test_hidden_copies_of_pictures_are_none(tmp_path):
     assert folder.match(["1"]).files == ["a/1.jpg"]
 
 
+def test_heic_is_an_image_and_mpeg_a_video(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(Image.new("RGB", (60, 40), (200, 40, 90))).save(tmp_path / "a.HEIC")
+    (tmp_path / "b.mpg").write_bytes(b"-")
+    folder = PictureFolder(tmp_path)
+    assert folder.match(["a.jpg", "b"]).files == ["a.HEIC", None]
+    shown = np.asarray(folder.picture("a.HEIC", LIMIT).pixels).astype(int)
+    assert shown.shape == (40, 60, 3)
+    assert np.abs(shown - (200, 40, 90)).max() < 6
+
+
 FRAMES = ["cam/img1/000001.jpg", "cam/img1/000002.jpg", "b/frame_1.png", "b/frame_3.png"]
 
 
