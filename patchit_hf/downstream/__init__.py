@@ -43,6 +43,7 @@ _SHARED = {
     "base",
     "columns",
     "heads",
+    "identities",
     "joints",
     "keypoints",
     "labels",

@@ -98,6 +98,45 @@ def read_box(value: Any) -> Box | None:
     return x0, y0, x1, y1
 
 
+def has_area(box: Box) -> bool:
+    """Say whether a box x0, y0, x1, y1 has x0 < x1 and y0 < y1."""
+    return box[0] < box[2] and box[1] < box[3]
+
+
+def remarks(values: list[Any], column: str) -> list[str]:
+    """Return a line about the rows that have no box, and one about boxes without area.
+
+    Args:
+        values: the column of boxes.
+        column: its name.
+
+    Raises:
+        InputError: if most of the boxes have no area.
+    """
+    boxes = [read_box(value) for value in values]
+    without = [row for row, box in enumerate(boxes) if box is None]
+    flat = [row for row, box in enumerate(boxes) if box is not None and not has_area(box)]
+    lines = []
+    if without:
+        lines.append(
+            f"{len(without)} of {len(boxes)} rows have no {column} (the first: row {without[0]}); "
+            "their whole images are taken"
+        )
+    if not flat:
+        return lines
+    first = f"row {flat[0]}, {list(values[flat[0]])}"
+    if len(flat) > (len(boxes) - len(without)) / 2:
+        raise InputError(
+            f"column {column!r}: {len(flat)} of {len(boxes)} boxes have no area (the first: "
+            f"{first}); must be x0 < x1 and y0 < y1, in pixels"
+        )
+    return [
+        *lines,
+        f"{len(flat)} of {len(boxes)} rows have a {column} without area (the first: {first}); "
+        "their joints are left out",
+    ]
+
+
 def names_of(dataset: datasets.Dataset, column: str) -> list[str] | None:
     """Return the joints' names that a data set states, or None.
 

@@ -31,14 +31,13 @@ from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
-from patchit_hf.downstream.joints import count_of, names_of, order_of, read_box
+from patchit_hf.downstream.joints import count_of, names_of, order_of, remarks
 from patchit_hf.downstream.results import Keypoint, PoseResult
 from patchit_hf.downstream.windows import (
     WINDOW,
     Window,
     cut_person,
     cut_window,
-    has_area,
     window_around,
 )
 from patchit_hf.metrics.keypoints import (
@@ -164,7 +163,8 @@ class Task(DownstreamTask):
         require(dataset, self.column)
         if self.box_column is not None:
             require(dataset, self.box_column)
-            self._check_boxes(column_values(dataset, self.box_column))
+            for line in remarks(column_values(dataset, self.box_column), self.box_column):
+                self._tell(line)
         count, order = self._read(dataset)
         kept = [self.image_column, self.column, *([self.box_column] if self.box_column else [])]
         source = dataset.select_columns(kept)
@@ -193,44 +193,17 @@ class Task(DownstreamTask):
         """Return how many joints a row holds, and where the trained ones are among them."""
         stated = self._stated or names_of(dataset, self.column)
         count = count_of(dataset, self.column, stated) or len(self.joints)
-        if stated is None and count != len(self.joints):
-            stated = KNOWN.get(count)
         if stated is None:
-            if count != len(self.joints):
-                raise InputError(
-                    f"column {self.column!r}: has {count} joints; {len(self.joints)} were trained "
-                    f"({', '.join(self.joints)})"
-                )
-            stated = self.joints
+            stated = self.joints if count == len(self.joints) else KNOWN.get(count)
+        if stated is None:
+            raise InputError(
+                f"column {self.column!r}: has {count} joints; {len(self.joints)} were trained "
+                f"({', '.join(self.joints)})"
+            )
         try:
             return len(stated), order_of(stated, self.joints)
         except InputError as error:
             raise InputError(f"column {self.column!r}: {error}") from None
-
-    def _check_boxes(self, values: list[Any]) -> None:
-        """Say how many rows have no box, or none with an area.
-
-        Raises:
-            InputError: if most of the boxes have no area.
-        """
-        boxes = [read_box(value) for value in values]
-        without = [row for row, box in enumerate(boxes) if box is None]
-        flat = [row for row, box in enumerate(boxes) if box is not None and not has_area(box)]
-        if len(flat) > (len(boxes) - len(without)) / 2:
-            raise InputError(
-                f"column {self.box_column!r}: {len(flat)} of {len(boxes)} boxes have no area (row "
-                f"{flat[0]}: {list(values[flat[0]])}); must be x0 < x1 and y0 < y1, in pixels"
-            )
-        if without:
-            self._tell(
-                f"{len(without)} of {len(boxes)} rows have no {self.box_column} (the first: row "
-                f"{without[0]}); their whole images are taken"
-            )
-        if flat:
-            self._tell(
-                f"{len(flat)} of {len(boxes)} rows have a {self.box_column} without area (the "
-                f"first: row {flat[0]}, {list(values[flat[0]])}); their joints are left out"
-            )
 
     def _tell(self, line: str) -> None:
         if line not in self._told:

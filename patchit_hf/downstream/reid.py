@@ -12,7 +12,6 @@ Unless query and gallery are separate splits, every row of a split searches all 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -28,6 +27,7 @@ from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import CAMERA_COLUMNS, column_values, find_column, require
 from patchit_hf.downstream.heads import BNNeck
+from patchit_hf.downstream.identities import camera_number, hashed, numeral, plain
 from patchit_hf.downstream.results import ReidResult
 from patchit_hf.metrics.retrieval import Embeddings, Retrieval, retrieve
 
@@ -129,7 +129,7 @@ class Task(DownstreamTask):
             people = [0 if other else p for p, other in zip(people, others, strict=True)]
         cameras = [-1] * len(people)
         if self.camera_column is not None and self.camera_column in dataset.column_names:
-            cameras = [_camera(value) for value in self._values(dataset, self.camera_column)]
+            cameras = [camera_number(value) for value in self._values(dataset, self.camera_column)]
         return torch.tensor([people, cameras, [BOTH] * len(people)], dtype=torch.int64).T
 
     def by_name(self) -> Self:
@@ -143,14 +143,14 @@ class Task(DownstreamTask):
             return values
         if isinstance(feature, datasets.ClassLabel):
             values = [None if missing(value) else feature.names[value] for value in values]
-        return [_numeral(value) for value in values]
+        return [numeral(value) for value in values]
 
     def _number(self, value: Any) -> int:
         if missing(value, NOBODY):
             return -1
-        value = _plain(value)
+        value = plain(value)
         distractor = self.distractor is not None and str(value) == str(self.distractor)
-        return 0 if distractor else _hash(value)
+        return 0 if distractor else hashed(value)
 
     def usable(self, targets: Tensor) -> Tensor:
         """Return which rows show a person of whom there are at least two images."""
@@ -289,31 +289,3 @@ def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     if not bool(counts.any()):
         return features.sum() * 0
     return F.relu(far - near + margin)[counts].mean()
-
-
-def _hash(value: Any) -> int:
-    digest = hashlib.blake2b(str(value).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 2) + 1
-
-
-def _camera(value: Any) -> int:
-    if missing(value, NOBODY):
-        return -1
-    value = _plain(value)
-    return value if isinstance(value, int) else _hash(value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a number without a fraction as a whole one: a blank makes a column of floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _numeral(value: Any) -> Any:
-    """Return text that is a whole number as that number; ``0012`` in a file name is 12 in a table.
-
-    Example:
-        >>> _numeral("0012"), _numeral("ann"), _numeral(7)
-        (12, 'ann', 7)
-    """
-    text = value.strip() if isinstance(value, str) else ""
-    return int(text) if text.isascii() and text.isdecimal() else value

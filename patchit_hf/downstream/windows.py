@@ -10,7 +10,7 @@ from PIL import Image
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data.canvas import RESAMPLE, UnreachableError, UnusableError, decode_rgb
-from patchit_hf.downstream.joints import UNSEEN, Joint, read_box, read_joints
+from patchit_hf.downstream.joints import UNSEEN, Joint, has_area, read_box, read_joints
 
 WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the image
 Window = tuple[float, float, float, float]
@@ -83,11 +83,6 @@ def cut_person(
     file = io.BytesIO()
     cut_window(picture, window, canvas).save(file, "PNG", compress_level=1)
     return {image: {"bytes": file.getvalue(), "path": None}, joints: moved, WINDOW: list(window)}
-
-
-def has_area(box: Window) -> bool:
-    """Say whether a box x0, y0, x1, y1 has x0 < x1 and y0 < y1."""
-    return box[0] < box[2] and box[1] < box[3]
 
 
 def _moved(point: Joint, window: Window, canvas: tuple[int, int]) -> Joint:

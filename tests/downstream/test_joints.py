@@ -120,8 +120,8 @@ def test_boxes_of_another_kind_are_refused():
     with pytest.raises(InputError) as error:
         open_labelled(rows, task, CANVAS, LoopArguments(output_dir="x"), name="mine", main=False)
     assert str(error.value) == (
-        "mine: column 'bbox': 3 of 3 boxes have no area (row 0: [60.0, 90.0, 20.0, 60.0]); must be "
-        "x0 < x1 and y0 < y1, in pixels"
+        "mine: column 'bbox': 3 of 3 boxes have no area (the first: row 0, [60.0, 90.0, 20.0, "
+        "60.0]); must be x0 < x1 and y0 < y1, in pixels"
     )
 
 
