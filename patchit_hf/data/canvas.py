@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.data.formats import known_formats, open_image
 
 Fit = Literal["squash", "cover"]
 FITS: tuple[str, ...] = get_args(Fit)
@@ -154,11 +155,11 @@ def open_any_size(file: IO[bytes]) -> Image.Image:
         UnidentifiedImageError: if no reader knows the format.
     """
     try:
-        return Image.open(file)
+        return open_image(file)
     except Image.DecompressionBombError:
         file.seek(0)
         start = file.read(16)  # by which Pillow recognises formats
-    for read, accepts in list(Image.OPEN.values()):
+    for read, accepts in [Image.OPEN[name] for name in known_formats()]:
         if accepts is not None and accepts(start) is not True:
             continue
         file.seek(0)

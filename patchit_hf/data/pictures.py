@@ -24,6 +24,7 @@ from patchit_hf.data.canvas import (
     open_any_size,
     to_8_bits,
 )
+from patchit_hf.data.formats import open_image
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -98,7 +99,7 @@ def size_of(path: Path) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 return image.size
     except Exception:  # decoding will report it
         return None
@@ -109,7 +110,7 @@ def orientation_of(path: Path) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 return _orientation(image)
     except Exception:
         return 1
