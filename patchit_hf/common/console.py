@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
+from patchit_hf.common.text import shown
 
 
 def guarded(
@@ -27,7 +28,7 @@ def guarded(
         argv: its arguments.
         after_interrupt: what a line about a signal tells the user to do next.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
     logging.getLogger("patchit_hf").setLevel(logging.INFO)
     try:
         with stoppable():
@@ -48,8 +49,21 @@ def guarded(
 
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
-    rank = os.environ.get("RANK", "0")
+    rank, line = os.environ.get("RANK", "0"), shown(line)
     if rank == "0":
         sys.stderr.write(f"{line}\n")
     elif line.startswith("error:"):
         sys.stderr.write(f"process {rank}: {line}\n")
+
+
+class _Shown(logging.Formatter):
+    """The message alone, without terminal escapes and secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown("%(message)s"))
+    return handler

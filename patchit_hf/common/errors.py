@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from patchit_hf.common.text import in_one_line, redact, shown
+
 LONGEST = 300  # characters of another library's message
 
 
@@ -21,7 +23,7 @@ def one_line(error: object, limit: int = LONGEST) -> str:
         >>> one_line(EOFError())
         'EOFError'
     """
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(shown(error).split()) or type(error).__name__
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
@@ -29,8 +31,15 @@ class InputError(ValueError):
     """Bad input from a user: a flag, a file, a column, a folder.
 
     The message is one line that names the value, where it came from, and what is allowed. Commands
-    print it and exit with code 2. Any other exception is a bug and keeps its traceback.
+    print it and exit with code 2. Any other exception is a bug and keeps its traceback. Values may
+    be somebody else's text, so a message has no terminal escapes and no secrets.
+
+    Args:
+        message: the line.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(redact(in_one_line(message)))
 
 
 def check_options(task: str, given: Iterable[str], allowed: Sequence[str]) -> None:

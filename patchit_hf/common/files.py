@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.text import redact
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,6 +119,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise InputError(f"{path}: damaged file: its values are nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{path}: damaged file: {error}") from error
     if not isinstance(value, dict):
@@ -126,16 +129,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value atomically; see ``replacing``."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON value atomically, without secrets; see ``replacing``."""
+    write_text(path, redact(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write JSON values atomically, one per line; see ``replacing``."""
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    """Write JSON values atomically, one per line, without secrets; see ``replacing``."""
+    lines = (redact(json.dumps(value, ensure_ascii=False)) + "\n" for value in values)
+    write_text(path, "".join(lines))
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Write text as UTF-8, atomically; see ``replacing``."""
     with replacing(path, shared=shared) as draft:
-        draft.write_text(text, encoding="utf-8")
+        # file names may hold bytes that are no text
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")

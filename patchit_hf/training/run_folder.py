@@ -7,16 +7,13 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, write_json
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
-
-if TYPE_CHECKING:
-    pass
-
+from patchit_hf.common.text import redact
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
-        self.config = json.loads(json.dumps(config))
+        self.config = json.loads(redact(json.dumps(config)))
         self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output-dir {str(path)!r}: is a file")

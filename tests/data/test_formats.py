@@ -34,14 +34,14 @@ def test_postscript_named_as_an_image_starts_no_ghostscript(tmp_path, ghostscrip
     file = tmp_path / "007.png"
     file.write_bytes(POSTSCRIPT)
     for value in ({"bytes": POSTSCRIPT, "path": None}, {"bytes": None, "path": str(file)}, file):
-        with pytest.raises(UnusableError, match="^not an image, or of an unknown format$"):
+        with pytest.raises(UnusableError, match=r"^not an image, or of an unknown format$"):
             decode(value)
     with pytest.raises(BadPictureError, match="not an image, or of an unknown format"):
         open_picture(file, 10**6)
     assert size_of(file) is None
     assert orientation_of(file) == 1
     assert not ghostscript.exists()
-    with Image.open(file) as image, pytest.raises(OSError, match=r".*"):
+    with Image.open(file) as image, pytest.raises(OSError, match="Ghostscript|Unable|gs"):
         image.load()
     assert ghostscript.exists()  # Pillow by itself would have started it
 
