@@ -1,8 +1,8 @@
 """Markdown templates whose values are escaped, unless a filter says how they are meant.
 
-A value stands for itself: no heading, link, table cell or HTML tag can come out of it. Three filters
-give it a form: ``code`` in a line, ``fenced`` as a block, ``address`` as a link. What is Markdown
-already (the metadata on top) is passed as ``Markdown``.
+A value stands for itself: no heading, link, table cell or HTML tag can come out of it. Three
+filters give it a form: ``code`` in a line, ``fenced`` as a block, ``address`` as a link. What is
+Markdown already (the metadata on top) is passed as ``Markdown``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Markdown(str):
 
 
 def escaped(value: Any) -> Any:
-    """Return text as Markdown that shows just this text; what is no text stays as it is.
+    r"""Return text as Markdown that shows just this text; what is no text stays as it is.
 
     Example:
         >>> escaped("<script> | **a** snake_case _b_")
-        '&lt;script&gt; \\\\| \\\\*\\\\*a\\\\*\\\\* snake_case \\\\_b\\\\_'
+        '&lt;script&gt; \\| \\*\\*a\\*\\* snake_case \\_b\\_'
     """
     if not isinstance(value, str) or isinstance(value, Markdown):
         return value
@@ -43,11 +43,11 @@ def escaped(value: Any) -> Any:
 
 
 def code(value: object) -> Markdown:
-    """Return text as code within a line, also of a table.
+    r"""Return text as code within a line, also of a table.
 
     Example:
         >>> code("a`b|c")
-        '``a`b\\\\|c``'
+        '``a`b\\|c``'
     """
     text = in_one_line(value).strip().replace("|", "\\|")
     ticks = "`" * (_longest_run(text) + 1)
@@ -76,15 +76,15 @@ def address(value: object) -> Any:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template.
+    r"""Fill a template.
 
     Args:
         template: the template's text, in Jinja's language.
         **values: everything that it names.
 
     Example:
-        >>> render("# {{ title }}\\n", title="<b>")
-        '# &lt;b&gt;\\n'
+        >>> render("# {{ title }}\n", title="<b>")
+        '# &lt;b&gt;\n'
     """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
@@ -101,8 +101,8 @@ def without_folders(name: str) -> str:
     """Return the last part of a local path; a name that does not tell of a machine stays.
 
     Example:
-        >>> without_folders("/home/me/crops"), without_folders("org/name"), without_folders("runs/a")
-        ('crops', 'org/name', 'runs/a')
+        >>> without_folders("/home/me/crops"), without_folders("org/name"), without_folders("a/b")
+        ('crops', 'org/name', 'a/b')
     """
     local = os.path.isabs(name) or name.startswith(("~", "..", "file://"))
     return Path(name).name or name if local else name

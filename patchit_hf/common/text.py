@@ -33,21 +33,21 @@ _IN_QUERY = re.compile(
 
 
 def plain(text: object) -> str:
-    """Return text without what a terminal would obey instead of showing; line breaks stay.
+    r"""Return text without what a terminal would obey instead of showing; line breaks stay.
 
     Example:
-        >>> plain("\\x1b[31mred\\x1b[0m, \\x1b]0;title\\x07one\\x08\\ttwo")
-        'red, one\\ttwo'
+        >>> plain("\x1b[31mred\x1b[0m, \x1b]0;title\x07one\x08\ttwo")
+        'red, one\ttwo'
     """
     shown = _ESCAPES.sub("", str(text))
     return _CONTROLS.sub("", shown)
 
 
 def in_one_line(text: object) -> str:
-    """Return plain text on one line; line breaks become spaces.
+    r"""Return plain text on one line; line breaks become spaces.
 
     Example:
-        >>> in_one_line("one\\r\\ntwo")
+        >>> in_one_line("one\r\ntwo")
         'one two'
     """
     return plain(_BREAKS.sub(" ", str(text)))

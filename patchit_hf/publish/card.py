@@ -127,6 +127,8 @@ def write_card(folder: Path, output: Path) -> Path:
     record = read_json(folder / DONE_FILE)
     if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"{str(folder)!r}: not an export: it has no {CONFIG_FILE}")
+    if "downstream" in record:
+        raise InputError(f"{str(folder)!r}: holds a finetuned model, whose card is its {CARD_FILE}")
     config = read_json(folder / CONFIG_FILE)
     try:
         text, figures = _card_of(record, config)
@@ -147,11 +149,7 @@ def write_card(folder: Path, output: Path) -> Path:
 
 
 def _card_of(record: dict[str, Any], config: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return the card of any kind of export, and the names of the figures that it shows."""
-    if "downstream" in record:
-        from patchit_hf.publish.finetuned import render_finetuned_card
-
-        return render_finetuned_card(record, config), []
+    """Return the card of an export, and the names of the figures that it shows."""
     figures = [] if "averaged" in record else list(shown_figures(record))
     return render_card(record, config), figures
 
@@ -282,7 +280,7 @@ def _drawing(task: str) -> str:
 
 
 def _data_name(data: dict[str, Any]) -> str:
-    """Return what the crops are called, as Markdown; of a folder, the name without the way to it."""
+    """Return what the crops are called, as Markdown; see ``called``."""
     if data.get("rendered"):
         return "rendered people"
     return code(called(data))
