@@ -109,7 +109,12 @@ def _estimate(
 ) -> dict[str, Any]:
     """Set the batch-norm statistics to those of whole crops, and return which they were."""
     dataset = what.dataset if what.dataset is not None else _trained_on(sources)
-    crops = load_crops(dataset, split=what.split, image_column=what.image_column)
+    crops = load_crops(
+        dataset,
+        split=what.split,
+        image_column=what.image_column,
+        allow_urls=what.allow_urls,
+    )
     share = float(sources[0].cfg.get("crop_pct", 1.0))
     height, width = (max(side, round(side / share)) for side in size)
     opened = open_training(crops.train, what.decode, (height, width), name=crops.name)

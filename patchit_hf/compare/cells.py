@@ -79,7 +79,10 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
     if not fresh:
         return opened
     crops = load_crops(
-        plan.what.dataset, split=plan.what.split, image_column=plan.args.image_column
+        plan.what.dataset,
+        split=plan.what.split,
+        image_column=plan.args.image_column,
+        allow_urls=plan.args.allow_urls,
     )
     if crops.held_out is None and len(plan.learning_rates) > 1:
         raise InputError(

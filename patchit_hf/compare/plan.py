@@ -97,7 +97,12 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
         what.select_at or max(what.fractions),
         reference,
         folder,
-        lambda: open_judged(what.test_dataset or what.dataset, what.test_split, args.image_column),
+        lambda: open_judged(
+            what.test_dataset or what.dataset,
+            what.test_split,
+            args.image_column,
+            allow_urls=args.allow_urls,
+        ),
         what.bootstrap,
     )
 

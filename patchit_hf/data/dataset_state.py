@@ -5,12 +5,17 @@ A new version of ``datasets`` may drop these names; ``tests/test_private_names.p
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
 import numpy as np
 from datasets.fingerprint import generate_fingerprint
 from numpy.typing import NDArray
+
+from patchit_hf.common.errors import InputError, one_line
 
 FINGERPRINT, INDICES = "_fingerprint", "_indices"  # of datasets.Dataset
 FEATURES = "_resolve_features"  # of datasets.IterableDataset
@@ -49,6 +54,42 @@ def stream_features(dataset: datasets.IterableDataset) -> Any:
     if dataset.features:
         return dataset.features
     resolve = getattr(dataset, FEATURES, None)
-    if resolve is not None:
-        return resolve().features
-    return datasets.Dataset.from_list(list(dataset.take(1))).features
+    with reading("the stream"):
+        if resolve is not None:
+            return resolve().features
+        return datasets.Dataset.from_list(list(dataset.take(1))).features
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn whatever the readers of somebody else's files raise into one kind of error.
+
+    Args:
+        name: what the error calls the data.
+
+    Raises:
+        InputError: if they fail.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{name}: cannot be read: it holds a pickle (.pt, .pth), which might run a program"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"{name}: cannot be read: {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
+def examples(stream: datasets.IterableDataset, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the examples of a stream; see ``reading``."""
+    waiting = iter(stream)
+    while True:
+        with reading(name):
+            example = next(waiting, None)
+        if example is None:
+            return
+        yield example

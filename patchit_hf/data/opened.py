@@ -23,14 +23,21 @@ from patchit_hf.common.files import read_json, write_text
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_index import index_pictures
+from patchit_hf.data.reach import Reach
 from patchit_hf.data.rows import open_arrow
 
 VERSION = 1  # of the notes' format
 FILES = 10_000  # largest folder whose files are all compared
 
 
-def recall(folder: Path) -> dict[str, Any] | None:
-    """Return the splits of a folder from its note; None if it has to be opened anew."""
+def recall(folder: Path, reach: Reach | None = None) -> dict[str, Any] | None:
+    """Return the splits of a folder from its note; None if it has to be opened anew.
+
+    Args:
+        folder: the folder.
+        reach: where its images may be read, in the folder by default; a folder that was opened with
+            this check is not checked again.
+    """
     file = _note(folder)
     if not file.exists():
         return None
@@ -38,7 +45,10 @@ def recall(folder: Path) -> dict[str, Any] | None:
         note = read_json(file)
         if note["seen"] != _look_again(folder, note["seen"]):
             return None
-        return {name: _open(name, split) for name, split in note["splits"].items()}
+        splits = {name: _open(name, split) for name, split in note["splits"].items()}
+        for split in splits.values() if not note.get("inside") else ():
+            (reach or Reach(str(folder))).check(split)
+        return splits
     except (
         InputError,
         OSError,
@@ -56,13 +66,16 @@ def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
     return index_pictures(folder, json.dumps([str(folder.resolve()), seen]))
 
 
-def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict[str, Any]:
+def remember(
+    folder: Path, seen: dict[str, Any], splits: dict[str, Any], *, inside: bool = False
+) -> dict[str, Any]:
     """Write the note of a folder, and return its splits as they will be reopened.
 
     Args:
         folder: the folder.
         seen: its state before it was opened; see ``look``.
         splits: result of ``datasets.load_dataset``; if one is in memory, no note is written.
+        inside: whether all images were found to lie in the folder.
     """
     files = {name: [f["filename"] for f in split.cache_files] for name, split in splits.items()}
     try:
@@ -81,7 +94,8 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict
         }
         for name, split in splits.items()
     }
-    text = json.dumps({"folder": str(folder.resolve()), "seen": seen, "splits": made})
+    known = {"folder": str(folder.resolve()), "inside": inside, "seen": seen, "splits": made}
+    text = json.dumps(known)
     write_text(note, text, shared=True)
     return {name: _open(name, split) for name, split in made.items()}
 

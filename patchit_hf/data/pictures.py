@@ -25,6 +25,7 @@ from patchit_hf.data.canvas import (
     to_8_bits,
 )
 from patchit_hf.data.formats import open_image
+from patchit_hf.data.reach import check_links
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -170,6 +171,7 @@ class PictureFolder:
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise InputError(f"--images {str(root)!r}: no such folder")
+        check_links(self.root, f"--images {str(root)!r}")
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
         """Return width and height of a file from its header; None if it cannot be read.

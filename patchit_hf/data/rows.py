@@ -205,6 +205,11 @@ def _column(dataset: datasets.Dataset, column: str) -> list[tuple[Any, str | Non
     ]
 
 
+def column_chunks(dataset: datasets.Dataset, column: str) -> list[Any]:
+    """Return the Arrow chunks of a column of the underlying table, in order."""
+    return [chunk for chunk, _ in _column(dataset, column)]
+
+
 def _place(images: Any, file: ArrowFile) -> tuple[NDArray[np.int64], int] | None:
     """Return the offsets ``[N + 1]`` of a chunk's values, and the byte of the file they count from.
 

@@ -14,7 +14,9 @@ from yaml import YAMLError
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data import opened
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.dataset_state import reading
 from patchit_hf.data.held_out import hold_out, hold_out_stream
+from patchit_hf.data.reach import Reach, check_links
 
 
 @dataclass
@@ -47,6 +49,7 @@ def load_crops(
     split: str | None = None,
     image_column: str | None = None,
     streaming: bool = False,
+    allow_urls: bool = False,
 ) -> Crops:
     """Open a data set of crops and decide which crops are held out.
 
@@ -56,6 +59,7 @@ def load_crops(
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
+        allow_urls: whether its rows may name images by addresses, which are then read.
 
     Returns:
         The crops. The ``validation`` split is held out if there is one, else 10 % of the training
@@ -63,7 +67,8 @@ def load_crops(
         ``columns.GROUP_COLUMNS``, else single rows.
 
     Raises:
-        InputError: if the data set, split or column is missing, ambiguous or empty.
+        InputError: if the data set, split or column is missing, ambiguous or empty, or a row names
+            an image outside of the data set's folder.
 
     Example:
         >>> import tempfile
@@ -76,11 +81,15 @@ def load_crops(
         >>> len(crops.train), len(crops.held_out), crops.image_column, crops.held_out_from
         (9, 1, 'image', '10 % of the training split')
     """
-    splits = _open(dataset, streaming)
+    splits = _open(dataset, streaming, allow_urls)
     name = dataset or "people"
     split = _choose_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
+    if streaming and dataset is not None:
+        reach = Reach(dataset, allow_urls)
+        splits = {key: reach.checked(value, column) for key, value in splits.items()}
+        train = splits[split]
     if not streaming and len(train) == 0:
         raise InputError(
             f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
@@ -98,7 +107,11 @@ def load_crops(
 
 
 def open_split(
-    dataset: str | None, split: str | None, image_column: str | None = None
+    dataset: str | None,
+    split: str | None,
+    image_column: str | None = None,
+    *,
+    allow_urls: bool = False,
 ) -> tuple[datasets.Dataset | None, str]:
     """Open one split for evaluation.
 
@@ -106,6 +119,7 @@ def open_split(
         dataset: see ``load_crops``.
         split: name of the split; if None, ``test``, else what ``load_crops`` holds out.
         image_column: the image column; if None, the only one.
+        allow_urls: see ``load_crops``.
 
     Returns:
         The split, and a description of it.
@@ -113,61 +127,83 @@ def open_split(
     Raises:
         InputError: if there is no such split.
     """
-    splits, name = _open(dataset, False), dataset or "people"
+    splits, name = _open(dataset, False, allow_urls), dataset or "people"
     if split is None and "test" not in splits:
-        crops = load_crops(dataset, image_column=image_column)
+        crops = load_crops(dataset, image_column=image_column, allow_urls=allow_urls)
         return crops.held_out, crops.held_out_from
     chosen = _choose_split(splits, split or "test", name)
     return splits[chosen], f"{chosen} split"
 
 
-def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
+def _open(dataset: str | None, streaming: bool, allow_urls: bool = False) -> dict[str, Any]:
     if dataset is None:
         from patchit_hf.data.people import load_people
 
         people = load_people()
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
-    path = Path(dataset).expanduser()
+    path, reach = Path(dataset).expanduser(), Reach(dataset, allow_urls)
     if not path.exists():
         if dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
             raise InputError(f"--dataset {dataset!r}: no such folder")
-        return _load(dataset, dataset, streaming)
+        return _checked(_load(dataset, dataset, streaming), reach)
     if path.is_file():
         raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _load_from_disk(path, streaming)
-    known = None if streaming else opened.recall(path)
+        return _checked(_load_from_disk(path, streaming), reach)
+    known = None if streaming else opened.recall(path, reach)
     if known is not None:
         return known
+    check_links(path, f"--dataset {dataset!r}")
+    reach.check_card()
     if not opened.holds_files(path):
         raise InputError(f"--dataset {dataset!r}: the folder is empty")
     seen = {} if streaming else opened.look(path)
     splits = None if streaming else opened.index(path, seen)
-    splits = splits or _load(str(path), dataset, streaming)
+    splits = splits or _checked(_load(str(path), dataset, streaming), reach)
     if not streaming:
-        splits = opened.remember(path, seen, splits)
+        splits = opened.remember(path, seen, splits, inside=not reach.allow_urls)
+    return splits
+
+
+def _checked(splits: dict[str, Any], reach: Reach) -> dict[str, Any]:
+    """Return the splits after a check of where their images are; streams are checked as they run.
+
+    Raises:
+        InputError: if an image lies where it may not be read.
+    """
+    for split in splits.values():
+        if isinstance(split, datasets.Dataset):
+            reach.check(split)
     return splits
 
 
 def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
-    try:
-        return dict(datasets.load_dataset(path, streaming=streaming))
-    except datasets.exceptions.DatasetGenerationError as error:
-        cause = error.__cause__ or error
-        raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
-    except YAMLError as error:
+    script = Path(path) / f"{Path(path).resolve().name}.py"
+    if script.is_file():
         raise InputError(
-            f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
-        ) from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        hint = "" if Path(path).exists() else "; and there is no such folder"
-        raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
+            f"--dataset {name!r}: holds {script.name}, which has the folder's name and so would be "
+            "the script that makes the data set; scripts are not run: rename or remove it"
+        )
+    with reading(f"--dataset {name!r}"):
+        try:
+            return dict(datasets.load_dataset(path, streaming=streaming))
+        except datasets.exceptions.DatasetGenerationError as error:
+            cause = error.__cause__ or error
+            raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
+        except YAMLError as error:
+            raise InputError(
+                f"--dataset {name!r}: the header of its README.md is not valid YAML: "
+                f"{one_line(error)}"
+            ) from error
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            hint = "" if Path(path).exists() else "; and there is no such folder"
+            raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     try:
         loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, IndexError) as error:  # IndexError: saved without rows
+    except Exception as error:  # a damaged file may make its readers raise anything
         raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
     splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     if streaming:
@@ -201,6 +237,6 @@ def _stated(name: str) -> dict[str, Any]:
         return {}
     try:
         licence = DatasetCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except (OSError, ValueError, YAMLError):  # a README that is not a card
+    except (OSError, ValueError, YAMLError, RecursionError, AttributeError):  # is not a card
         return {}
     return {"license": licence} if isinstance(licence, str) and licence != "unknown" else {}

@@ -15,6 +15,7 @@ from patchit_hf.common.draws import EVAL_SEED, epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.dataset_state import examples
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.store import CropStore, open_crops
@@ -120,7 +121,7 @@ def open_held_out(
         column = find_image_column(dataset, decode.image_column, name)
         images = dataset.select_columns([column])
         images = images.cast_column(column, datasets.Image(decode=False))
-        rows = list(images.take(limit))
+        rows = list(examples(images.take(limit), name))
         if not rows:
             raise InputError(
                 f"{name}: the stream holds no crops; give the data set a validation split"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from patchit_hf.common import cli
 from patchit_hf.common.console import guarded, say
@@ -50,6 +51,7 @@ def _score(what: EvaluateArguments) -> int:
         on_bad_image=what.on_bad_image,
         crop_cache_gb=what.crop_cache_gb,
         dataloader_num_workers=what.dataloader_num_workers,
+        allow_urls=what.allow_urls,
     )
     if result.note:
         say(f"note: {result.note}")
@@ -69,8 +71,9 @@ def _probe(what: EvaluateArguments) -> int:
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
-    crops = load_crops(what.dataset, split=what.train_split, image_column=what.image_column)
-    test, name = open_judged(what.dataset, what.split, what.image_column)
+    how: Any = {"image_column": what.image_column, "allow_urls": what.allow_urls}
+    crops = load_crops(what.dataset, split=what.train_split, **how)
+    test, name = open_judged(what.dataset, what.split, **how)
     values, bad = probe_column(
         extractor,
         crops.train,
@@ -99,7 +102,9 @@ def _embed(what: EvaluateArguments) -> int:
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
-    split, name = open_judged(what.dataset, what.split, what.image_column)
+    split, name = open_judged(
+        what.dataset, what.split, what.image_column, allow_urls=what.allow_urls
+    )
     how = what.decode(extractor.fit)
     data = open_crops_of(split, extractor.geometry.canvas, how, name)
     found = features(

@@ -25,6 +25,7 @@ def evaluate(
     on_bad_image: str = "raise",
     crop_cache_gb: float = 8.0,
     dataloader_num_workers: int = 2,
+    allow_urls: bool = False,
 ) -> Evaluation:
     """Measure a finetuned model on a labelled split: ``python -m patchit_hf.evaluate`` in Python.
 
@@ -42,6 +43,7 @@ def evaluate(
         on_bad_image: ``raise``, or ``skip`` to leave bad images out.
         crop_cache_gb: decoded crops are kept on disk up to this size.
         dataloader_num_workers: threads or processes that decode.
+        allow_urls: also read images that the data set names by addresses.
 
     Returns:
         Metrics, their intervals, a table, and the predictions of each row.
@@ -73,12 +75,12 @@ def evaluate(
         chosen, name = dataset, "data set"
     else:
         source = None if dataset is None else str(dataset)
-        chosen, name = open_judged(source, split, image_column)
+        chosen, name = open_judged(source, split, image_column, allow_urls=allow_urls)
     others = gallery
     if isinstance(gallery, str):
         if isinstance(dataset, datasets.Dataset):
             raise InputError(f"gallery {gallery!r}: give a datasets.Dataset, as the data set is")
-        others, _ = open_judged(source, gallery, image_column)
+        others, _ = open_judged(source, gallery, image_column, allow_urls=allow_urls)
     return score(
         loaded,
         chosen,

@@ -188,14 +188,14 @@ def write_table(
 
 
 def open_judged(
-    dataset: str | None, split: str | None, image_column: str | None
+    dataset: str | None, split: str | None, image_column: str | None, *, allow_urls: bool = False
 ) -> tuple[datasets.Dataset, str]:
     """Open a split, and return it with its name for error messages.
 
     Raises:
         InputError: if no split is named and nothing is held out.
     """
-    found, words = open_split(dataset, split, image_column)
+    found, words = open_split(dataset, split, image_column, allow_urls=allow_urls)
     if found is None:
         raise InputError(f"{dataset or 'people'}: no crops are held out; name a --split")
     return found, f"{dataset or 'people'} ({words})"

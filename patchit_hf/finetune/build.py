@@ -41,7 +41,12 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     run = RunFolder(folder, identity(what, args))
     if run.finished:
         return run.path
-    crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)
+    crops = load_crops(
+        what.dataset,
+        split=what.split,
+        image_column=args.image_column,
+        allow_urls=args.allow_urls,
+    )
     task, initial, geometry = open_start_of(what, crops.train, args.seed)
     if crops.train is None:
         raise InputError(f"{crops.name}: nothing to train on")

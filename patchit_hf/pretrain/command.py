@@ -64,7 +64,11 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.pretrain.trainer import PatchTaskTrainer
 
     crops = load_crops(
-        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+        what.dataset,
+        split=what.split,
+        image_column=args.image_column,
+        streaming=what.streaming,
+        allow_urls=args.allow_urls,
     )
     info |= {"split": crops.split, "held_out_from": crops.held_out_from, **crops.meta}
     if what.dry_run:
