@@ -24,6 +24,7 @@ from patchit_hf.models.backbone import (
     model_traits,
     pooling_args,
 )
+from patchit_hf.models.bounds import check_size
 from patchit_hf.models.exported import creation_args, locate, read_config
 from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
 from patchit_hf.models.origin import (
@@ -180,7 +181,14 @@ class _Request:
         self, file: Path, name: str, args: dict[str, Any], **weights: Any
     ) -> nn.Module:
         """Build the network with the weights of a file, which have to be this network's."""
-        model = self.create_from(tensor_shapes(file, self.source), name, args, **weights)
+        shapes = tensor_shapes(file, f"--init {self.source!r}")
+        sized = self.plain(name, args)
+        check_size(
+            lambda: timm.create_model(name, num_classes=self.num_classes, **sized),
+            shapes,
+            f"--init {self.source!r}",
+        )
+        model = self.create_from(shapes, name, args, **weights)
         check_fit(model, file, name, self.source, self.plain(name, args))
         return model
 
