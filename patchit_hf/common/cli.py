@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from patchit_hf.common.arguments import choices_of, kind_of
-from patchit_hf.common.config import read_config
+from patchit_hf.common.config import parse_yaml, read_config
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.unknown import explain_unknown
 
@@ -168,17 +168,12 @@ def _as_text(default: Any) -> str:
 
 class _KeyValues(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        import yaml
-
         result = dict(getattr(namespace, self.dest, {}))
         for word in values:
             key, equals, text = word.partition("=")
             if not equals or not key:
                 raise InputError(f"{option} {word!r}: expected KEY=VALUE")
-            try:
-                result[key] = yaml.safe_load(text) if text else text
-            except yaml.YAMLError as error:
-                raise InputError(f"{option} {word!r}: {text!r} cannot be read") from error
+            result[key] = parse_yaml(text, f"{option} {word!r}") if text else text
         setattr(namespace, self.dest, result)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -43,6 +45,30 @@ class InputError(ValueError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(redact(in_one_line(message)))
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn whatever the readers of somebody else's files raise into one kind of error.
+
+    Args:
+        name: what the error calls the data.
+
+    Raises:
+        InputError: if they fail.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{name}: cannot be read: it holds a pickle (.pt, .pth), which might run a program"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"{name}: cannot be read: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

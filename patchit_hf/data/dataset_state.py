@@ -5,9 +5,7 @@ A new version of ``datasets`` may drop these names; ``tests/test_private_names.p
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -15,7 +13,7 @@ import numpy as np
 from datasets.fingerprint import generate_fingerprint
 from numpy.typing import NDArray
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import reading
 
 FINGERPRINT, INDICES = "_fingerprint", "_indices"  # of datasets.Dataset
 FEATURES = "_resolve_features"  # of datasets.IterableDataset
@@ -58,30 +56,6 @@ def stream_features(dataset: datasets.IterableDataset) -> Any:
         if resolve is not None:
             return resolve().features
         return datasets.Dataset.from_list(list(dataset.take(1))).features
-
-
-@contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Turn whatever the readers of somebody else's files raise into one kind of error.
-
-    Args:
-        name: what the error calls the data.
-
-    Raises:
-        InputError: if they fail.
-    """
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{name}: cannot be read: it holds a pickle (.pt, .pth), which might run a program"
-        ) from error
-    except Exception as error:
-        raise InputError(
-            f"{name}: cannot be read: {type(error).__name__}: {one_line(error)}"
-        ) from error
 
 
 def examples(stream: datasets.IterableDataset, name: str) -> Iterator[dict[str, Any]]:

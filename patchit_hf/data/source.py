@@ -11,10 +11,9 @@ import datasets
 from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError, one_line, reading
 from patchit_hf.data import opened
 from patchit_hf.data.columns import find_image_column
-from patchit_hf.data.dataset_state import reading
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.data.reach import Reach, check_links
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.detections.table import Builder, Detections, four, number
+from patchit_hf.crops.detections.table import MOST_PIXELS, Builder, Detections, four, number
 
 
 def read_json(path: Path) -> Any:
@@ -18,6 +18,8 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise InputError(f"{path}: is damaged: its values are nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{path}: is damaged: {error}") from error
 
@@ -37,7 +39,7 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
         InputError: for a damaged file, or an entry whose image is missing.
     """
     value = read_json(path)
-    boxes = value if isinstance(value, list) else value.get("annotations")
+    boxes = value.get("annotations") if isinstance(value, dict) else value
     about = read_json(image_list) if image_list else value
     if not isinstance(about, dict):
         about = {}
@@ -45,11 +47,13 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
         raise InputError(f"{path}: is not COCO; must hold 'annotations', or be a list of results")
     builder = Builder("coco")
     images = _images(about, builder, image_list or path)
-    named = {entry["id"]: str(entry["name"]) for entry in about.get("categories", [])}
+    categories = _entries(about, "categories", image_list or path, "id", "name")
+    named = {entry["id"]: str(entry["name"]) for entry in categories}
     for row, entry in enumerate(boxes, 1):
         where = f"{path.name}, entry {row}"
-        if not isinstance(entry, dict) or "bbox" not in entry or "image_id" not in entry:
-            raise InputError(f"{where}: must hold 'image_id' and 'bbox'")
+        if not isinstance(entry, dict) or not isinstance(entry.get("bbox"), list):
+            raise InputError(f"{where}: must hold 'image_id', and 'bbox' with four numbers")
+        _check_id(entry.get("image_id"), where, "image_id")
         image = images.get(entry["image_id"])
         if image is None:
             if images:
@@ -57,6 +61,7 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
             image = builder.picture(str(entry["image_id"]))
         x, y, width, height = four(list(entry["bbox"]), where)
         category = entry.get("category_id")
+        _check_id(0 if category is None else category, where, "category_id")
         label = None if category is None else named.get(category, str(category))
         track = entry.get("track_id", entry.get("instance_id"))
         builder.box(
@@ -72,13 +77,40 @@ def read_coco(path: Path, image_list: Path | None = None) -> Detections:
 
 
 def _images(about: dict[str, Any], builder: Builder, path: Path) -> dict[Any, int]:
-    videos = {video["id"]: str(video.get("name", video["id"])) for video in about.get("videos", [])}
+    named = _entries(about, "videos", path, "id")
+    videos = {video["id"]: str(video.get("name", video["id"])) for video in named}
     images = {}
-    for row, entry in enumerate(about.get("images", []), 1):
-        if "id" not in entry or "file_name" not in entry:
-            raise InputError(f"{path}: image {row}: must hold 'id' and 'file_name'")
-        size = (int(entry.get("width") or 0), int(entry.get("height") or 0))
+    for row, entry in enumerate(_entries(about, "images", path, "id", "file_name"), 1):
+        where = f"{path}: image {row}"
+        size = (_pixels(entry, "width", where), _pixels(entry, "height", where))
         video = entry.get("video_id")
+        _check_id(0 if video is None else video, where, "video_id")
         source = "" if video is None else videos.get(video, str(video))
         images[entry["id"]] = builder.picture(str(entry["file_name"]), size, source)
     return images
+
+
+def _entries(about: dict[str, Any], key: str, path: Path, *needed: str) -> list[dict[str, Any]]:
+    """Return a list of a COCO file, empty if there is none; the first needed key is an id."""
+    entries = about.get(key) or []
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: {key!r} must be a list")
+    for row, entry in enumerate(entries, 1):
+        where = f"{path}: {key.removesuffix('s')} {row}"
+        if not isinstance(entry, dict) or any(name not in entry for name in needed):
+            raise InputError(f"{where}: must hold {' and '.join(map(repr, needed))}")
+        _check_id(entry[needed[0]], where, needed[0])
+    return entries
+
+
+def _check_id(value: object, where: str, what: str) -> None:
+    if not isinstance(value, int | str | float):
+        raise InputError(f"{where}: {what} {value!r}: must be a number or text")
+
+
+def _pixels(entry: dict[str, Any], key: str, where: str) -> int:
+    """Return a stated width or height, 0 where there is none."""
+    value = number(entry.get(key) or 0, where, key)
+    if not 0 <= value < MOST_PIXELS:
+        raise InputError(f"{where}: {key} {entry[key]!r}: must be a number of pixels")
+    return int(value)

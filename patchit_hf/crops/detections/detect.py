@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, reading
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
 from patchit_hf.crops.choices import FORMATS as FORMATS
 from patchit_hf.crops.detections.coco import read_coco
@@ -55,23 +55,32 @@ def read_detections(
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"--detections {str(path)!r}: no such file or folder")
-    kind = kind or detect(path)
+    with reading(f"--detections {str(path)!r}"):
+        found = _read(path, kind or detect(path), image_list, columns, box_format)
+    if not len(found):
+        raise InputError(f"--detections {str(path)!r}: holds no box (read as {found.kind})")
+    return found
+
+
+def _read(
+    path: Path,
+    kind: str,
+    image_list: str | Path | None,
+    columns: dict[str, Any] | None,
+    box_format: str | None,
+) -> Detections:
     if box_format is not None and kind not in ("text", "table"):
         raise InputError(
             f"--box-format {box_format!r}: is for --format text and table; {kind} defines its own"
         )
     if kind == "coco":
-        found = read_coco(path, Path(image_list) if image_list else None)
-    elif kind == "table":
-        found = read_table(path, columns, box_format)
-    elif kind == "text":
-        found = _reread(read_text(path), box_format)
-    else:
-        readers = {"voc": read_voc, "yolo": read_yolo, "mot": read_mot, "parse27k": read_parse27k}
-        found = readers[kind](path)
-    if not len(found):
-        raise InputError(f"--detections {str(path)!r}: holds no box (read as {kind})")
-    return found
+        return read_coco(path, Path(image_list) if image_list else None)
+    if kind == "table":
+        return read_table(path, columns, box_format)
+    if kind == "text":
+        return _reread(read_text(path), box_format)
+    readers = {"voc": read_voc, "yolo": read_yolo, "mot": read_mot, "parse27k": read_parse27k}
+    return readers[kind](path)
 
 
 def detect(path: Path) -> str:

@@ -6,7 +6,7 @@ import configparser
 import math
 from pathlib import Path
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.crops.detections.table import Builder, Detections, number
 
 CLASSES = {
@@ -47,8 +47,12 @@ def mot_files(folder: Path) -> list[Path]:
     return [*folder.glob("**/gt/gt.txt"), *folder.glob("**/det/det.txt")]
 
 
-def _read(builder: Builder, file: Path, name: str, sequence: str, picture: str) -> None:
-    for row, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+def _read(builder: Builder, file: Path, name: str, sequence: str, frames: tuple[str, str]) -> None:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 text: {error.reason}") from error
+    for row, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{name}, row {row}"
@@ -57,12 +61,14 @@ def _read(builder: Builder, file: Path, name: str, sequence: str, picture: str) 
             raise InputError(
                 f"{where}: {len(values)} values; must be frame, track, left, top, width, height"
             )
+        if not all(math.isfinite(value) for value in (*values[:2], *values[7:8])):
+            raise InputError(f"{where}: frame, track and class must be whole numbers")
         x, y, width, height = values[2] - 1, values[3] - 1, values[4], values[5]
         flag = values[6] if len(values) > 6 else math.nan
         truth = len(values) in (8, 9)
         label = CLASSES.get(int(values[7]), "other") if truth and values[7] >= 0 else None
         builder.box(
-            builder.picture(picture.format(frame=int(values[0])), source=sequence),
+            builder.picture(f"{frames[0]}{int(values[0]):06d}{frames[1]}", source=sequence),
             (x, y, x + width, y + height),
             file=name,
             row=row,
@@ -72,11 +78,15 @@ def _read(builder: Builder, file: Path, name: str, sequence: str, picture: str) 
         )
 
 
-def _picture_name(sequence: Path, prefix: str) -> str:
-    """Return the pattern of the frames' names: from ``seqinfo.ini``, else six digits."""
-    info = configparser.ConfigParser()
-    if not info.read(sequence / "seqinfo.ini"):
-        return (f"{prefix}img1/" if prefix else "") + "{frame:06d}"
+def _picture_name(sequence: Path, prefix: str) -> tuple[str, str]:
+    """Return what frames' names have around six digits: from ``seqinfo.ini``, else a folder."""
+    info = configparser.ConfigParser(interpolation=None)
+    try:
+        found = info.read(sequence / "seqinfo.ini", encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{sequence / 'seqinfo.ini'}: is damaged: {one_line(error)}") from error
+    if not found:
+        return f"{prefix}img1/" if prefix else "", ""
     folder = info.get("Sequence", "imDir", fallback="img1")
     end = info.get("Sequence", "imExt", fallback=".jpg")
-    return (f"{prefix}{folder}/" if prefix else "") + "{frame:06d}" + end
+    return f"{prefix}{folder}/" if prefix else "", end

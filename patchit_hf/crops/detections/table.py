@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, to_pixels
 
+MOST_PIXELS = 10**9  # of a side; a larger one is no size of an image
+MOST_DIGITS = 300  # of a number in a name that is sorted by its value
 NONE = -1  # index of a missing label or track
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
@@ -190,7 +192,9 @@ class Builder:
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts ``frame_9`` before ``frame_10``."""
     parts = re.split(r"(\d+)", name)
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p]
+    return [
+        (0, int(p), p) if p.isdecimal() and len(p) <= MOST_DIGITS else (1, 0, p) for p in parts if p
+    ]
 
 
 def number(text: object, where: str, what: str) -> float:
@@ -201,7 +205,7 @@ def number(text: object, where: str, what: str) -> float:
     """
     try:
         return float(cast("str | float", text))  # anything else raises
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: {what} {text!r}: must be a number") from None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from patchit_hf.common.errors import InputError
-from patchit_hf.crops.detections.table import Builder, Detections, four
+from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.crops.detections.table import MOST_PIXELS, Builder, Detections, four, number
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -25,15 +25,19 @@ def read_voc(path: Path) -> Detections:
         name = file.name if path.is_file() else file.relative_to(path).as_posix()
         try:
             root = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: is damaged: {error}") from error
+        except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
+            raise InputError(f"{file}: is damaged: {one_line(error)}") from error
         if root.tag != "annotation":
             raise InputError(f"{file}: <{root.tag}> is not VOC; the root must be <annotation>")
-        size = tuple(int(root.findtext(f"size/{key}") or 0) for key in ("width", "height"))
+        size = tuple(
+            number(root.findtext(f"size/{key}") or 0, name, key) for key in ("width", "height")
+        )
+        if not all(0 <= side < MOST_PIXELS for side in size):
+            raise InputError(f"{name}: size {size}: must be numbers of pixels")
         stated = (root.findtext("filename") or "").strip()
         folder = Path(name).parent
         image = builder.picture(
-            (folder / (stated or Path(name).stem)).as_posix(), (size[0], size[1])
+            (folder / (stated or Path(name).stem)).as_posix(), (int(size[0]), int(size[1]))
         )
         for row, item in enumerate(root.findall("object"), 1):
             where = f"{name}, object {row}"

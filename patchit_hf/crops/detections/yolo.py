@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from patchit_hf.common.config import parse_yaml
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import from_cxcywh
 from patchit_hf.crops.detections.table import Builder, Detections, number
@@ -94,7 +94,7 @@ def _names(root: Path) -> dict[str, str]:
                 continue
             if file.suffix != ".yaml":
                 return {str(i): line.strip() for i, line in enumerate(_lines(file))}
-            loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+            loaded = parse_yaml("\n".join(_lines(file)), str(file))
             found = loaded.get("names") if isinstance(loaded, dict) else None
             if isinstance(found, list):
                 found = dict(enumerate(found))
