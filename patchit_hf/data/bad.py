@@ -137,10 +137,19 @@ def settle(folder: Path, *parts: BadImages) -> int:
 
 
 def read_manifest(path: Path) -> dict[Key, BadImage]:
-    """Return the entries of a manifest by ``key``, ignoring an unfinished last line."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    images = [BadImage(**json.loads(line)) for line in lines if line.endswith("}")]
+    """Return the entries of a manifest by ``key``; half a line, or a damaged one, is none."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    images = [image for image in map(_entry, lines) if image is not None]
     return {image.key: image for image in images}
+
+
+def _entry(line: bytes) -> BadImage | None:
+    try:
+        image = BadImage(**json.loads(line))
+        hash(image.key)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return image if isinstance(image.part, str) and isinstance(image.row, int) else None
 
 
 def substitute(row: int, attempt: int, size: int) -> int:

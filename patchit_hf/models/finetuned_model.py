@@ -30,7 +30,7 @@ from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.downstream.results import Result
 from patchit_hf.models.bounds import check_sides, check_size
 from patchit_hf.models.embed import Extractor, embed
-from patchit_hf.models.exported import creation_args, locate, read_config
+from patchit_hf.models.exported import Location, creation_args, locate, read_config, undamaged
 from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.layers import layered_groups
 from patchit_hf.models.people import Boxes, open_people
@@ -275,6 +275,11 @@ class FinetunedModel(nn.Module):
             InputError: if there is no finetuned model.
         """
         location = locate(source, revision)
+        with undamaged(location.name):
+            return cls._load(location)
+
+    @classmethod
+    def _load(cls, location: Location) -> FinetunedModel:
         record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
         entry = record.get("downstream")
         if not isinstance(entry, dict):
@@ -295,11 +300,6 @@ class FinetunedModel(nn.Module):
             mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
         except InputError as error:
             raise InputError(f"{location.name!r}: {DONE_FILE}: {error}") from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{location.name!r}: {DONE_FILE}: damaged file: {type(error).__name__} "
-                f"{one_line(error)}"
-            ) from error
         args = creation_args(config)
         args.pop("pretrained_model_args", None)
 

@@ -30,7 +30,14 @@ from patchit_hf.models.backbone import (
 )
 from patchit_hf.models.bounds import check_sides, check_size
 from patchit_hf.models.embed import Extractor, embed
-from patchit_hf.models.exported import Location, check_architecture, check_args, locate, read_config
+from patchit_hf.models.exported import (
+    Location,
+    check_architecture,
+    check_args,
+    locate,
+    read_config,
+    undamaged,
+)
 from patchit_hf.models.feature_maps import feature_map as feature_map
 from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.initial_weights import Statistics
@@ -253,6 +260,11 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
         InputError: if there is no export, or one that this version cannot read.
     """
     location = locate(source, revision)
+    with undamaged(location.name):
+        return _load(location)
+
+
+def _load(location: Location) -> PatchTaskModel:
     record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
     if "averaged" in record:
         raise InputError(
@@ -266,13 +278,10 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
             f"{where}: has format {version!r}; this version of patchit_hf reads {FORMAT_VERSION}"
         )
     try:
-        backbone, task = record["backbone"], _task(record)
-        name, args = backbone["name"], backbone["args"]
+        task = _task(record)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        text = f"{type(error).__name__} {one_line(error)}"
-        raise InputError(f"{where}: damaged file: {text}") from error
+    name, args = record["backbone"]["name"], record["backbone"]["args"]
     check_architecture(name, where)
     check_args(args, where)
     _check_network(name, args, task, folder, location.name)

@@ -51,7 +51,7 @@ class RunFolder:
         if os.environ.get("RANK", "0") == "0":  # only the main process writes
             check_free(self.path, f"--output-dir {str(path)!r}")
         if self.record.exists():
-            there = read_json(self.record)["config"]
+            there = _config_of(self.record)
             refuse_other(f"--output-dir {str(path)!r} holds another run", there, self.config)
         elif self.path.exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
             raise InputError(
@@ -88,7 +88,7 @@ class RunFolder:
         name = f"--output-dir {str(self.path)!r}"
         self._lock = self._lock or FolderLock(self.path, name)
         if self.record.exists():
-            refuse_other(f"{name} holds another run", read_json(self.record)["config"], self.config)
+            refuse_other(f"{name} holds another run", _config_of(self.record), self.config)
         else:
             write_json(self.record, {"config": self.config})
         if self.arguments is not None:
@@ -96,6 +96,18 @@ class RunFolder:
         for pattern in LEFTOVERS:  # this process holds the lock: nobody else writes them
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _config_of(record: Path) -> dict[str, Any]:
+    """Return the configuration of the run that a folder holds.
+
+    Raises:
+        InputError: if its record is damaged.
+    """
+    config = read_json(record).get("config")
+    if not isinstance(config, dict):
+        raise InputError(f"{record}: damaged file: it has no 'config'")
+    return config
 
 
 class History:
@@ -140,7 +152,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
         if not isinstance(entry["step"], int):
             return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
 
