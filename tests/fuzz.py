@@ -331,11 +331,12 @@ def fuzz(fuzzer: Fuzzer, reader: str, number: int, examples: int) -> None:
 def main() -> None:
     """Fuzz until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("readers", nargs="*", default=READERS, choices=[*READERS, []])
+    parser.add_argument("readers", nargs="*", metavar="READER", help=", ".join(READERS))
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--examples", type=int, default=100, help="files of one round")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     args = parser.parse_args()
+    args.readers = args.readers or list(READERS)
     warnings.simplefilter("ignore")
     end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder:

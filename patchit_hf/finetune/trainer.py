@@ -16,6 +16,7 @@ from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.files import save_weights
 from patchit_hf.common.layout import CHECKPOINTS
+from patchit_hf.common.text import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
 from patchit_hf.downstream.augment import centre, vary
@@ -100,6 +101,7 @@ class FinetuneTrainer(HubTrainer):
     ) -> None:
         known = {"name": "dataset", "split": None, "rendered": False}
         info = {**known, "validated_on": "crops of the caller's choice", **(data_info or {})}
+        info["name"] = shown(info["name"])
         source = init if isinstance(init, str) else init.source
         task, self.initial, self.geometry = open_start(
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed

@@ -181,7 +181,7 @@ class _Request:
         self, file: Path, name: str, args: dict[str, Any], **weights: Any
     ) -> nn.Module:
         """Build the network with the weights of a file, which have to be this network's."""
-        shapes = tensor_shapes(file, f"--init {self.source!r}")
+        shapes = tensor_shapes(file, f"--init {self.source!r}:")
         sized = self.plain(name, args)
         check_size(
             lambda: timm.create_model(name, num_classes=self.num_classes, **sized),

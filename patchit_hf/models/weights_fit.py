@@ -31,7 +31,7 @@ def tensor_shapes(file: Path, where: str) -> Shapes:
         with safe_open(file, framework="pt") as tensors:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}
     except Exception as error:  # a damaged header may make its reader raise anything
-        raise InputError(f"{where}: cannot be read as safetensors: {one_line(error)}") from error
+        raise InputError(f"{where} cannot be read as safetensors: {one_line(error)}") from error
 
 
 def without_classifier(names: Iterable[str], model: Any) -> list[str]:
@@ -56,7 +56,7 @@ def check_fit(model: nn.Module, file: Path, name: str, source: str, args: dict[s
     Raises:
         InputError: naming the first tensors that are missing or surplus.
     """
-    there, here = tensor_shapes(file, f"--init {source!r}"), model.state_dict()
+    there, here = tensor_shapes(file, f"--init {source!r}:"), model.state_dict()
     missing = [key for key in without_classifier(here, model) if key not in there]
     if missing:
         raise InputError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.text import shown
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
@@ -94,6 +95,7 @@ class PatchTaskTrainer(HubTrainer):
     ) -> None:
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **(data_info or {})}
+        info["name"] = shown(info["name"])
         self.model = _model(model, task, args.seed)
         args = args.settled(random=self.model.origin is None)
         self.model.freeze_stages(args.freeze_stages)
