@@ -7,7 +7,6 @@ starts no other program, whatever it is called.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +35,6 @@ def open_image(file: str | Path | IO[bytes]) -> Image.Image:
     return Image.open(file, formats=known_formats())
 
 
-@cache
 def known_formats() -> tuple[str, ...]:
     """Return those of the ``FORMATS`` that this Pillow reads; some are missing from older ones."""
     Image.init()
