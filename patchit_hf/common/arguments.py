@@ -22,6 +22,7 @@ def arg(
     *,
     identity: bool = True,
     choices: tuple[str, ...] | None = None,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """Return a dataclass field that carries its flag.
 
@@ -32,6 +33,7 @@ def arg(
         help: the text that ``--help`` shows.
         identity: whether the argument changes what a run computes.
         choices: the allowed values; None for any.
+        words: what may be given instead of a number; the class makes a number of it.
     """
     metadata = {
         "flag": flag,
@@ -39,6 +41,7 @@ def arg(
         "help": help,
         "identity": identity,
         "choices": choices,
+        "words": words,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)

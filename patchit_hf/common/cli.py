@@ -89,7 +89,7 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
         options |= {"nargs": "+", "action": "extend", "type": _reader(element)}
         options["metavar"] = element.__name__.upper()
     else:
-        options |= {"type": _reader(kind), "metavar": kind.__name__.upper()}
+        options |= {"type": _reader(kind, meta["words"]), "metavar": kind.__name__.upper()}
         if meta["choices"]:
             options |= {"metavar": "{" + ",".join(meta["choices"]) + "}"}
     if not meta["flag"].startswith("-"):  # a positional argument
@@ -114,12 +114,15 @@ class _KeyValues(argparse.Action):
         setattr(namespace, self.dest, result)
 
 
-def _reader(kind: type[Any]) -> Any:
+def _reader(kind: type[Any], words: tuple[str, ...] = ()) -> Any:
     def read(text: str) -> Any:
+        if text in words:
+            return text
         try:
             return kind(text)
         except ValueError as error:
             wanted = "a whole number" if kind is int else "a number"
+            wanted += "".join(f" or {word}" for word in words)
             raise argparse.ArgumentTypeError(f"{text!r}: must be {wanted}") from error
 
     return read
@@ -168,7 +171,9 @@ def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
             near = difflib.get_close_matches(str(key), [*by_flag, *fields], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(f"--config {path!r}: unknown key {key!r}{hint}")
-        values[name] = _config_value(path, key, value, _kind(fields[name][1]))
+        allowed = value in fields[name][0].metadata["words"]
+        kind = str if allowed else _kind(fields[name][1])
+        values[name] = _config_value(path, key, value, kind)
     return values
 
 

@@ -45,7 +45,7 @@ def guarded(
         line = line_of(error)
         if line is None:
             raise
-        say(f"error: {line}; once there is what it needs, {after_interrupt}")
+        say(f"error: {line}; {after_interrupt}")
         return 1
     except Stopped as stopped:
         say(f"stopped by {stopped.name}; {stopped.state or after_interrupt}")

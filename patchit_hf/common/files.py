@@ -195,3 +195,20 @@ def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     content = text.encode()
     with replacing(path, shared=shared, needed=len(content)) as draft:
         draft.write_bytes(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line of text to a file; where it cannot be written whole, the file stays as it was.
+
+    Raises:
+        ResourceError: if the disk is full.
+    """
+    content = f"{line}\n".encode()
+    with writing(path, len(content)), path.open("ab", buffering=0) as file:
+        size, view = file.tell(), memoryview(content)
+        try:
+            while view:
+                view = view[file.write(view) or 0 :]
+        except OSError:
+            file.truncate(size)
+            raise

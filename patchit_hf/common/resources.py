@@ -100,6 +100,21 @@ def lack(path: Path, number: int, needed: int | None = None) -> str:
     return line + there + (f", {needed:,} are needed" if needed else "")
 
 
+def check_writable(folder: Path) -> None:
+    """Check that a folder, or one that does not exist yet, may be written to.
+
+    Raises:
+        ResourceError: if not.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if os.access(there, os.W_OK | os.X_OK):
+        return
+    read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+    raise ResourceError(f"{str(there)!r}: {REASONS[errno.EROFS if read_only else errno.EACCES]}")
+
+
 def free_bytes(folder: Path) -> int:
     """Return the bytes that this process may still write below a folder that may not exist yet."""
     while not folder.exists() and folder != folder.parent:

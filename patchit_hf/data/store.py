@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchit_hf.common.draws import sampled_rows
-from patchit_hf.common.errors import one_line
-from patchit_hf.common.files import write_text
+from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.files import read_json, write_text
 from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.bad import BadImages, substitute
 from patchit_hf.data.cached import cache_path, tidy
@@ -50,6 +50,9 @@ class CropStore:
         index: row of the array for each crop ``[M]``; None for all rows in order.
         guard: compares crops of a file with their checksums; None for none.
 
+    Attributes:
+        known_as: fingerprints that other ways to read the same crops have.
+
     Example:
         >>> store = CropStore(np.zeros((5, 200, 100, 3), np.uint8), "zeros")
         >>> len(store), store[torch.tensor([0, 3])].shape
@@ -66,6 +69,7 @@ class CropStore:
     ) -> None:
         self.array, self.fingerprint, self.index = array, fingerprint, index
         self._guard = guard
+        self.known_as: tuple[str, ...] = ()
         self.bad = bad or BadImages()
         self._path = str(getattr(array, "filename", ""))
         self._file: int | None = None
@@ -174,6 +178,7 @@ def open_crops(
     size = int(np.prod(shape))
     note = _note(dataset, column, canvas, fit)
     lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset_fingerprint(dataset)}", bad)
+    lazy.known_as = _noted(note)
     if size > cache_gb * 1e9:
         logger.info(
             "%s: %.1f GB of crops, more than the cache may have; decoded on the fly",
@@ -206,6 +211,14 @@ def _note(dataset: datasets.Dataset, column: str, canvas: tuple[int, int], fit: 
     return cache_path("{}.json", key)
 
 
+def _noted(note: Path | None) -> tuple[str, ...]:
+    """Return the fingerprint of the pixels, where a cache was made of them."""
+    try:
+        return () if note is None else (str(read_json(note)["fingerprint"]),)
+    except (InputError, OSError, KeyError):
+        return ()
+
+
 def _store(
     array: NDArray[np.uint8],
     fingerprint: str,
@@ -215,9 +228,14 @@ def _store(
 ) -> CropStore:
     """Return the crops under the policy for bad images."""
     index = _index(found, crops)
-    if index is not None and crops.bad.policy == "skip":
-        fingerprint += "-without-bad"
-    return CropStore(array, fingerprint, crops.bad, index, guard)
+    end = _ending(index, crops)
+    store = CropStore(array, fingerprint + end, crops.bad, index, guard)
+    store.known_as = (crops.fingerprint + end,)
+    return store
+
+
+def _ending(index: NDArray[np.int64] | None, crops: LazyCrops) -> str:
+    return "-without-bad" if index is not None and crops.bad.policy == "skip" else ""
 
 
 def _index(found: Found, crops: LazyCrops) -> NDArray[np.int64] | None:
@@ -263,8 +281,9 @@ def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main:
             except (OSError, ResourceError) as error:
                 logger.warning("the list of bad images is not kept: %s", one_line(error))
     crops.index = _index(found, crops)
-    if crops.index is not None and crops.bad.policy == "skip":
-        crops.fingerprint += "-without-bad"
+    end = _ending(crops.index, crops)
+    crops.fingerprint += end
+    crops.known_as = tuple(name + end for name in crops.known_as)
     return crops
 
 

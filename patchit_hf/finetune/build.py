@@ -38,7 +38,7 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     task_class(what.task)
     check_subset(what.fraction, what.shots, what.subset_seed)
     folder = args.output_dir or _default_output_dir(what)
-    run = RunFolder(folder, identity(what, args))
+    run = RunFolder(folder, identity(what, args), args.change)
     if run.finished:
         return run.path
     crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)

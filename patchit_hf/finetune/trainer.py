@@ -175,6 +175,9 @@ class FinetuneTrainer(HubTrainer):
             "eval_crops": len(self.validation or ()),
         }
 
+    def _known_as(self) -> tuple[str, ...]:
+        return self.data.store.known_as
+
     def _bad_images(self) -> tuple[BadImages, ...]:
         return tuple(p.store.bad for p in (self.data, self.validation) if p is not None)
 
@@ -265,4 +268,4 @@ def _open_run(
         "split": info["split"],
         **identity(args),
     }
-    return RunFolder(folder, config)
+    return RunFolder(folder, config, args.change)

@@ -44,7 +44,7 @@ def run(argv: list[str] | None = None) -> int:
     args = args.settled(random=model.origin is None)
     info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
     folder = args.output_dir or default_output_dir(model, task, info["name"])
-    run_folder = RunFolder(folder, run_config(model, task, args, info))
+    run_folder = RunFolder(folder, run_config(model, task, args, info), args.change)
     args = dataclasses.replace(args, output_dir=folder)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:
