@@ -42,8 +42,8 @@ class Resumes(FitsMemory):
         self.notes = found.notes
         self._say_parts()
         if changed:
-            change = {"after_step": found.step, "values": changed}
-            self.notes["changes"] = [*self.notes.get("changes", []), change]
+            entry = {"after_step": found.step, "values": changed}
+            self.notes["changes"] = [*self.notes.get("changes", []), entry]
         if self.is_main:
             self._resumed(found.folder)
             for name, (before, after) in changed.items():
