@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.kill import FINETUNE, PRETRAIN, Server, kills_at_events, random_kills
+from tests.forked import Server
+from tests.kill import FINETUNE, PRETRAIN, kills_at_events, random_kills
 
 
 @pytest.mark.e2e
