@@ -16,12 +16,12 @@ from tests.kill import FINETUNE, PRETRAIN
 
 Provoke = Callable[[Any, contextlib.ExitStack], None]
 SHORT = "--max-steps 6 --batch-size 16 --save-every 2 --save-limit 3 --eval-every 3".split()
-LONG = "--max-steps 120 --batch-size 16 --save-every 1000 --eval-every 0 --log-every 1".split()
+LONG = "--max-steps 40 --batch-size 16 --save-every 1000 --eval-every 0 --log-every 1".split()
 BARE = "--max-steps 6 --batch-size 16 --save-every 0 --eval-every 1".split()
-LARGE = [  # 64 px inputs, 512 at a time
+LARGE = [  # 64 px inputs, 256 at a time
     *"pretrain --backbone test_resnet --canvas 50x25 --no-figures --no-audit --workers 0".split(),
-    *"--max-steps 2 --batch-size 512 --save-every 1 --eval-every 0".split(),
-    *"--task-kwargs rows=3 cols=2 patch_size=8 input_scale=16".split(),
+    *"--max-steps 2 --batch-size 256 --save-every 1 --eval-every 0".split(),
+    *"--task-kwargs rows=3 cols=2 patch_size=8 input_scale=8".split(),
 ]
 REFERENCES = {
     "whole": [*PRETRAIN, *SHORT],
@@ -384,13 +384,13 @@ def _disks() -> Iterator[Case]:
 def _memory() -> Iterator[Case]:
     def large(scene: Any, stack: Any) -> None:
         scene.words, scene.expected = LARGE, "same"
-        scene.start(limits={"AS": 400_000_000})
+        scene.start(limits={"AS": 260_000_000})
 
     yield Case("memory", "the batch does not fit", large, 1, reference="large")
 
     def auto(scene: Any, stack: Any) -> None:
         scene.words, scene.expected = [*LARGE, "--gradient-accumulation-steps", "0"], "finished"
-        scene.start(limits={"AS": 400_000_000})
+        scene.start(limits={"AS": 260_000_000})
 
     yield Case("memory", "the same, with parts to be found (--batch-size auto)", auto, 0)
 
@@ -442,7 +442,7 @@ def _changes() -> Iterator[Case]:
     yield Case("changed machine", "another number of parts", parts)
 
     def killed(scene: Any, stack: Any) -> None:
-        scene.words = [*PRETRAIN, *LONG, "--save-every", "20"]
+        scene.words = [*PRETRAIN, *LONG, "--save-every", "8"]
         scene.during(
             lambda: any((scene.run / "checkpoints").glob("step-*")),
             lambda pid: os.kill(pid, signal.SIGKILL),

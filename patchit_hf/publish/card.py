@@ -21,7 +21,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from patchit_hf.common.console import guarded
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json
+from patchit_hf.common.files import read_json, write_text
 from patchit_hf.common.layout import DONE_FILE
 
 # The figures of a card and their captions. Those that show single people stay in the run's folder,
@@ -117,7 +117,7 @@ def write_card(folder: Path, output: Path) -> Path:
         (output / "figures").mkdir(exist_ok=True)
         shutil.copyfile(folder / "figures" / name, output / "figures" / name)
     card = output / "README.md"
-    card.write_text(text, encoding="utf-8")
+    write_text(card, text)
     return card
 
 

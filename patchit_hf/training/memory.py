@@ -25,6 +25,7 @@ from patchit_hf.training.share import Share
 
 logger = logging.getLogger(__name__)
 
+NO_MEMORY = ("bad_alloc", "could not create a primitive", "could not create a memory")  # oneDNN
 OPTIMIZER = 2  # tensors that an optimiser keeps for each parameter, at most
 
 
@@ -110,9 +111,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory on the device or of the machine is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, Exception) and (
-        should_reduce_batch_size(error)
-        or (isinstance(error, RuntimeError) and "bad_alloc" in str(error))
+    return isinstance(error, RuntimeError) and (
+        should_reduce_batch_size(error) or any(text in str(error) for text in NO_MEMORY)
     )
 
 

@@ -288,6 +288,7 @@ def test_what_counts_as_out_of_memory():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to"))
     assert is_out_of_memory(RuntimeError("std::bad_alloc"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))  # what oneDNN says
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(KeyboardInterrupt())
 
