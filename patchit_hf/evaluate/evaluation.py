@@ -27,7 +27,7 @@ def evaluate(
     verify_cache: bool = False,
     dataloader_num_workers: int = 2,
 ) -> Evaluation:
-    """Measure a finetuned model on a labelled split: ``python -m patchit_hf.evaluate`` in Python.
+    """Measure a finetuned model on a labelled split: ``patchit evaluate`` in Python.
 
     Args:
         model: a folder, ``org/name[@revision]`` on the Hub, or a model that is loaded; a model

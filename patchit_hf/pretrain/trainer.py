@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
@@ -23,7 +24,7 @@ from patchit_hf.models.features import batch_statistics
 from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.patch_task_model import PatchTaskModel
-from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
 from patchit_hf.pretrain.evaluator import Evaluator
@@ -320,4 +321,12 @@ def _open_run(
     model: PatchTaskModel, task: PatchTask, args: TrainingArguments, info: dict[str, Any]
 ) -> RunFolder:
     folder = args.output_dir or default_output_dir(model, task, str(info["name"]))
-    return RunFolder(folder, run_config(model, task, args, info), args.change)
+    known = {
+        "backbone": model.spec.name,
+        "task": task_name(task),
+        "task-kwargs": task.kwargs,
+        "canvas": "{}x{}".format(*task.canvas),
+    }
+    arguments = {**known, **stated(args), "output-dir": folder}
+    config = run_config(model, task, args, info)
+    return RunFolder(folder, config, arguments, "patchit pretrain", args.change)

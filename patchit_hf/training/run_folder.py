@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from patchit_hf.common.config import write_args
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import append_line, read_json, write_json, write_text
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
@@ -31,6 +32,8 @@ class RunFolder:
     Args:
         path: the folder.
         config: what decides the trained weights, as JSON values.
+        arguments: all arguments by flag, for ``args.yaml``; see ``common.arguments.stated``.
+        prog: the command that takes them back.
         change: names of values that may differ from those of the run that is there.
 
     Raises:
@@ -39,9 +42,15 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | Path, config: dict[str, Any], change: Sequence[str] = ()
+        self,
+        path: str | Path,
+        config: dict[str, Any],
+        arguments: dict[str, Any] | None = None,
+        prog: str = "",
+        change: Sequence[str] = (),
     ) -> None:
         self.path, self.change = Path(path), tuple(change)
+        self.arguments, self.prog = arguments, prog
         self.config = json.loads(json.dumps(config))
         self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
@@ -94,6 +103,8 @@ class RunFolder:
                 write_json(self.record, {**known, "config": self.config})
         else:
             write_json(self.record, {"config": self.config})
+        if self.arguments is not None:
+            write_args(self.path, self.arguments, self.prog)
         for pattern in LEFTOVERS:  # this process holds the lock: nobody else writes them
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
