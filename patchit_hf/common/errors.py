@@ -47,6 +47,14 @@ class InputError(ValueError):
         super().__init__(redact(in_one_line(message)))
 
 
+class ResourceError(RuntimeError):
+    """The machine lacks what the work needs.
+
+    The message is one line that names the folder and, where room is lacking, the free and the
+    needed bytes. Commands print it and exit with code 1; what was written before is whole.
+    """
+
+
 @contextmanager
 def reading(name: str) -> Iterator[None]:
     """Turn whatever the readers of somebody else's files raise into one kind of error.
@@ -59,7 +67,7 @@ def reading(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError):
+    except (InputError, ResourceError, MemoryError):
         raise
     except pickle.UnpicklingError as error:
         raise InputError(

@@ -14,6 +14,7 @@ from patchit_hf.common.draws import philox
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import write_lines
 from patchit_hf.common.layout import RUN_FILE
+from patchit_hf.common.resources import writing
 from patchit_hf.common.text import redact
 from patchit_hf.data.choices import ON_BAD as ON_BAD
 
@@ -109,7 +110,7 @@ class BadImages:
         fresh = list(self.found.values())[self._written :]
         lines = (redact(json.dumps(asdict(image), ensure_ascii=False)) + "\n" for image in fresh)
         text = "".join(lines)
-        with path.open("ab", buffering=0) as file:
+        with writing(path), path.open("ab", buffering=0) as file:
             file.write(text.encode(errors="backslashreplace"))
         self._written = len(self.found)
 

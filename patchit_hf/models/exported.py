@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 from timm.models import PretrainedCfg
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError, ResourceError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
@@ -94,7 +94,7 @@ def undamaged(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError):
+    except (InputError, ResourceError, MemoryError):
         raise
     except Exception as error:
         raise InputError(
