@@ -69,6 +69,11 @@ class ImageRows:
             raise OSError(f"{self._files[file]}: ends in the middle of row {at}")
         return {"bytes": content, "path": None}
 
+    def held(self) -> NDArray[np.bool_]:
+        """Return for each row whether its image is in the table, and not only named ``[N]``."""
+        held: NDArray[np.bool_] = self._lengths != MISSING
+        return held if self._order is None else held[self._order]
+
     def original(self, row: int) -> int:
         """Return the row of the underlying table for a row of a selection."""
         return row if self._order is None else int(self._order[row])

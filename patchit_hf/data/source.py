@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub.hf_api import RepoFile
 from yaml import YAMLError
 
 from patchit_hf.common.errors import InputError, one_line, reading
@@ -17,8 +19,11 @@ from patchit_hf.common.resources import SPACE, ResourceError, lack, number_of
 from patchit_hf.data import opened
 from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.contents import Contents, contents_of_files, contents_of_folder, is_data
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.data.reach import Reach, check_links
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +39,7 @@ class Crops:
         held_out_from: description of where the held-out crops come from.
         meta: ``rendered``, ``hub``, and the ``license``, ``homepage`` and ``citation`` that the
             data set states.
+        files: of a stream, what its files hold; None if that is not known.
     """
 
     train: datasets.Dataset | datasets.IterableDataset
@@ -43,6 +49,7 @@ class Crops:
     split: str
     held_out_from: str
     meta: dict[str, Any] = field(default_factory=dict)
+    files: Contents | None = None
 
 
 def load_crops(
@@ -104,9 +111,31 @@ def load_crops(
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
     kind = {"rendered": dataset is None, "hub": bool(dataset) and not Path(name).exists()}
-    return Crops(
-        train, held_out, column, name, split, words, {**kind, **_stated(name), **_meta(train)}
-    )
+    meta = {**kind, **_stated(name), **_meta(train)}
+    files = _files_of(dataset) if streaming and dataset is not None else None
+    return Crops(train, held_out, column, name, split, words, meta, files)
+
+
+def _files_of(dataset: str) -> Contents | None:
+    """Return what the files of a stream hold, None if that cannot be found out."""
+    folder = Path(dataset).expanduser()
+    if folder.is_dir():
+        return contents_of_folder(folder)
+    try:
+        found = HfApi().list_repo_tree(dataset, repo_type="dataset", recursive=True)
+        files = {
+            entry.path: entry.blob_id
+            for entry in found
+            if isinstance(entry, RepoFile) and is_data(entry.path)
+        }
+    except Exception as error:  # the stream itself says what is wrong with the Hub
+        logger.warning(
+            "%s: its files cannot be listed, so a resumed run cannot notice if they change: %s",
+            dataset,
+            one_line(error),
+        )
+        return None
+    return contents_of_files(files)
 
 
 def open_split(

@@ -70,6 +70,7 @@ class CropStore:
         self.array, self.fingerprint, self.index = array, fingerprint, index
         self._guard = guard
         self.known_as: tuple[str, ...] = ()
+        self.rows: ImageRows | None = None  # the undecoded images
         self.bad = bad or BadImages()
         self._path = str(getattr(array, "filename", ""))
         self._file: int | None = None
@@ -230,7 +231,7 @@ def _store(
     index = _index(found, crops)
     end = _ending(index, crops)
     store = CropStore(array, fingerprint + end, crops.bad, index, guard)
-    store.known_as = (crops.fingerprint + end,)
+    store.known_as, store.rows = (crops.fingerprint + end,), crops.rows
     return store
 
 

@@ -19,6 +19,7 @@ from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.text import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents, contents_of_rows, contents_of_targets
 from patchit_hf.downstream.augment import centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
@@ -176,6 +177,14 @@ class FinetuneTrainer(HubTrainer):
             "train_crops": len(self.data),
             "eval_crops": len(self.validation or ()),
         }
+
+    def _contents(self) -> dict[str, Contents]:
+        parts: dict[str, Contents] = {}
+        for part, data in (("train", self.data), ("validation", self.validation)):
+            if data is not None and data.store.rows is not None:
+                parts[part] = contents_of_rows(data.store.rows, data.split_rows.tolist())
+                parts[f"labels of {part}"] = contents_of_targets(data.targets)
+        return parts
 
     def _known_as(self) -> tuple[str, ...]:
         return self.data.store.known_as

@@ -82,7 +82,14 @@ def run(argv: list[str] | None = None) -> int:
             say(line)
         return 0 if summary.works else 1
     trainer = PatchTaskTrainer(
-        model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
+        model,
+        args,
+        task,
+        crops.train,
+        crops.held_out,
+        data_info=info,
+        run=run_folder,
+        files=crops.files,
     )
     try:
         trainer.train()

@@ -19,6 +19,7 @@ from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.text import shown
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents, contents_of_rows
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
 from patchit_hf.models.build import build_model, freeze_unreached
@@ -63,6 +64,8 @@ class PatchTaskTrainer(HubTrainer):
         data_info: what the records say about the data (``name``, ``split``, ``held_out_from``,
             ``license``).
         run: the run's folder if the caller has opened it already.
+        files: of a stream, what its files hold (``load_crops(...).files``); a resumed run then
+            notices that they changed.
 
     Raises:
         InputError: for data, a model or a configuration that cannot work, before anything is
@@ -94,10 +97,12 @@ class PatchTaskTrainer(HubTrainer):
         *,
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
+        files: Contents | None = None,
     ) -> None:
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **(data_info or {})}
         info["name"] = shown(info["name"])
+        self.files = files
         self.model = _model(model, task, args.seed)
         args = args.settled(random=self.model.origin is None)
         self.model.freeze_stages(args.freeze_stages)
@@ -200,6 +205,16 @@ class PatchTaskTrainer(HubTrainer):
             "mean": list(transform.mean),
             "std": list(transform.std),
         }
+
+    def _contents(self) -> dict[str, Contents]:
+        name, parts = str(self.data_info["name"]), {}
+        if isinstance(self.source, StreamedCrops):
+            parts = {} if self.files is None else {"the stream": self.files}
+        elif self.source.rows is not None:
+            parts = {"train": contents_of_rows(self.source.rows, name=name, main=True)}
+        if self.held_out is not None and self.held_out.contents is not None:
+            parts["validation"] = self.held_out.contents
+        return parts
 
     def _known_as(self) -> tuple[str, ...]:
         return self.source.known_as

@@ -167,6 +167,13 @@ class LoopArguments(DecodeArguments):
         "number of checkpoints to keep; older ones are deleted",
         identity=False,
     )
+    allow_changed_data: bool = arg(
+        False,
+        "--allow-changed-data",
+        "data",
+        "continue a run although its images changed since its checkpoint; record and card say it",
+        identity=False,
+    )
     change: list[str] = arg(
         [],
         "--change",

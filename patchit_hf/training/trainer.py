@@ -285,6 +285,7 @@ class Trainer(Resumes):
                 {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
             )
+            self._write_contents()
             self._after_save(done)
         self._saved, self._has_saved = monitor.seconds, True
         self.accelerator.wait_for_everyone()

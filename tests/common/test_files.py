@@ -13,7 +13,6 @@ from patchit_hf.common.files import (
     replacing_folder,
     save_weights,
     write_json,
-    write_text,
 )
 from patchit_hf.training.checkpoint import save_checkpoint
 
@@ -110,7 +109,7 @@ def test_files_are_added_once_all_are_whole(tmp_path):
 def test_a_json_file_that_cannot_be_written_leaves_no_draft(tmp_path):
     write_json(tmp_path / "a.json", {"a": 1})
     with pytest.raises(TypeError):
-        write_text(tmp_path / "a.json", 3)
+        write_json(tmp_path / "a.json", {"a": object()})
     assert (tmp_path / "a.json").read_text() == '{\n  "a": 1\n}\n'
     assert os.listdir(tmp_path) == ["a.json"]
 
