@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
+from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
 from patchit_hf.common.text import shown
 
@@ -35,7 +36,7 @@ def guarded(
     logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
     logging.getLogger("patchit_hf").setLevel(logging.INFO)
     try:
-        with stoppable():
+        with stoppable(), orphans_stop():
             return run(argv)
     except InputError as error:
         say(f"error: {error}")

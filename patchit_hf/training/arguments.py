@@ -174,6 +174,13 @@ class LoopArguments(DecodeArguments):
         "continue a run although its images changed since its checkpoint; record and card say it",
         identity=False,
     )
+    timeout: float = arg(
+        1800.0,
+        "--timeout",
+        "output",
+        "seconds that the processes of a run wait for each other; one that hangs longer ends it",
+        identity=False,
+    )
     change: list[str] = arg(
         [],
         "--change",
@@ -214,6 +221,7 @@ class LoopArguments(DecodeArguments):
             "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
+        self._check_number("timeout", positive=True)
         self._check_change()
         if self.learning_rate is not None:
             self._check_number("learning_rate", positive=True)
