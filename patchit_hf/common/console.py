@@ -13,7 +13,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
 from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
-from patchit_hf.common.text import shown
+from patchit_hf.common.shown import shown
 
 
 def guarded(

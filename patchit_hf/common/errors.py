@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from patchit_hf.common.text import in_one_line, redact, shown
+from patchit_hf.common.shown import in_one_line, redact, shown
 
 LONGEST = 300  # characters of another library's message
 LOOKED_AT = 10_000  # files of a folder among which a close name is searched

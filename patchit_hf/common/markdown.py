@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from patchit_hf.common.text import in_one_line, plain, redact
+from patchit_hf.common.shown import in_one_line, plain, redact
 
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _ENTITY = re.compile(r"&(?=#|\w+;)")

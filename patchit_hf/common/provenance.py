@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchit_hf.common.text import redact
+from patchit_hf.common.shown import redact
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

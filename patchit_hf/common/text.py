@@ -1,74 +1,139 @@
-"""Text from elsewhere made safe to show: without terminal escapes, without secrets.
+"""Read text that people bring: UTF-8 with or without a byte order mark, any line ends, tabs.
 
-Names, licences and columns of a data set, and other libraries' messages, are somebody else's text.
+Whatever reads a file that the package did not write itself reads it here.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import codecs
+import configparser
+import json
+from pathlib import Path
+from typing import Any
 
-HIDDEN = "***"  # what stands for a secret
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-SHORTEST = 8  # characters of a token that is looked for literally
+from patchit_hf.common.errors import InputError, one_line
 
-# sequences that a terminal obeys: CSI (colours, cursor), OSC (titles, links, clipboard), and others
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]P_^X]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"
-    r"|\x1b[ -/]*[0-~]?",
-    re.DOTALL,
-)
-# other control characters, and those that reverse the direction of writing
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_BREAKS = re.compile(r"[\r\n\x0b\x0c\x85\u2028\u2029]+")
-
-_HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")
-_IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")  # user:password@
-_IN_QUERY = re.compile(
-    r"([?&;](?:[\w.-]*(?:token|secret|password|passwd|signature|credential|api_?key)|sig|key|auth)"
-    r"=)[^&#\s'\"]+",
-    re.IGNORECASE,
+MARKS = (  # the longer first: the UTF-32 mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
 
-def plain(text: object) -> str:
-    r"""Return text without what a terminal would obey instead of showing; line breaks stay.
+def encoding_of(start: bytes) -> str:
+    """Return the encoding of a text by its first bytes: UTF-16 or 32 if marked so, else UTF-8.
 
     Example:
-        >>> plain("\x1b[31mred\x1b[0m, \x1b]0;title\x07one\x08\ttwo")
-        'red, one\ttwo'
+        >>> encoding_of("a".encode("utf-16")), encoding_of(b"a")
+        ('utf-16', 'utf-8-sig')
     """
-    shown = _ESCAPES.sub("", str(text))
-    return _CONTROLS.sub("", shown)
+    return next((name for mark, name in MARKS if start.startswith(mark)), "utf-8-sig")
 
 
-def in_one_line(text: object) -> str:
-    r"""Return plain text on one line; line breaks become spaces.
+def read_text(path: str | Path) -> str:
+    r"""Return the text of a file, without its byte order mark and with ``\n`` as line ends.
+
+    Raises:
+        InputError: if the file cannot be read, or is not UTF-8 (nor marked as UTF-16 or 32).
 
     Example:
-        >>> in_one_line("one\r\ntwo")
-        'one two'
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> _ = file.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+        >>> read_text(file)
+        'one\ntwo\n'
     """
-    return plain(_BREAKS.sub(" ", str(text)))
+    try:
+        content = Path(path).read_bytes()
+        text = content.decode(encoding_of(content))
+    except UnicodeError as error:
+        why = getattr(error, "reason", None) or one_line(error)
+        raise InputError(f"{path}: is not UTF-8 text: {why}; save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def redact(text: str) -> str:
-    """Return text with tokens of the Hub, and passwords and tokens in addresses, hidden.
+def read_lines(path: str | Path) -> list[str]:
+    r"""Return the lines of a file; see ``read_text``. Only ``\n``, ``\r\n`` and ``\r`` end a line.
+
+    Raises:
+        InputError: as ``read_text``.
+    """
+    lines = read_text(path).split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def text_start(path: str | Path, size: int = 65536) -> str:
+    """Return the beginning of a file as text, with marks for what is not text.
+
+    Args:
+        path: the file.
+        size: number of bytes.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(size)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+    text = start.decode(encoding_of(start), errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json_value(path: str | Path) -> Any:
+    """Return any JSON value of a file; see ``read_text``.
+
+    Raises:
+        InputError: if the file is damaged or no text.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged: {one_line(error)}") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    r"""Return the content of a YAML file; see ``read_text``. Tabs count as indentation of two.
+
+    YAML itself allows no tabs there, but editors write them.
+
+    Raises:
+        InputError: if the file is damaged or no text.
 
     Example:
-        >>> redact("https://me:secret@host/x.zip?token=abc&page=2 hf_abcdefghijklmnopqrst")
-        'https://***@host/x.zip?token=***&page=2 ***'
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "data.yaml"
+        >>> _ = file.write_text("names:\n\t- person\n")
+        >>> read_yaml(file)
+        {'names': ['person']}
     """
-    for variable in TOKEN_VARIABLES:
-        token = os.environ.get(variable, "")
-        if len(token) >= SHORTEST:
-            text = text.replace(token, HIDDEN)
-    text = _HUB_TOKEN.sub(HIDDEN, text)
-    text = _IN_ADDRESS.sub(f"{HIDDEN}@", text)
-    return _IN_QUERY.sub(rf"\g<1>{HIDDEN}", text)
+    import yaml  # here, so that --help starts fast
+
+    text = read_text(path)
+    try:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            if "\t" not in text:
+                raise
+            return yaml.safe_load(text.expandtabs(2))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not YAML: {one_line(error)}") from error
 
 
-def shown(text: object) -> str:
-    """Return text as it may be shown anywhere: plain, and without secrets."""
-    return redact(plain(text))
+def read_ini(path: str | Path) -> configparser.ConfigParser:
+    """Return the content of an INI file; see ``read_text``. Percent signs stand for themselves.
+
+    Raises:
+        InputError: if the file is damaged or no text.
+    """
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read_string(read_text(path))
+    except configparser.Error as error:
+        raise InputError(f"{path}: is damaged: {one_line(error)}") from error
+    return parser

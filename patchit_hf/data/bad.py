@@ -15,7 +15,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import write_lines
 from patchit_hf.common.layout import RUN_FILE
 from patchit_hf.common.resources import writing
-from patchit_hf.common.text import redact
+from patchit_hf.common.shown import redact
 from patchit_hf.data.choices import ON_BAD as ON_BAD
 
 logger = logging.getLogger(__name__)

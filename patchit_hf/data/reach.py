@@ -131,6 +131,17 @@ class Reach:
                 for row, path in self._suspects(dataset, column):
                     self._refuse(path, f"row {row} of column {column!r}")
 
+    def check_splits(self, splits: dict[str, Any]) -> dict[str, Any]:
+        """Return splits after a check; streams are checked as they run.
+
+        Raises:
+            InputError: if an image lies where it may not be read.
+        """
+        for split in splits.values():
+            if isinstance(split, datasets.Dataset):
+                self.check(split)
+        return splits
+
     def checked(self, stream: datasets.IterableDataset, column: str) -> datasets.IterableDataset:
         """Return a stream that raises ``InputError`` at an image that may not be read."""
         raw = stream.cast_column(column, datasets.Image(decode=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.files import save_weights
 from patchit_hf.common.layout import CHECKPOINTS
-from patchit_hf.common.text import shown
+from patchit_hf.common.shown import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.contents import Contents, contents_of_rows, contents_of_targets
@@ -45,6 +46,8 @@ from patchit_hf.publish.run import HubTrainer
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import Share
+
+logger = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"  # among the checkpoints: the weights that did best so far
 
@@ -220,6 +223,12 @@ class FinetuneTrainer(HubTrainer):
             self.model, self.validation, self.task, self.geometry, self.accelerator
         )
         summary = self.task.measure(predictions, targets).summary
+        if not summary and self.is_main:
+            logger.warning(
+                "%s: %s; the last weights are taken",
+                self.validation.name,
+                self.task.unmeasured(targets),
+            )
         return {f"eval_{name}": round(value, 6) for name, value in summary.items()}
 
     def _kept(self) -> dict[str, Any]:

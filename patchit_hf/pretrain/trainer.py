@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.text import shown
+from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.contents import Contents, contents_of_rows
 from patchit_hf.data.stream import StreamedCrops

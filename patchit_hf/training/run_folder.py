@@ -16,7 +16,7 @@ from patchit_hf.common.files import append_line, read_json, write_json, write_te
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
 from patchit_hf.common.resources import GONE, ResourceError, check_writable, writing
-from patchit_hf.common.text import redact
+from patchit_hf.common.shown import redact
 from patchit_hf.training.arguments import CHANGEABLE
 
 logger = logging.getLogger(__name__)
