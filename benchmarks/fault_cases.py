@@ -129,17 +129,17 @@ def _signals() -> Iterator[Case]:
     yield Case("signal", "SIGTERM in a finetuning", finetuning, 143, reference="finetuned")
 
     def early(scene: Any, stack: Any) -> None:
-        scene.during(lambda: True, lambda pid: os.kill(pid, signal.SIGHUP))
+        scene.during(scene.run.exists, lambda pid: os.kill(pid, signal.SIGHUP))
 
-    yield Case("signal", "SIGHUP before the first step", early, 129)
+    yield Case("signal", "SIGHUP at the very start", early, 129)
 
     def comparing(scene: Any, stack: Any) -> None:
         scene.expected, scene.output = "finished", scene.work / "compared"
         scene.words = [
-            *"compare --task attributes --contenders random --backbone test_resnet".split(),
-            *"--input-size 48x24 --epochs 40 --batch-size 16 --seeds 0 --bootstrap 8".split(),
-            "--workers", "1",
-        ]  # fmt: skip
+            *"compare --task attributes --init random --backbone test_resnet --workers 1".split(),
+            *"--input-size 48x24 --epochs 12 --batch-size 16 --seeds 1 --bootstrap 8".split(),
+            *"--learning-rates 0.001 --test-split validation".split(),
+        ]
         cell = lambda: any(scene.output.rglob("metrics.jsonl"))  # noqa: E731
         scene.during(cell, lambda pid: os.kill(pid, signal.SIGTERM))
 

@@ -83,7 +83,7 @@ class Scene:
         """Start the command once."""
         before = self.log.stat().st_size if self.log.exists() else 0
         words = [*self.words, *more]
-        if self.output is not None and "--output-dir" not in words:
+        if self.output is not None and "--output" not in words:
             words += ["--dataset", str(self.server.data), "--output-dir", str(self.output)]
         ended = self.server.start(self.work, words, **{**self.how, **how})
         text = ""
