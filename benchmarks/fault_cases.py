@@ -360,7 +360,7 @@ def _disks() -> Iterator[Case]:
     yield Case("read-only", "output folder", read_only, 1, grown)
 
     def read_only_cache(scene: Any, stack: contextlib.ExitStack) -> None:
-        small_disk(scene.work / "disk", 100_000_000, stack)
+        small_disk(scene.work / "disk", 2_000_000_000, stack)
         scene.how = {"cache": str(scene.work / "disk" / "cache")}
         scene.start("--crop-cache-gb", "0")
         shutil.rmtree(scene.run)
@@ -395,7 +395,7 @@ def _memory() -> Iterator[Case]:
     yield Case("memory", "the same, with parts to be found (--batch-size auto)", auto, 0)
 
     def files(scene: Any, stack: Any) -> None:
-        scene.start(limits={"NOFILE": 24})
+        scene.start(limits={"NOFILE": 12})
 
     yield Case("open files", "too many", files, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import dataclasses
 import logging
 import traceback
@@ -117,9 +118,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(error: BaseException) -> None:
-    """Let go of the tensors that the frames of a failed step hold."""
+    """Let go of the tensors that the frames of a failed step hold.
+
+    The C library keeps freed memory in pieces, and a smaller step would not fit into them, either,
+    unless it is asked to give them back.
+    """
     traceback.clear_frames(error.__traceback__)
     clear_device_cache(garbage_collection=True)
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # a function of glibc's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class FitsMemory(Hooks):
