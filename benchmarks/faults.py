@@ -40,7 +40,8 @@ from tests.forked import Server  # noqa: E402
 from tests.kill import PRETRAIN  # noqa: E402
 
 USUAL = re.compile(
-    r"^[\s\x1b\[A-Z]*$|^WARNING chance: |\d+%\||it/s|\?/s|: held-out accuracy |: validation |^load it: |continuing after step|"
+    r"^[\s\x1b\[A-Z]*$|^WARNING chance: |\d+%\||it/s|\?/s|: held-out accuracy |: validation |"
+    r"^load it: |continuing after step|"
     r"^the task's gradient|^no shortcut audit|^\S+ crops \(|this run is finished"
 )
 SHORT = "--max-steps 6 --batch-size 16 --save-every 2 --save-limit 3 --eval-every 3".split()
