@@ -136,7 +136,10 @@ def _signals() -> Iterator[Case]:
     def comparing(scene: Any, stack: Any) -> None:
         scene.expected, scene.output = "finished", scene.work / "compared"
         scene.words = [
-            *"compare --task attributes --init random --backbone test_resnet --workers 1".split(),
+            *"compare --task attributes --init random --workers 1 --init".split(),
+            str(scene.server.folder / "whole" / "run"),
+            "--backbone",
+            "test_resnet",
             *"--input-size 48x24 --epochs 12 --batch-size 16 --seeds 1 --bootstrap 8".split(),
             *"--learning-rates 0.001 --test-split validation".split(),
         ]

@@ -37,7 +37,7 @@ from fault_cases import cases  # noqa: E402
 from patchit_hf.common.provenance import versions  # noqa: E402
 from patchit_hf.training.checkpoint import DamagedError, check, checkpoints  # noqa: E402
 from tests.forked import Server  # noqa: E402
-from tests.kill import PRETRAIN  # noqa: E402
+from tests.kill import PRETRAIN, is_draft  # noqa: E402
 
 USUAL = re.compile(
     r"^[\s\x1b\[A-Z]*$|^WARNING chance: |\d+%\||it/s|\?/s|: held-out accuracy |: validation |"
@@ -131,7 +131,7 @@ def on_disk(scene: Scene) -> str:
         except DamagedError:
             found.append(f"step {int(folder.name[5:])} (damaged)")
     done = (scene.run / "patchit.json").is_file() and (scene.run / "model.safetensors").is_file()
-    drafts = [p for p in scene.run.rglob(".*") if p.name != ".lock"]
+    drafts = [p for p in scene.run.rglob(".*") if is_draft(p.name)]
     parts = ["whole export" if done else "no export"]
     parts.append(f"checkpoints: {', '.join(found)}" if found else "no checkpoint")
     return "; ".join(parts + [f"{len(drafts)} draft{'s' * (len(drafts) > 1)}"] * bool(drafts))
@@ -151,7 +151,7 @@ def outcome(scene: Scene, whole: bytes) -> tuple[str, str]:
     went = "was finished" if finished and not scene.resumed else "from the start"
     if scene.resumed:
         went = "from step " + re.sub(r".*after step (\d+) of.*", r"\1", scene.resumed)
-    drafts = [p for p in scene.work.rglob(".*") if p.name.endswith(".tmp") or "draft" in p.name]
+    drafts = [p for p in scene.work.rglob(".*") if is_draft(p.name)]
     if drafts:
         return f"{went}; leaves {drafts[0].name}", "a leftover"
     if scene.expected == "finished":

@@ -54,7 +54,7 @@ def end_of(work: Path) -> dict[str, Any]:
     times = ("seconds", "samples_per_second", "data_share")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     weights = [p for p in run.glob("*.safetensors")]
-    left = [str(p.relative_to(work)) for p in work.rglob("*") if _is_draft(p.name)]
+    left = [str(p.relative_to(work)) for p in work.rglob("*") if is_draft(p.name)]
     return {
         "weights": {p.name: p.read_bytes() for p in weights},
         "metrics": [{k: v for k, v in line.items() if k not in times} for line in lines],
@@ -64,7 +64,8 @@ def end_of(work: Path) -> dict[str, Any]:
     }
 
 
-def _is_draft(name: str) -> bool:
+def is_draft(name: str) -> bool:
+    """Whether a file or folder of this name is written and not yet moved."""
     return name.startswith(DRAFTS) or (name.startswith(".") and name.endswith(".tmp"))
 
 
