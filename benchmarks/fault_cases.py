@@ -398,7 +398,7 @@ def _memory() -> Iterator[Case]:
     yield Case("memory", "the same, with parts to be found (--batch-size auto)", auto, 0)
 
     def files(scene: Any, stack: Any) -> None:
-        scene.start(limits={"NOFILE": 12})
+        scene.start(limits={"NOFILE": 8})
 
     yield Case("open files", "too many", files, 1)
 

@@ -84,10 +84,11 @@ class StepTrial:
     def _step(self, share: Share) -> None:
         model = copy.deepcopy(self.model).train()
         state = [torch.zeros_like(p) for p in model.parameters() for _ in range(OPTIMIZER)]
-        part = self.part(share)
-        with self.accelerator.autocast():
-            loss = self.loss_fn(model(part.inputs), part.targets)["loss"]
-        loss.backward()
+        for _ in range(2):  # the second beside the gradients of the first, as in a training
+            part = self.part(share)
+            with self.accelerator.autocast():
+                loss = self.loss_fn(model(part.inputs), part.targets)["loss"]
+            loss.backward()
         del state
 
 
