@@ -74,6 +74,8 @@ class Task(PatchTask):
         window: longer side of the network's input, in pixels; the other follows from the canvas.
         mirror: probability of mirroring a crop before windows are cut.
         light: how much light and sharpness of each window vary; see ``vary_light``.
+        tint: how much the white balance of each window varies: its red, green and blue are each
+            multiplied by up to this share more or less.
         smooth: spread the target over neighbouring places with a Gaussian, whose standard deviation
             starts at this many places and falls to half of it; 0 for hard targets.
         position_weight: weight of the question where a window is from. With 0 the backbone does not
@@ -87,6 +89,10 @@ class Task(PatchTask):
             person is that of the sample before in the batch.
         table_limit: most crops that get a vector each; 0 for InfoNCE always.
         table_rate: peak learning rate of these vectors.
+        joins: how often crops that are alike are made one class, evenly spread over the training
+            from ``identity_start`` on; 0 for never. Each time the network sees every crop once.
+        join_neighbours: two crops are compared by so many nearest neighbours of each, and
+        join_overlap: joined if so large a share of these is common; see ``groups_of``.
         head_hidden: width of the head's hidden layers.
         **options: see ``PatchTransform``; ``grayscale`` is 0.1 by default.
 
@@ -118,6 +124,7 @@ class Task(PatchTask):
         window: int = 64,
         mirror: float = 0.5,
         light: float = 1.0,
+        tint: float = 0.0,
         smooth: float = 1.0,
         position_weight: float = 1.0,
         identity_weight: float = 1.0,
@@ -127,6 +134,9 @@ class Task(PatchTask):
         cutmix: float = 0.5,
         table_limit: int = 200_000,
         table_rate: float = 2e-3,
+        joins: int = 0,
+        join_neighbours: int = 4,
+        join_overlap: float = 0.3,
         head_hidden: int = 512,
         **options: Any,
     ) -> None:
@@ -137,12 +147,16 @@ class Task(PatchTask):
         within("table_limit", table_limit, MOST_CROPS)
         self.mirror, self.cutmix = within("mirror", mirror, 1), within("cutmix", cutmix, 1)
         self.light, self.smooth = within("light", light, 2), within("smooth", smooth, 10)
+        self.tint = within("tint", tint, 1)
         self.position_weight = within("position_weight", position_weight, 100)
         self.identity_weight = within("identity_weight", identity_weight, 100)
         self.identity_start = within("identity_start", identity_start, 1)
         self.temperature = within("temperature", temperature, 100, low=1e-3)
         self.label_smoothing = within("label_smoothing", label_smoothing, 0.9)
         self.table_rate = within("table_rate", table_rate, 1)
+        self.joins = whole("joins", joins, 0)
+        self.join_neighbours = whole("join_neighbours", join_neighbours, 1)
+        self.join_overlap = within("join_overlap", join_overlap, 1)
         if not position_weight and not identity_weight:
             raise InputError(
                 "position_weight=0 identity_weight=0 in --task-kwargs: there is nothing to learn"
@@ -207,7 +221,8 @@ class Task(PatchTask):
         views, places = self._cut(crops, cells, draws, deviation)
         if self.persons:
             views.append(whole_windows(crops, self._window(self.canvas), draws))
-        inputs = self.transform(vary_light(torch.cat(views, dim=1), self.light, draws), draws)
+        windows = torch.cat(views, dim=1)
+        inputs = self.transform(vary_light(windows, self.light, draws, self.tint), draws)
         unknown = draws.rows is None or not self.table_size
         rows = torch.full((len(crops),), -1) if unknown else cast(Tensor, draws.rows)
         rows = rows.to(crops.device, torch.float32)
@@ -254,21 +269,25 @@ class Task(PatchTask):
         """Return the task for so many crops, and give each a vector in the head's table."""
         task = copy.copy(self)
         task.table_size = self._table_size(num_crops)
-        cast(IdentityHead, head).set_table(task.table_size, seed)
+        cast(IdentityHead, head).set_table(task.table_size, seed, joined=self.joins > 0)
         return task
 
-    def sees_all_after(self, max_steps: int) -> int:
-        """Return the steps after which the second question gets its weight; 0 if at once."""
-        first = math.ceil(self.identity_start * max_steps)
-        return first if self.table_size and not self._counts(0.0) and first < max_steps else 0
+    def sees_all_after(self, max_steps: int) -> list[int]:
+        """Return when the second question gets its weight, unless at once, and when to join."""
+        start = self.identity_start
+        shares = [start + (1 - start) * i / self.joins for i in range(self.joins)] or [start]
+        if not self.table_size or (self._counts(0.0) and not self.joins):
+            return []
+        steps = {math.ceil(share * max_steps) for share in shares}
+        return sorted(step for step in steps if 0 < step < max_steps)
 
     def see_all(
         self,
         head: nn.Module,
         features: Callable[[Tensor], Tensor],
         batches: Iterable[tuple[Tensor, Tensor]],
-    ) -> None:
-        """Set each crop's vector to the embedding of its person.
+    ) -> str:
+        """Set each crop's vector to the embedding of its person, and join crops that are alike.
 
         From random vectors the question is learnt several times more slowly.
         """
@@ -276,6 +295,10 @@ class Task(PatchTask):
         for rows, crops in batches:
             persons = self.transform(resized(crops[:, None], self._window(self.canvas)), None)
             owner.fill_table(rows, owner.embedded(features(persons.flatten(0, 1))))
+        if not self.joins:
+            return ""
+        classes = owner.join(self.join_neighbours, self.join_overlap)
+        return f"crops that are alike were joined: {self.table_size:,} crops, {classes:,} classes"
 
     def bytes_per_run(self, num_crops: int) -> int:
         """Return the memory of the table, its gradient and the optimiser's two moments."""
@@ -401,11 +424,13 @@ class Task(PatchTask):
             rows = targets[:, 0, -4].to(torch.int64)
             return batch_loss(output["embedding"], rows, self.temperature)
         right, partner, share, _ = targets[:, self.details :, -4:].flatten(0, 1).unbind(1)
-        mixed = partner.to(torch.int64), share
+        right, partner = right.to(torch.int64), partner.to(torch.int64)
+        if "classes" in output:
+            right, partner = output["classes"][right], output["classes"][partner]
         return table_loss(
             output["crops"],
-            right.to(torch.int64),
-            mixed,
+            right,
+            (partner, share),
             self.temperature,
             self.label_smoothing,
         )

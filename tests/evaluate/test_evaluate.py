@@ -181,16 +181,17 @@ def test_no_images_and_bad_sizes(finetuned):
 @pytest.mark.parametrize("words", [(), ("--no-reestimate-batch-norm",)])
 def test_a_finetuned_model_embeds_as_the_command_does(words, finetuned, folder, tmp_path):
     file = tmp_path / "e.parquet"
+    words = ("--split", "test", *words)
     assert main([str(finetuned("reid")), "--dataset", folder, "--embed", str(file), *words]) == 0
     stored = np.array(datasets.Dataset.from_parquet(str(file))["embedding"][:])
     model = FinetunedModel.from_pretrained(finetuned("reid"))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     rows = datasets.load_dataset(folder, split="test")
-    found = model.embed(rows["image"], batch_size=9, reestimate_batch_norm=not words)
+    found = model.embed(rows["image"], batch_size=9, reestimate_batch_norm=len(words) == 2)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, stored, atol=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    if words:
+    if len(words) > 2:
         one = model.embed(_opened(rows, 3))
         np.testing.assert_allclose(one, stored[3], atol=1e-5)
     else:
@@ -221,12 +222,16 @@ def test_evaluate_in_python_is_the_command(finetuned, folder, tmp_path):
 
 
 @pytest.mark.e2e
-def test_query_and_gallery(finetuned, folder, tmp_path):
+def test_query_and_gallery(finetuned, folder, tmp_path, capsys):
     found = _evaluate(finetuned("reid"), folder, tmp_path, "--split", "query", "--gallery-split",
                       "gallery", "--bootstrap", 20)  # fmt: skip
     assert found["crops"] == 80
     queries = found["table"][0]
     assert queries["queries"] + queries["skipped"] == 20
+    assert capsys.readouterr().err.splitlines()[-2] == (
+        f"note: {folder} (query split): none of its 80 images has another image of the same person "
+        "by another camera to be found"
+    )
 
 
 def test_a_gallery_is_for_reid(finetuned, folder, tmp_path, capsys):
@@ -266,7 +271,8 @@ def test_embeddings(finetuned, folder, tmp_path):
     file = tmp_path / "deep" / "e.parquet"
     assert main([str(finetuned("reid")), "--dataset", folder, "--embed", str(file)]) == 0
     table = datasets.Dataset.from_parquet(str(file))
-    assert len(table) == 60
+    assert len(table) == 340
+    assert list(dict.fromkeys(table["split"][:])) == ["train", "test", "gallery", "query"]
     assert "image" not in table.column_names
     assert (
         len(table[0]["embedding"])
