@@ -84,18 +84,6 @@ def _splits(
     return load(plan.kind or str(path), name, streaming, **plan.options)
 
 
-def refuse_full_disk(error: Exception) -> None:
-    """Check that it was not the cache of ``datasets`` that could not be written.
-
-    Raises:
-        ResourceError: if its disk is full, or may only be read.
-    """
-    number = number_of(error)
-    if number in (*SPACE, errno.EROFS):
-        folder = Path(datasets.config.HF_DATASETS_CACHE)
-        raise ResourceError(lack(folder, number)) from error
-
-
 def _streamed(splits: dict[str, Any]) -> dict[str, Any]:
     return {key: split.to_iterable_dataset(num_shards=4) for key, split in splits.items()}
 
@@ -151,6 +139,7 @@ def load(path: str, name: str, streaming: bool, **options: Any) -> dict[str, Any
 
     Raises:
         InputError: if it cannot be read.
+        ResourceError: if the cache of ``datasets`` cannot be written.
     """
     script = Path(path) / f"{Path(path).resolve().name}.py"
     if script.is_file():
@@ -166,7 +155,7 @@ def _load(path: str, name: str, streaming: bool, options: dict[str, Any]) -> dic
     try:
         return dict(datasets.load_dataset(path, streaming=streaming, **options))
     except datasets.exceptions.DatasetGenerationError as error:
-        refuse_full_disk(error)
+        _refuse_full_disk(error)
         cause = error.__cause__ or error
         raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
     except YAMLError as error:
@@ -174,13 +163,26 @@ def _load(path: str, name: str, streaming: bool, options: dict[str, Any]) -> dic
             f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        refuse_full_disk(error)
+        if isinstance(error, OSError):
+            _refuse_full_disk(error)
         if isinstance(error, ValueError) and "corresponds to no data" in str(error):
             splits = _with_empty(path, options)
             if any(map(len, splits.values())):
                 return splits
         hint = "" if Path(path).exists() else "; and there is no such folder"
         raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
+
+
+def _refuse_full_disk(error: Exception) -> None:
+    """Check that it was not the cache of ``datasets`` that could not be written.
+
+    Raises:
+        ResourceError: if its disk is full, or may only be read.
+    """
+    number = number_of(error)
+    if number in (*SPACE, errno.EROFS):
+        folder = Path(datasets.config.HF_DATASETS_CACHE)
+        raise ResourceError(lack(folder, number)) from error
 
 
 def _with_empty(path: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -32,8 +32,6 @@ from patchit_hf.data.walk import walk
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 VERSION = 1  # of the notes' format
 FILES = 10_000  # largest folder whose files are all compared
 

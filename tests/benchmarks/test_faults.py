@@ -20,7 +20,7 @@ def test_every_fault_has_a_name_of_its_own(faults):
     assert len(names) == len(set(names)) > 50
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_a_fault_becomes_a_row(faults, server):
     case = next(c for c in faults.cases() if c.name == "a stray file step-99999999")
     cache = str(server.folder / "cache")

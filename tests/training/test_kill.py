@@ -7,10 +7,10 @@ from tests.kill import FINETUNE, PRETRAIN, kills_at_events, random_kills
 
 @pytest.mark.e2e
 def test_a_killed_run_ends_as_an_uninterrupted_one(server):
-    """At one of every twenty events; the slow test takes all."""
-    result = kills_at_events(server, PRETRAIN, every=20, first=9)
+    """At one of every thirty events; the slow test takes all."""
+    result = kills_at_events(server, PRETRAIN, every=30, first=12)
     assert result["events"] >= 40
-    assert result["kills"] >= 2
+    assert result["kills"] >= 1
     assert result["other ends"] == []
 
 
