@@ -38,7 +38,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.crops.detections import read_detections
 from patchit_hf.data.bad import read_manifest
 from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.pictures import BadPictureError, open_picture, orientation_of, size_of
+from patchit_hf.data.pictures import BadPictureError, open_picture, size_of
 from patchit_hf.models.build import build_model
 from patchit_hf.models.exported import model_args, pretrained_cfg
 from patchit_hf.models.finetuned_model import FinetunedModel
@@ -148,7 +148,7 @@ class Fuzzer:
         _expect(lambda: load_canvas(value, (20, 10), "squash", "row 1"), InputError)
         _expect(lambda: load_canvas(value, (20, 10), "cover", "row 1"), InputError)
         _expect(lambda: open_picture(file, 10**7), BadPictureError)
-        size_of(file), orientation_of(file)
+        size_of(file)
 
     def configs(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         """Read arguments from a file and from the command line, and odd records of exports."""

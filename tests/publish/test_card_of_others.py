@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
-from patchit_hf.publish.card import main as card_main
 from patchit_hf.publish.card import render_card
+from patchit_hf.publish.card_command import main as card_main
 from tests.publish.test_export import RECORD
 
 HOSTILE = "\n# Heading\n<script>alert(1)</script> | cell\n---\n```\n[a](javascript:b) \x1b[31m"
@@ -115,9 +115,9 @@ def test_an_odd_record_is_one_line(export, capsys, record, words):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
-        (b"\xff\xfe{}", "damaged file"),
+        (b"[" * 100_000, "is damaged"),
+        (b'{"a":' * 100_000, "is damaged"),
+        (b"\xff\xfe{}", "is damaged"),
         (b"[1]", "must contain a JSON object"),
         (b"{}", "damaged"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,12 @@ def launch(tmp_path, *argv, processes=2, code=0):
         "HF_HOME": str(tmp_path / "hf"),
         "CUDA_VISIBLE_DEVICES": "",
     }
+    several = [
+        "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
+        "--main_process_port", "0",
+    ]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-         str(processes), "--main_process_port", "0", *argv],
+        [sys.executable, *(several if processes > 1 else []), *argv],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=400,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
@@ -151,7 +155,8 @@ def test_every_sample_is_the_same_on_any_number_of_processes(tmp_path, crop_fold
             log = tmp_path / folder / f"log-{number}"
             log.mkdir(parents=True)
             argv = [script, str(log), str(stop), *words, str(tmp_path / folder / "run")]
-            launch(tmp_path, *argv, processes=processes, code=1 if stop else 0)
+            code = 0 if not stop else 1 if processes > 1 else 128 + signal.SIGTERM
+            launch(tmp_path, *argv, processes=processes, code=code)
         files = (tmp_path / folder).glob("log-*/*.jsonl")
         lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         return sorted(lines)

@@ -267,7 +267,7 @@ BAD = [
     ("b.json", "{", "b.json: is damaged"),
     ("b.json", '{"images": []}', "is not COCO"),
     ("b.json", '{"images": [], "annotations": []}', r"holds no box \(read as coco\)"),
-    ("b.json", '[{"image_id": 1}]', "entry 1: must hold 'image_id', and 'bbox'"),
+    ("b.json", '[{"image_id": 1}]', "entry 1: must hold 'image_id' and 'bbox'"),
     ("b.json", '[{"image_id": 1, "bbox": [1, 2]}]', "the box has 2 numbers; must be 4"),
     (
         "b.json",
