@@ -148,7 +148,7 @@ class Fuzzer:
         _expect(lambda: load_canvas(value, (20, 10), "squash", "row 1"), InputError)
         _expect(lambda: load_canvas(value, (20, 10), "cover", "row 1"), InputError)
         _expect(lambda: open_picture(file, 10**7), BadPictureError)
-        size_of(file)
+        size_of(file, stored=True)
 
     def configs(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         """Read arguments from a file and from the command line, and odd records of exports."""
