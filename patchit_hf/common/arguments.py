@@ -25,6 +25,7 @@ def arg(
     *,
     identity: bool = True,
     choices: tuple[str, ...] | Callable[[], Sequence[str]] | None = None,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """Return a dataclass field that carries its flag.
 
@@ -36,6 +37,7 @@ def arg(
         help: the text that ``--help`` shows.
         identity: whether the argument changes what a run computes.
         choices: the allowed values, or a function that lists them; None for any.
+        words: what may be given instead of a number; the class makes a number of it.
     """
     metadata = {
         "flag": flag,
@@ -43,6 +45,7 @@ def arg(
         "help": help,
         "identity": identity,
         "choices": choices,
+        "words": words,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.arguments import choices_of, kind_of
-from patchit_hf.common.config import read_config, under
+from patchit_hf.common.config import parse_yaml, read_config, under
 from patchit_hf.common.config import recipes as list_recipes
 from patchit_hf.common.errors import InputError, did_you_mean
 from patchit_hf.common.unknown import explain_unknown
@@ -167,7 +167,7 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
         options |= {"nargs": "+", "action": "extend", "type": _reader(element)}
         options["metavar"] = TYPES[element]
     else:
-        options |= {"type": _reader(kind), "metavar": TYPES[kind]}
+        options |= {"type": _reader(kind, meta["words"]), "metavar": TYPES[kind]}
         if 0 < len(choices) <= MANY:
             options["metavar"] = "{" + ",".join(choices) + "}"
     if meta["flag"].startswith("-"):
@@ -184,26 +184,24 @@ def _as_text(default: Any) -> str:
 
 class _KeyValues(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        import yaml
-
         result = dict(getattr(namespace, self.dest, {}))
         for word in values:
             key, equals, text = word.partition("=")
             if not equals or not key:
                 raise InputError(f"{option} {word!r}: expected KEY=VALUE")
-            try:
-                result[key] = yaml.safe_load(text) if text else text
-            except yaml.YAMLError as error:
-                raise InputError(f"{option} {word!r}: {text!r} cannot be read") from error
+            result[key] = parse_yaml(text, f"{option} {word!r}") if text else text
         setattr(namespace, self.dest, result)
 
 
-def _reader(kind: type[Any]) -> Any:
+def _reader(kind: type[Any], words: tuple[str, ...] = ()) -> Any:
     def read(text: str) -> Any:
+        if text in words:
+            return text
         try:
             return kind(text)
         except ValueError as error:
             wanted = "a whole number" if kind is int else "a number"
+            wanted += "".join(f" or {word}" for word in words)
             raise argparse.ArgumentTypeError(f"{text!r}: must be {wanted}") from error
 
     return read

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
+from patchit_hf.common.orphans import orphans_stop
+from patchit_hf.common.resources import line_of
+from patchit_hf.common.shown import shown
 
 
 def guarded(
@@ -19,6 +24,7 @@ def guarded(
 ) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2.
 
+    What the machine lacks (room, permission, memory, open files) becomes one line and exit code 1.
     A signal that asks it to stop becomes one line, too, and exit code 128 + the signal's number.
 
     Other libraries' messages are shown from warnings up.
@@ -28,10 +34,17 @@ def guarded(
         argv: its arguments.
         after_interrupt: what a line about a signal tells the user to do next.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("patchit_hf").setLevel(logging.INFO)
+    with _lasting_stderr():
+        logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
+        logging.getLogger("patchit_hf").setLevel(logging.INFO)
+        return _guarded(run, argv, after_interrupt)
+
+
+def _guarded(
+    run: Callable[[list[str] | None], int], argv: list[str] | None, after_interrupt: str
+) -> int:
     try:
-        with stoppable():
+        with stoppable(), orphans_stop():
             return run(argv)
     except InputError as error:
         say(f"error: {error}")
@@ -39,12 +52,51 @@ def guarded(
     except FloatingPointError as error:
         say(f"error: {error}")
         return 1
+    except Exception as error:
+        line = line_of(error)
+        if line is None:
+            raise
+        say(f"error: {line}; {after_interrupt}")
+        return 1
     except Stopped as stopped:
         say(f"stopped by {stopped.name}; {stopped.state or after_interrupt}")
         return stopped.exit_code
     except KeyboardInterrupt:
         say(f"interrupted; {after_interrupt}")
         return 130
+
+
+class _Lasting:
+    """A stream that says nothing where it cannot be written, as on a full disk."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, or do nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is pending, or do nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _lasting_stderr() -> Iterator[None]:
+    """Keep a run alive whose log is on a full disk, or goes into a pipe that nobody reads."""
+    before, lasting = sys.stderr, _Lasting(sys.stderr)
+    sys.stderr = lasting
+    try:
+        yield
+    finally:
+        if sys.stderr is lasting:
+            sys.stderr = before
 
 
 def say_then(*words: str) -> None:
@@ -58,8 +110,22 @@ def say_then(*words: str) -> None:
 
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
-    rank = os.environ.get("RANK", "0")
-    if rank == "0":
-        sys.stderr.write(f"{line}\n")
-    elif line.startswith("error:"):
-        sys.stderr.write(f"process {rank}: {line}\n")
+    rank, line = os.environ.get("RANK", "0"), shown(line)
+    with contextlib.suppress(OSError):  # a log on a full disk, or a pipe that nobody reads
+        if rank == "0":
+            sys.stderr.write(f"{line}\n")
+        elif line.startswith("error:"):
+            sys.stderr.write(f"process {rank}: {line}\n")
+
+
+class _Shown(logging.Formatter):
+    """The message alone, without terminal escapes and secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown("%(message)s"))
+    return handler

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchit_hf.common.shown import redact
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -41,11 +43,11 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """Return the command line of this process, in a form that others can type."""
+    """Return the command line of this process, in a form that others can type, without secrets."""
     program = Path(sys.argv[0])
     package = Path(__file__).parents[1]
     words = [program.name]
     if package in program.parents:
         parts = program.relative_to(package.parent).with_suffix("").parts
         words = ["python", "-m", ".".join(parts).removesuffix(".__main__")]
-    return shlex.join([*words, *sys.argv[1:]])
+    return redact(shlex.join([*words, *sys.argv[1:]]))

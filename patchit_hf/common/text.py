@@ -92,7 +92,7 @@ def read_json_value(path: str | Path) -> Any:
     """
     try:
         return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: {one_line(error)}") from error
 
 

@@ -83,6 +83,7 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
         plan.what.dataset,
         split=plan.what.split,
         image_column=plan.args.image_column,
+        allow_urls=plan.args.allow_urls,
         people_in_names=task_class(plan.what.task).people_in_names,
     )
     if crops.held_out is None and len(plan.learning_rates) > 1:

@@ -102,6 +102,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
             what.test_dataset or what.dataset,
             what.test_split,
             args.image_column,
+            allow_urls=args.allow_urls,
             people_in_names=task_class(what.task).people_in_names,
         ),
         what.bootstrap,

@@ -18,6 +18,7 @@ from patchit_hf.data import heif
 from patchit_hf.data.choices import FITS as FITS
 from patchit_hf.data.choices import Fit as Fit
 from patchit_hf.data.choices import parse_canvas as parse_canvas
+from patchit_hf.data.formats import known_formats, open_image
 
 RESAMPLE = Image.Resampling.BICUBIC  # the interpolation that the exported config names
 MAX_PIXELS = 100_000_000  # a larger crop is a decompression bomb
@@ -161,8 +162,8 @@ def open_any_size(file: IO[bytes]) -> Image.Image:
     if heif.is_heif(start):
         return _open_heif(file)
     with suppress(Image.DecompressionBombError):
-        return Image.open(file)
-    for read, accepts in list(Image.OPEN.values()):
+        return open_image(file)
+    for read, accepts in [Image.OPEN[name] for name in known_formats()]:
         if accepts is not None and accepts(start[:16]) is not True:  # as Pillow asks
             continue
         file.seek(0)

@@ -31,12 +31,27 @@ class DecodeArguments(Arguments):
         "and trims what sticks out",
         choices=FITS,
     )
+    allow_urls: bool = arg(
+        False,
+        "--allow-urls",
+        "data",
+        "also read images that rows of the data set name by an address instead of holding them",
+        identity=False,
+    )
     crop_cache_gb: float = arg(
         8.0,
         "--crop-cache-gb",
         "data",
         "largest cache of decoded crops on disk, in GB; a larger data set, or any with 0, is "
         "decoded each time",
+        identity=False,
+    )
+    verify_cache: bool = arg(
+        False,
+        "--verify",
+        "data",
+        "compare every cached crop with its checksum before the start; otherwise each is compared "
+        "when it is read for the first time",
         identity=False,
     )
     dataloader_num_workers: int = arg(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -12,26 +13,31 @@ import datasets
 import pyarrow
 from yaml import YAMLError
 
-from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
+from patchit_hf.common.errors import InputError, did_you_mean_file, one_line, reading
+from patchit_hf.common.resources import SPACE, ResourceError, lack, number_of
 from patchit_hf.data import opened, shards
 from patchit_hf.data.picture_index import index_pictures, survey_pictures, write_rows
 from patchit_hf.data.picture_survey import Survey
+from patchit_hf.data.reach import Reach, check_links
 
 
-def open_folder(path: Path, name: str, streaming: bool) -> dict[str, Any]:
+def open_folder(path: Path, name: str, streaming: bool, reach: Reach) -> dict[str, Any]:
     """Return the splits of a folder, and say what is left out of it.
 
     Args:
         path: the folder.
         name: what the user called it.
         streaming: whether to read it as a stream.
+        reach: where its images may be read.
 
     Raises:
-        InputError: if it is empty or cannot be read.
+        InputError: if it is empty or cannot be read, or names files elsewhere.
     """
-    known = None if streaming else opened.recall(path)
+    known = None if streaming else opened.recall(path, reach)
     if known is not None:
         return known
+    check_links(path, f"--dataset {name!r}")
+    reach.check_card()
     try:
         if not opened.holds_files(path):
             raise InputError(f"--dataset {name!r}: the folder is empty")
@@ -43,13 +49,17 @@ def open_folder(path: Path, name: str, streaming: bool) -> dict[str, Any]:
             f"--dataset {name!r}: cannot be read{where}: {error.strerror or one_line(error)}"
         ) from error
     try:
-        splits = _splits(path, name, streaming, seen, found)
+        splits = reach.check_splits(_splits(path, name, streaming, seen, found))
     except InputError:
         if found is not None and found.notes and not found.count:  # that is why
             raise InputError(f"--dataset {name!r}: {'; '.join(found.notes)}") from None
         raise
     opened.tell(path, found.notes if found else [])
-    return splits if streaming else opened.remember(path, seen, splits, found)
+    return (
+        splits
+        if streaming
+        else opened.remember(path, seen, splits, found, inside=not reach.allow_urls)
+    )
 
 
 def _splits(
@@ -134,10 +144,23 @@ def load(path: str, name: str, streaming: bool, **options: Any) -> dict[str, Any
 
     Raises:
         InputError: if it cannot be read.
+        ResourceError: if the cache of ``datasets`` cannot be written.
     """
+    script = Path(path) / f"{Path(path).resolve().name}.py"
+    if script.is_file():
+        raise InputError(
+            f"--dataset {name!r}: holds {script.name}, which has the folder's name and so would be "
+            "the script that makes the data set; scripts are not run: rename or remove it"
+        )
+    with reading(f"--dataset {name!r}"):
+        return _load(path, name, streaming, options)
+
+
+def _load(path: str, name: str, streaming: bool, options: dict[str, Any]) -> dict[str, Any]:
     try:
         return dict(datasets.load_dataset(path, streaming=streaming, **options))
     except datasets.exceptions.DatasetGenerationError as error:
+        _refuse_full_disk(error)
         cause = error.__cause__ or error
         raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
     except YAMLError as error:
@@ -145,6 +168,8 @@ def load(path: str, name: str, streaming: bool, **options: Any) -> dict[str, Any
             f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, OSError):
+            _refuse_full_disk(error)
         if isinstance(error, ValueError) and "corresponds to no data" in str(error):
             splits = _with_empty(path, options)
             if any(map(len, splits.values())):
@@ -152,6 +177,18 @@ def load(path: str, name: str, streaming: bool, **options: Any) -> dict[str, Any
         hint = f"; and there is no such folder{did_you_mean_file(path)}"
         hint = "" if Path(path).exists() else hint
         raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
+
+
+def _refuse_full_disk(error: Exception) -> None:
+    """Check that it was not the cache of ``datasets`` that could not be written.
+
+    Raises:
+        ResourceError: if its disk is full, or may only be read.
+    """
+    number = number_of(error)
+    if number in (*SPACE, errno.EROFS):
+        folder = Path(datasets.config.HF_DATASETS_CACHE)
+        raise ResourceError(lack(folder, number)) from error
 
 
 def _with_empty(path: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import zipfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,11 +22,14 @@ import pyarrow.compute
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import replacing
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.columns import GROUP_COLUMNS, NOBODY, missing
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.1  # fraction of the crops that is held out
 VERSION = 1  # of the choice
@@ -56,13 +61,11 @@ def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, data
     if train.cache_files:
         read = "" if column is None or _numbered(train, column) else f" {READ}"
         key = f"{VERSION} {HELD_OUT} {dataset_fingerprint(train)} {column}{read}"
-        file = cache_path("{}.held-out.npy", key)
-    if file is not None and file.exists():
-        held, grouped, words_read = _load(file)
-    else:
-        held, grouped, words_read = _choose(train, column)
-        if file is not None:
-            _save(file, held, grouped, words_read)
+        file = cache_path("{}.held-out.npz", key)
+    known = None if file is None else _load(file, len(train))
+    held, grouped, words_read = known or _choose(train, column)
+    if known is None and file is not None:
+        _save(file, held, grouped, words_read)
     rest = np.ones(len(train), dtype=np.bool_)
     rest[held] = False
     words = "10 % of the training split" + (f", by {column}" if grouped else "")
@@ -227,11 +230,32 @@ def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def _save(file: Path, held: NDArray[np.int64], grouped: bool, words_read: bool) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file, shared=True) as draft, draft.open("wb") as out:
-        np.save(out, np.append(held, grouped + 2 * words_read), allow_pickle=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file, shared=True) as draft, draft.open("wb") as out:
+            np.savez(out, rows=held, flags=grouped + 2 * words_read)  # zip files have checksums
+    except (OSError, ResourceError) as error:  # it is chosen again next time
+        logger.warning("the choice of the held-out crops is not kept: %s", one_line(error))
 
 
-def _load(file: Path) -> tuple[NDArray[np.int64], bool, bool]:
-    values = np.load(file, allow_pickle=False)
-    return values[:-1], bool(values[-1] & 1), bool(values[-1] & 2)
+def _load(file: Path, count: int) -> tuple[NDArray[np.int64], bool, bool] | None:
+    """Return the rows that an earlier start chose among ``count``; None if that is not known."""
+    earlier = file.with_suffix(".npy")  # of versions before 0.2: the rows and the answer in one
+    file = file if file.exists() or not earlier.exists() else earlier
+    if not file.exists():
+        return None
+    try:
+        if file == earlier:
+            values = np.load(file, allow_pickle=False)
+            held, flags = values[:-1], int(values[-1])
+        else:
+            with np.load(file, allow_pickle=False) as known:
+                held, flags = known["rows"], int(known["flags"])
+        if not (0 < len(held) < count and (np.diff(held) > 0).all() and 0 <= held[0]):
+            raise ValueError("it holds no rows in order")
+        if held[-1] >= count:
+            raise ValueError(f"it holds row {held[-1]} of {count}")
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        logger.warning("%s is damaged and made anew: %s", file, one_line(error))
+        return None
+    return held, bool(flags & 1), bool(flags & 2)

@@ -19,12 +19,14 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json, write_text
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.data import heif
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_survey import Survey
+from patchit_hf.data.reach import Reach
 from patchit_hf.data.rows import open_arrow
 from patchit_hf.data.walk import walk
 
@@ -34,8 +36,14 @@ VERSION = 1  # of the notes' format
 FILES = 10_000  # largest folder whose files are all compared
 
 
-def recall(folder: Path) -> dict[str, Any] | None:
-    """Return the splits of a folder from its note; None if it has to be opened anew."""
+def recall(folder: Path, reach: Reach | None = None) -> dict[str, Any] | None:
+    """Return the splits of a folder from its note; None if it has to be opened anew.
+
+    Args:
+        folder: the folder.
+        reach: where its images may be read, in the folder by default; a folder that was opened with
+            this check is not checked again.
+    """
     file = _note(folder)
     if not file.exists():
         return None
@@ -46,6 +54,8 @@ def recall(folder: Path) -> dict[str, Any] | None:
         if note["heif"] not in (None, heif.readable()):
             return None
         splits = {name: _open(name, split) for name, split in note["splits"].items()}
+        for split in splits.values() if not note.get("inside") else ():
+            (reach or Reach(str(folder))).check(split)
         tell(folder, note["notes"])
         return splits
     except (
@@ -59,7 +69,12 @@ def recall(folder: Path) -> dict[str, Any] | None:
 
 
 def remember(
-    folder: Path, seen: dict[str, Any], splits: dict[str, Any], found: Survey | None = None
+    folder: Path,
+    seen: dict[str, Any],
+    splits: dict[str, Any],
+    found: Survey | None = None,
+    *,
+    inside: bool = False,
 ) -> dict[str, Any]:
     """Write the note of a folder, and return its splits as they will be reopened.
 
@@ -68,6 +83,7 @@ def remember(
         seen: its state before it was opened; see ``look``.
         splits: result of ``datasets.load_dataset``; if one is in memory, no note is written.
         found: what was left out of the folder, and why.
+        inside: whether all images were found to lie in the folder.
     """
     files = {name: [f["filename"] for f in split.cache_files] for name, split in splits.items()}
     try:
@@ -77,7 +93,6 @@ def remember(
     if not plain:
         return splits
     note = _note(folder)
-    note.parent.mkdir(parents=True, exist_ok=True)
     made = {
         name: {
             "fingerprint": dataset_fingerprint(split),
@@ -88,13 +103,18 @@ def remember(
     }
     known = {
         "folder": str(folder.resolve()),
+        "inside": inside,
         "seen": seen,
         "notes": found.notes if found else [],
         "heif": heif.readable() if found and found.heif else None,
         "splits": made,
     }
     text = json.dumps(known)
-    write_text(note, text, shared=True)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_text(note, text, shared=True)
+    except (OSError, ResourceError) as error:  # it is looked through again next time
+        logger.warning("the note about %s is not kept: %s", folder, one_line(error))
     return {name: _open(name, split) for name, split in made.items()}
 
 

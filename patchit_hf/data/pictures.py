@@ -24,7 +24,9 @@ from patchit_hf.data.canvas import (
     open_any_size,
     to_8_bits,
 )
+from patchit_hf.data.formats import open_image
 from patchit_hf.data.frame_names import match_frames
+from patchit_hf.data.reach import check_links
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -118,7 +120,7 @@ def size_of(source: Path | BinaryIO, *, stored: bool) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(source) as image:
+            with open_image(source) as image:
                 width, height = image.size
                 turned = not stored and _orientation(image) >= 5
                 return (height, width) if turned else (width, height)
@@ -182,6 +184,7 @@ class PictureFolder:
         self.root, self.first = Path(root).expanduser(), first
         if not self.root.is_dir():
             raise InputError(f"--images {str(root)!r}: no such folder")
+        check_links(self.root, f"--images {str(root)!r}")
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
         """Return width and height of a file from its header; None if it cannot be read.

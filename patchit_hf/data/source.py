@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub.hf_api import RepoFile
 from yaml import YAMLError
 
 from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.online import cached_if_unreachable
+from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.contents import Contents, contents_of_files, contents_of_folder, is_data
 from patchit_hf.data.dataset_state import stream_features
 from patchit_hf.data.folder import load, open_folder
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.data.image_columns import with_images
 from patchit_hf.data.person_names import with_people
+from patchit_hf.data.reach import Reach
 from patchit_hf.data.split_names import choose_split, meant
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,7 @@ class Crops:
         held_out_from: description of where the held-out crops come from.
         meta: ``rendered``, ``hub``, and the ``license``, ``homepage`` and ``citation`` that the
             data set states.
+        files: of a stream, what its files hold; None if that is not known.
     """
 
     train: datasets.Dataset | datasets.IterableDataset
@@ -48,6 +53,7 @@ class Crops:
     split: str
     held_out_from: str
     meta: dict[str, Any] = field(default_factory=dict)
+    files: Contents | None = None
 
 
 def load_crops(
@@ -56,6 +62,7 @@ def load_crops(
     split: str | None = None,
     image_column: str | None = None,
     streaming: bool = False,
+    allow_urls: bool = False,
     people_in_names: bool = False,
 ) -> Crops:
     """Open a data set of crops and decide which crops are held out.
@@ -66,6 +73,7 @@ def load_crops(
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
+        allow_urls: whether its rows may name images by addresses, which are then read.
         people_in_names: whether names of image files, such as ``0002_c1s1_000451_03.jpg``, say
             people and cameras.
 
@@ -75,7 +83,8 @@ def load_crops(
         if the data set has one of the columns in ``columns.GROUP_COLUMNS``, else single rows.
 
     Raises:
-        InputError: if the data set, split or column is missing, ambiguous or empty.
+        InputError: if the data set, split or column is missing, ambiguous or empty, or a row names
+            an image outside of the data set's folder.
 
     Example:
         >>> import tempfile
@@ -88,11 +97,22 @@ def load_crops(
         >>> len(crops.train), len(crops.held_out), crops.image_column, crops.held_out_from
         (9, 1, 'image', '10 % of the training split')
     """
-    splits = _open(dataset, streaming, image_column, people_in_names=people_in_names)
+    tidy()
+    splits = _open(
+        dataset,
+        streaming,
+        image_column,
+        people_in_names=people_in_names,
+        allow_urls=allow_urls,
+    )
     name = dataset or "people"
     split = choose_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
+    if streaming and dataset is not None:
+        reach = Reach(dataset, allow_urls)
+        splits = {key: reach.checked(value, column) for key, value in splits.items()}
+        train = splits[split]
     if not streaming and len(train) == 0:
         raise InputError(
             f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
@@ -108,9 +128,31 @@ def load_crops(
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
     kind = {"rendered": dataset is None, "hub": bool(dataset) and not Path(name).exists()}
-    return Crops(
-        train, held_out, column, name, split, words, {**kind, **_stated(name), **_meta(train)}
-    )
+    meta = {**kind, **_stated(name), **_meta(train)}
+    files = _files_of(dataset) if streaming and dataset is not None else None
+    return Crops(train, held_out, column, name, split, words, meta, files)
+
+
+def _files_of(dataset: str) -> Contents | None:
+    """Return what the files of a stream hold, None if that cannot be found out."""
+    folder = Path(dataset).expanduser()
+    if folder.is_dir():
+        return contents_of_folder(folder)
+    try:
+        found = HfApi().list_repo_tree(dataset, repo_type="dataset", recursive=True)
+        files = {
+            entry.path: entry.blob_id
+            for entry in found
+            if isinstance(entry, RepoFile) and is_data(entry.path)
+        }
+    except Exception as error:  # the stream itself says what is wrong with the Hub
+        logger.warning(
+            "%s: its files cannot be listed, so a resumed run cannot notice if they change: %s",
+            dataset,
+            one_line(error),
+        )
+        return None
+    return contents_of_files(files)
 
 
 def _is_empty(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> bool:
@@ -127,6 +169,7 @@ def open_split(
     split: str | None,
     image_column: str | None = None,
     *,
+    allow_urls: bool = False,
     people_in_names: bool = False,
 ) -> tuple[datasets.Dataset | None, str]:
     """Open one split for evaluation.
@@ -135,6 +178,7 @@ def open_split(
         dataset: see ``load_crops``.
         split: name of the split; if None, ``test``, else what ``load_crops`` holds out.
         image_column: the image column; if None, the only one.
+        allow_urls: see ``load_crops``.
         people_in_names: see ``load_crops``.
 
     Returns:
@@ -143,16 +187,21 @@ def open_split(
     Raises:
         InputError: if there is no such split.
     """
-    splits = open_splits(dataset, image_column, people_in_names=people_in_names)
+    how: Any = {"people_in_names": people_in_names, "allow_urls": allow_urls}
+    splits = open_splits(dataset, image_column, **how)
     if split is None and meant(splits, "test") is None:
-        crops = load_crops(dataset, image_column=image_column, people_in_names=people_in_names)
+        crops = load_crops(dataset, image_column=image_column, **how)
         return crops.held_out, crops.held_out_from
     chosen = choose_split(splits, split or "test", dataset or "people")
     return splits[chosen], f"{chosen} split"
 
 
 def open_splits(
-    dataset: str | None, image_column: str | None = None, *, people_in_names: bool = False
+    dataset: str | None,
+    image_column: str | None = None,
+    *,
+    people_in_names: bool = False,
+    allow_urls: bool = False,
 ) -> dict[str, datasets.Dataset]:
     """Open all splits of a data set by their names.
 
@@ -160,11 +209,14 @@ def open_splits(
         dataset: see ``load_crops``.
         image_column: the image column; if None, the only one.
         people_in_names: see ``load_crops``.
+        allow_urls: see ``load_crops``.
 
     Raises:
         InputError: if the data set cannot be read.
     """
-    return _open(dataset, False, image_column, people_in_names=people_in_names)
+    return _open(
+        dataset, False, image_column, people_in_names=people_in_names, allow_urls=allow_urls
+    )
 
 
 def _open(
@@ -173,20 +225,21 @@ def _open(
     image_column: str | None = None,
     *,
     people_in_names: bool = False,
+    allow_urls: bool = False,
 ) -> dict[str, Any]:
     if dataset is None:
         from patchit_hf.data.people import load_people
 
         people = load_people()
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
-    path = Path(dataset).expanduser()
-    splits = _read(path, dataset, streaming)
+    path, reach = Path(dataset).expanduser(), Reach(dataset, allow_urls)
+    splits = _read(path, dataset, streaming, reach)
     root = path.resolve() if path.exists() else None
     splits = {name: with_images(rows, image_column, root) for name, rows in splits.items()}
     return with_people(splits) if people_in_names and not streaming else splits
 
 
-def _read(path: Path, dataset: str, streaming: bool) -> dict[str, Any]:
+def _read(path: Path, dataset: str, streaming: bool, reach: Reach) -> dict[str, Any]:
     if not path.exists():
         if dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
             raise InputError(f"--dataset {dataset!r}: no such folder{did_you_mean_file(path)}")
@@ -195,12 +248,12 @@ def _read(path: Path, dataset: str, streaming: bool) -> dict[str, Any]:
             if hint:
                 raise InputError(f"--dataset {dataset!r}: no such folder{hint}")
         with cached_if_unreachable(f"--dataset {dataset}"):
-            return load(dataset, dataset, streaming)
+            return reach.check_splits(load(dataset, dataset, streaming))
     if path.is_file():
         raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _load_from_disk(path, streaming)
-    return open_folder(path, dataset, streaming)
+        return reach.check_splits(_load_from_disk(path, streaming))
+    return open_folder(path, dataset, streaming, reach)
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
@@ -210,7 +263,7 @@ def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
             splits = {name: _saved(path / name) for name in names}
         else:
             splits = {"train": _saved(path)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged file may make its readers raise anything
         raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
     if streaming:
         return {key: value.to_iterable_dataset(num_shards=4) for key, value in splits.items()}
@@ -239,6 +292,6 @@ def _stated(name: str) -> dict[str, Any]:
         return {}
     try:
         licence = DatasetCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except (OSError, ValueError, YAMLError):  # a README that is not a card
+    except (OSError, ValueError, YAMLError, RecursionError, AttributeError):  # is not a card
         return {}
     return {"license": licence} if isinstance(licence, str) and licence != "unknown" else {}

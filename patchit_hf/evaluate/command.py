@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
@@ -55,7 +56,9 @@ def _score(what: EvaluateArguments) -> int:
         fit=what.fit,
         on_bad_image=what.on_bad_image,
         crop_cache_gb=what.crop_cache_gb,
+        verify_cache=what.verify_cache,
         dataloader_num_workers=what.dataloader_num_workers,
+        allow_urls=what.allow_urls,
     )
     if result.note:
         say(f"note: {result.note}")
@@ -76,8 +79,9 @@ def _probe(what: EvaluateArguments) -> int:
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
-    crops = load_crops(what.dataset, split=what.train_split, image_column=what.image_column)
-    test, name = open_judged(what.dataset, what.split, what.image_column)
+    how: Any = {"image_column": what.image_column, "allow_urls": what.allow_urls}
+    crops = load_crops(what.dataset, split=what.train_split, **how)
+    test, name = open_judged(what.dataset, what.split, **how)
     values, bad = probe_column(
         extractor,
         crops.train,
@@ -108,7 +112,7 @@ def _embed(what: EvaluateArguments) -> int:
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
     name, folder = what.dataset or "people", Path(what.dataset or "").expanduser()
-    splits = open_splits(what.dataset, what.image_column)
+    splits = open_splits(what.dataset, what.image_column, allow_urls=what.allow_urls)
     if what.split is not None:
         chosen = choose_split(splits, what.split, name)
         splits, name = {chosen: splits[chosen]}, f"{name} ({chosen} split)"

@@ -25,7 +25,9 @@ def evaluate(
     fit: str | None = None,
     on_bad_image: str = "raise",
     crop_cache_gb: float = 8.0,
+    verify_cache: bool = False,
     dataloader_num_workers: int = 2,
+    allow_urls: bool = False,
 ) -> Evaluation:
     """Measure a finetuned model on a labelled split: ``patchit evaluate`` in Python.
 
@@ -46,7 +48,9 @@ def evaluate(
         fit: how images get to the canvas, ``squash`` or ``cover``; as it was finetuned by default.
         on_bad_image: ``raise``, or ``skip`` to leave bad images out.
         crop_cache_gb: decoded crops are kept on disk up to this size.
+        verify_cache: whether to compare every cached crop with its checksum first.
         dataloader_num_workers: threads or processes that decode.
+        allow_urls: also read images that the data set names by addresses.
 
     Returns:
         Metrics, their intervals, a table, and the predictions of each row.
@@ -70,6 +74,7 @@ def evaluate(
         image_column=image_column,
         on_bad_image=on_bad_image,
         crop_cache_gb=crop_cache_gb,
+        verify_cache=verify_cache,
         dataloader_num_workers=dataloader_num_workers,
     )
     if isinstance(dataset, datasets.Dataset):
@@ -80,13 +85,17 @@ def evaluate(
     else:
         source = None if dataset is None else str(dataset)
         if in_names and split is None and gallery is None:
-            split, gallery = searched(source, image_column)
-        chosen, name = open_judged(source, split, image_column, people_in_names=in_names)
+            split, gallery = searched(source, image_column, allow_urls=allow_urls)
+        chosen, name = open_judged(
+            source, split, image_column, people_in_names=in_names, allow_urls=allow_urls
+        )
     others = gallery
     if isinstance(gallery, str):
         if isinstance(dataset, datasets.Dataset):
             raise InputError(f"gallery {gallery!r}: give a datasets.Dataset, as the data set is")
-        others, _ = open_judged(source, gallery, image_column, people_in_names=in_names)
+        others, _ = open_judged(
+            source, gallery, image_column, people_in_names=in_names, allow_urls=allow_urls
+        )
     return score(
         loaded,
         chosen,

@@ -205,21 +205,26 @@ def open_judged(
     image_column: str | None,
     *,
     people_in_names: bool = False,
+    allow_urls: bool = False,
 ) -> tuple[datasets.Dataset, str]:
     """Open a split, and return it with its name for error messages.
 
     Raises:
         InputError: if no split is named and nothing is held out.
     """
-    found, words = open_split(dataset, split, image_column, people_in_names=people_in_names)
+    found, words = open_split(
+        dataset, split, image_column, people_in_names=people_in_names, allow_urls=allow_urls
+    )
     if found is None:
         raise InputError(f"{dataset or 'people'}: no crops are held out; name a --split")
     return found, f"{dataset or 'people'} ({words})"
 
 
-def searched(dataset: str | None, image_column: str | None) -> tuple[str | None, str | None]:
+def searched(
+    dataset: str | None, image_column: str | None, *, allow_urls: bool = False
+) -> tuple[str | None, str | None]:
     """Return ``query`` and ``gallery`` if there are both and no test split, else None twice."""
-    splits = open_splits(dataset, image_column, people_in_names=True)
+    splits = open_splits(dataset, image_column, people_in_names=True, allow_urls=allow_urls)
     if meant(splits, "test") is None and set(SEARCHED) <= set(splits):
         return SEARCHED
     return None, None

@@ -65,11 +65,10 @@ def write_figures(
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.{format}"
-        with replacing(path) as draft:
-            if format == "png" and style_name == "report":
-                draft.write_bytes(as_png(figure))
-            else:
-                draft.write_bytes(_printed(figure, format, style_name))
+        plain = format == "png" and style_name == "report"
+        content = as_png(figure) if plain else _printed(figure, format, style_name)
+        with replacing(path, needed=len(content)) as draft:
+            draft.write_bytes(content)
         paths.append(path)
     return paths
 

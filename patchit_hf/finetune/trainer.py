@@ -17,8 +17,10 @@ from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.files import save_weights
 from patchit_hf.common.layout import CHECKPOINTS
+from patchit_hf.common.shown import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents, contents_of_rows, contents_of_targets
 from patchit_hf.downstream.augment import centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
@@ -103,6 +105,7 @@ class FinetuneTrainer(HubTrainer):
     ) -> None:
         known = {"name": "dataset", "split": None, "rendered": False}
         info = {**known, "validated_on": "crops of the caller's choice", **(data_info or {})}
+        info["name"] = shown(info["name"])
         source = init if isinstance(init, str) else init.source
         task, self.initial, self.geometry = open_start(
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed
@@ -177,6 +180,17 @@ class FinetuneTrainer(HubTrainer):
             "train_crops": len(self.data),
             "eval_crops": len(self.validation or ()),
         }
+
+    def _contents(self) -> dict[str, Contents]:
+        parts: dict[str, Contents] = {}
+        for part, data in (("train", self.data), ("validation", self.validation)):
+            if data is not None and data.store.rows is not None:
+                parts[part] = contents_of_rows(data.store.rows, data.split_rows.tolist())
+                parts[f"labels of {part}"] = contents_of_targets(data.targets)
+        return parts
+
+    def _known_as(self) -> tuple[str, ...]:
+        return self.data.store.known_as
 
     def _bad_images(self) -> tuple[BadImages, ...]:
         return tuple(p.store.bad for p in (self.data, self.validation) if p is not None)
@@ -276,4 +290,4 @@ def _open_run(
     }
     known = {"task": name, "task-kwargs": task.kwargs, "init": source, "backbone": initial.name}
     arguments = {**known, **stated(args), "output-dir": folder}
-    return RunFolder(folder, config, arguments, "patchit finetune")
+    return RunFolder(folder, config, arguments, "patchit finetune", args.change)

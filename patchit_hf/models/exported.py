@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from huggingface_hub.errors import (
 )
 from timm.models import PretrainedCfg
 
-from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
+from patchit_hf.common.errors import InputError, ResourceError, did_you_mean_file, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
+    DONE_FILE,
 )
 from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.models.names import check_local
@@ -87,6 +90,27 @@ class Location:
         return {"hf_hub_id": f"{self.repo_id}{revision}", "hf_hub_filename": BACKBONE_FILE}
 
 
+@contextmanager
+def undamaged(name: str) -> Iterator[None]:
+    """Turn whatever odd values of an export's records raise into one kind of error.
+
+    Args:
+        name: what the user wrote.
+
+    Raises:
+        InputError: if the records are not those of an export.
+    """
+    try:
+        yield
+    except (InputError, ResourceError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name!r}: {DONE_FILE} or {CONFIG_FILE} is damaged: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+
+
 def locate(source: str | Path, revision: str | None = None) -> Location:
     """Find out where an export is.
 
@@ -133,7 +157,8 @@ def pretrained_cfg(source: str | Path) -> dict[str, Any]:
         InputError: if there is no export, or it refers to other files.
     """
     location = locate(source)
-    return whole_cfg(read_config(location), location)
+    with undamaged(location.name):
+        return whole_cfg(read_config(location), location)
 
 
 def model_args(source: str | Path) -> dict[str, Any]:
@@ -148,7 +173,9 @@ def model_args(source: str | Path) -> dict[str, Any]:
     Raises:
         InputError: see ``pretrained_cfg``.
     """
-    return creation_args(read_config(locate(source)))
+    location = locate(source)
+    with undamaged(location.name):
+        return creation_args(read_config(location))
 
 
 def read_config(location: Location) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from patchit_hf.models.backbone import (
     model_traits,
     pooling_args,
 )
-from patchit_hf.models.exported import creation_args, locate, read_config
+from patchit_hf.models.bounds import check_size
+from patchit_hf.models.exported import creation_args, locate, read_config, undamaged
 from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
 from patchit_hf.models.names import check_init
 from patchit_hf.models.origin import (
@@ -179,7 +180,14 @@ class _Request:
         self, file: Path, name: str, args: dict[str, Any], **weights: Any
     ) -> nn.Module:
         """Build the network with the weights of a file, which have to be this network's."""
-        model = self.create_from(tensor_shapes(file, self.source), name, args, **weights)
+        shapes = tensor_shapes(file, f"--init {self.source!r}:")
+        sized = self.plain(name, args)
+        check_size(
+            lambda: timm.create_model(name, num_classes=self.num_classes, **sized),
+            shapes,
+            f"--init {self.source!r}",
+        )
+        model = self.create_from(shapes, name, args, **weights)
         check_fit(model, file, name, self.source, self.plain(name, args))
         return model
 
@@ -206,7 +214,8 @@ def _opened(source: str | nn.Module, request: _Request) -> Initial:
         return _described(model, name, args, source, origin_of_timm(source, name, model))
     if source.endswith(".safetensors"):
         return _from_file(source, request)
-    return _from_export(source, request)
+    with undamaged(source):
+        return _from_export(source, request)
 
 
 def reinitialize_last_stage(backbone: Any, seed: int) -> str:
@@ -260,7 +269,9 @@ def _from_file(source: str, request: _Request) -> Initial:
     overlay = {"file": str(file.absolute()), "custom_load": False, "hf_hub_id": None, "url": ""}
     args = request.args(name)
     model = request.create_from_file(file, name, args, pretrained_cfg_overlay=overlay)
-    return _described(model, name, args, source, origin_of_file(source, name))
+    with undamaged(source):
+        origin = origin_of_file(source, name)
+    return _described(model, name, args, source, origin)
 
 
 def _from_export(source: str, request: _Request) -> Initial:

@@ -58,7 +58,7 @@ def run(argv: list[str] | None = None) -> int:
     folder = args.output_dir or default_output_dir(model, task, info["name"], what.recipe)
     args = dataclasses.replace(args, output_dir=folder)
     config = run_config(model, task, args, info)
-    run_folder = RunFolder(folder, config, stated(what, args), PROG)
+    run_folder = RunFolder(folder, config, stated(what, args), PROG, args.change)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:
         say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
@@ -77,7 +77,11 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.pretrain.trainer import PatchTaskTrainer
 
     crops = load_crops(
-        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+        what.dataset,
+        split=what.split,
+        image_column=args.image_column,
+        streaming=what.streaming,
+        allow_urls=args.allow_urls,
     )
     info |= {"split": crops.split, "held_out_from": crops.held_out_from, **crops.meta}
     if what.dry_run:
@@ -86,7 +90,14 @@ def run(argv: list[str] | None = None) -> int:
             say(line)
         return 0 if summary.works else 1
     trainer = PatchTaskTrainer(
-        model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
+        model,
+        args,
+        task,
+        crops.train,
+        crops.held_out,
+        data_info=info,
+        run=run_folder,
+        files=crops.files,
     )
     try:
         trainer.train()

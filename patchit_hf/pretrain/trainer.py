@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents, contents_of_rows
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
 from patchit_hf.models.build import build_model, freeze_unreached
@@ -62,6 +64,8 @@ class PatchTaskTrainer(HubTrainer):
         data_info: what the records say about the data (``name``, ``split``, ``held_out_from``,
             ``license``).
         run: the run's folder if the caller has opened it already.
+        files: of a stream, what its files hold (``load_crops(...).files``); a resumed run then
+            notices that they changed.
 
     Raises:
         InputError: for data, a model or a configuration that cannot work, before anything is
@@ -93,9 +97,12 @@ class PatchTaskTrainer(HubTrainer):
         *,
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
+        files: Contents | None = None,
     ) -> None:
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **(data_info or {})}
+        info["name"] = shown(info["name"])
+        self.files = files
         self.model = _model(model, task, args.seed)
         args = args.settled(random=self.model.origin is None)
         self.model.freeze_stages(args.freeze_stages)
@@ -199,6 +206,19 @@ class PatchTaskTrainer(HubTrainer):
             "std": list(transform.std),
         }
 
+    def _contents(self) -> dict[str, Contents]:
+        name, parts = str(self.data_info["name"]), {}
+        if isinstance(self.source, StreamedCrops):
+            parts = {} if self.files is None else {"the stream": self.files}
+        elif self.source.rows is not None:
+            parts = {"train": contents_of_rows(self.source.rows, name=name, main=True)}
+        if self.held_out is not None and self.held_out.contents is not None:
+            parts["validation"] = self.held_out.contents
+        return parts
+
+    def _known_as(self) -> tuple[str, ...]:
+        return self.source.known_as
+
     def _statistics(self, task: PatchTask) -> Statistics:
         """Return the mean and deviation that the initial weights expect, or those of the crops."""
         return self.model.statistics or statistics(self.source, task.covered)
@@ -233,9 +253,25 @@ class PatchTaskTrainer(HubTrainer):
         return dict(self.evaluator.probed())
 
     def _checkpoint(self) -> Checkpoint | None:
-        return super()._checkpoint() or named_checkpoint(
-            self.args.resume_from_checkpoint, self.accelerator
-        )
+        newest, named = super()._checkpoint(), self.args.resume_from_checkpoint
+        if newest is None:
+            return named_checkpoint(named, self.accelerator)
+        self._refuse_newer(newest, named)
+        return newest
+
+    def _refuse_newer(self, newest: Checkpoint, named: str | None) -> None:
+        """Check that a change begins where ``--resume`` says.
+
+        Raises:
+            InputError: if the run's folder has a newer checkpoint of the run before the change.
+        """
+        if not (self.args.change and named) or newest.config == self._config_with_data(newest):
+            return
+        if Path(named).resolve() != newest.folder.resolve():
+            raise InputError(
+                f"--resume {named!r} with --change: {str(newest.folder)!r} is newer, and of the "
+                "run before the change; choose another --output-dir"
+            )
 
     def _resumed(self, checkpoint: Path) -> None:
         adopt_history(checkpoint, self.run.path)
@@ -331,4 +367,5 @@ def _open_run(
         "canvas": "{}x{}".format(*task.canvas),
     }
     arguments = {**known, **stated(args), "output-dir": folder}
-    return RunFolder(folder, run_config(model, task, args, info), arguments, "patchit pretrain")
+    config = run_config(model, task, args, info)
+    return RunFolder(folder, config, arguments, "patchit pretrain", args.change)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import PrecisionType, parse_flag_from_env
+from accelerate.utils import InitProcessGroupKwargs, PrecisionType, parse_flag_from_env
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.training.arguments import LoopArguments
@@ -37,6 +38,7 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             mixed_precision=args.mixed_precision,
             log_with=None if args.report_to == "none" else args.report_to,
             project_dir=str(folder),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=args.timeout))],
         )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error

@@ -62,6 +62,7 @@ class RunOutcome:
                 "hardware": self.hardware,
                 "processes": self.processes,
                 "mixed_precision": self.mixed_precision,
+                "changes": self.notes.get("changes", []),
             },
             "results": self.results,
         }

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
 import torch
-from torch import nn
 
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.training.accelerator import create_accelerator, start_tracker
 from patchit_hf.training.arguments import LoopArguments, in_steps
-from patchit_hf.training.checkpoint import Checkpoint, newest_whole, restore, save_checkpoint
-from patchit_hf.training.hooks import Hooks
+from patchit_hf.training.checkpoint import save_checkpoint
 from patchit_hf.training.loop import Means, due
 from patchit_hf.training.loop import train as run_steps
+from patchit_hf.training.memory import is_out_of_memory
 from patchit_hf.training.monitor import Monitor, Reporter
 from patchit_hf.training.optim import create_optimizer, schedule
 from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
+from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
-from patchit_hf.training.share import Share, count_steps, steps_per_epoch
+from patchit_hf.training.share import count_steps, steps_per_epoch
+from patchit_hf.training.watch import lost_process
 
 logger = logging.getLogger(__name__)
 
 FIRST_MINUTES = 2.0  # of a run, after which it has a checkpoint
 
 
-class Trainer(Hooks):
+class Trainer(Resumes):
     """A run: it starts or resumes, trains, evaluates, writes checkpoints, and exports its result.
 
     A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and
@@ -46,9 +47,6 @@ class Trainer(Hooks):
         data_info: what the records say about the data.
     """
 
-    args: LoopArguments
-    model: nn.Module
-    share: Share
     reporter: Reporter
 
     def __init__(self, args: LoopArguments, run: RunFolder, data_info: dict[str, Any]) -> None:
@@ -83,11 +81,6 @@ class Trainer(Hooks):
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes and speaks."""
-        return bool(self.rank == 0)
-
     def train(self) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
 
@@ -95,12 +88,21 @@ class Trainer(Hooks):
             The results, as in ``patchit.json``.
 
         Raises:
-            FloatingPointError: if the loss stops being finite; checkpoints stay.
+            FloatingPointError: if the loss stops being finite; what was saved before stays.
+            ResourceError: if the machine lacks room or memory; what was saved before stays.
             Stopped: if a signal (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) asked for it, after the step
                 that runs and its checkpoint. It is a ``KeyboardInterrupt``.
         """
         with process_settings(self.accelerator):
-            self._train()
+            try:
+                self._train()
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise ResourceError(self._out_of_memory(error)) from None
+                lost = lost_process(error, self.args.timeout)
+                if lost is None:
+                    raise
+                raise lost from error
         return self.results()
 
     def evaluate(self) -> dict[str, Any]:
@@ -151,16 +153,14 @@ class Trainer(Hooks):
         """Return the evaluation of the weights that are kept."""
         return self.monitor.history.last if self.monitor else {}
 
-    def _checkpoint(self) -> Checkpoint | None:
-        """Return the checkpoint to resume from: the newest whole one of the run's folder."""
-        return newest_whole(self.run.path / CHECKPOINTS, say=self.is_main)
-
     def _train(self) -> None:
         start = self._resume()
         if self.is_main:
             self.run.start()
         self.accelerator.wait_for_everyone()
         args = self.args
+        if args.gradient_accumulation_steps == 0:
+            self._find_parts()
         self.monitor = monitor = Monitor(
             self.accelerator,
             args,
@@ -208,6 +208,7 @@ class Trainer(Hooks):
         self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:
             tracker.finish()
+        self._check_folder()
         self.save_pretrained()
 
     def _after_step(self, step: int, means: Means) -> bool:
@@ -261,20 +262,22 @@ class Trainer(Hooks):
 
     def _evaluate_and_record(self) -> None:
         monitor, values = self._running(), self._evaluated()
+        self._check_folder()
         if self._also_evaluates(monitor.done):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
 
-    def _config_with_data(self) -> dict[str, Any]:
-        config = {**self.run.config, "data_fingerprint": self._data()["fingerprint"]}
-        return dict(json.loads(json.dumps(config)))
+    def _check_folder(self) -> None:
+        if self.is_main:
+            self.run.check_there()
 
     def _save(self, done: int) -> None:
         monitor = self._running()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise monitor.diverged("the weights are not finite")
         means = monitor.since_record.state(self.accelerator)
+        self._check_folder()
         if self.is_main:
             save_checkpoint(
                 self.run.path / CHECKPOINTS,
@@ -283,25 +286,10 @@ class Trainer(Hooks):
                 self.model,
                 self.optimizer,
                 self.accelerator.scaler,
-                {**self.notes, "seconds": monitor.seconds, "means": means},
+                {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
             )
+            self._write_contents()
             self._after_save(done)
         self._saved, self._has_saved = monitor.seconds, True
         self.accelerator.wait_for_everyone()
-
-    def _resume(self) -> int:
-        """Read the newest checkpoint and return how many steps are done."""
-        found = self._checkpoint()
-        if found is None:
-            return 0
-        restore(
-            found, self._config_with_data(), self.model, self.optimizer, self.accelerator.scaler
-        )
-        self.notes = found.notes
-        if self.is_main:
-            self._resumed(found.folder)
-            logger.info(
-                "continuing after step %d of %d from %s", found.step, self.max_steps, found.folder
-            )
-        return found.step

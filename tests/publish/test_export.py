@@ -174,7 +174,7 @@ def test_the_card_is_valid_and_says_what_happened(tmp_path):
     assert card.data.license == "other"
     assert card.data.datasets is None
     (result,) = card.data.eval_results
-    assert (result.metric_value, result.dataset_type) == (0.5, "../some/Crops-1")
+    assert (result.metric_value, result.dataset_type) == (0.5, "Crops-1")
     assert "50.0 %" in card.text
     assert "5.6 %" in card.text
     assert "python -m patchit_hf.pretrain" in card.text

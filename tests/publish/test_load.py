@@ -330,8 +330,8 @@ def test_arguments_that_read_files_are_refused(folder, key):
     ("file", "change", "message"),
     [
         ("patchit.json", lambda c: c.update(format_version=99), "has format 99; .* reads 1"),
-        ("patchit.json", lambda c: c.pop("task"), "damaged file: KeyError 'task'"),
-        ("patchit.json", lambda c: c.update(backbone=[]), "damaged file: TypeError"),
+        ("patchit.json", lambda c: c.pop("task"), "damaged: KeyError: 'task'"),
+        ("patchit.json", lambda c: c.update(backbone=[]), "damaged: TypeError"),
         ("patchit.json", lambda c: c["task"].update(name="os"), "'os': unknown task"),
         ("patchit.json", lambda c: c["task"]["kwargs"].update(rows=5), "head.*size mismatch"),
         ("patchit.json", lambda c: c["backbone"].update(name="no.net"), "has no network 'no.net'"),

@@ -6,10 +6,10 @@ from collections import Counter
 from importlib.resources import files
 from typing import Any
 
-import jinja2
 import pyarrow.parquet
 import yaml
 
+from patchit_hf.common import markdown
 from patchit_hf.crops.cutting.plan import Plan
 from patchit_hf.crops.cutting.select import REASONS, list_classes
 from patchit_hf.crops.cutting.shards import Shards
@@ -101,21 +101,18 @@ def render_card(shards: Shards, report: dict[str, Any], about: dict[str, str]) -
         ],
     }
     template = files("patchit_hf.crops.cutting").joinpath("card.md.jinja").read_text("utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    return (
-        environment.from_string(template).render(
-            **report,
-            about=about,
-            options=shards.options,
-            size=shards.options.size,
-            columns=list(shards.features),
-            outside=OUTSIDE[shards.options.outside],
-            subject=SUBJECTS[report["source_is"]],
-            words=REASONS,
-            list_classes=list_classes,
-            metadata=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
-        )
-        + "\n"
+    return markdown.render(
+        template,
+        **report,
+        about=about,
+        options=shards.options,
+        size=shards.options.size,
+        columns=list(shards.features),
+        outside=OUTSIDE[shards.options.outside],
+        subject=SUBJECTS[report["source_is"]],
+        words=REASONS,
+        list_classes=list_classes,
+        metadata=markdown.Markdown(
+            yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()
+        ),
     )
