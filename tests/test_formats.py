@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from patchit_hf import load_crops
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops.choices import FORMATS
 from patchit_hf.crops.detections import read_detections
 from patchit_hf.crops.detections.detect import list_formats
@@ -157,3 +158,29 @@ def laid_out(text):
             paint(f"{start}{number:0{len(first)}d}{end}", [("red", RED)])
             count += 1
     return count
+
+
+@pytest.mark.parametrize(("heading", "language", "text"), examples("Boxes"))
+def test_a_damaged_example_of_boxes_is_one_line_or_is_read(tmp_path, heading, language, text):
+    """Each file is cut off at many places, and each of its values replaced by others."""
+    if language == "python":
+        pytest.skip("a program")
+    labels = {name: text for name, text in files_in(text).items() if text is not None}
+    name, whole = max(labels.items(), key=lambda item: len(item[1]))
+    values = list(re.finditer(r"-?\d+(?:\.\d+)?|\"[^\"]*\"|>[^<>]+<", whole))[::3]
+    damaged = [whole[: len(whole) * part // 5] for part in range(1, 5)] + [
+        whole[: value.start()] + other + whole[value.end() :]
+        for value in values for other in ("null", "x", "[]")
+    ]  # fmt: skip
+    for other, content in labels.items():
+        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / other).write_text(content, encoding="utf-8")
+    alone = len(labels) == 1 and "/" not in name
+    for content in damaged:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        try:
+            said = str(len(read_detections(tmp_path / name if alone else tmp_path)))
+        except InputError as error:
+            said = str(error)
+        assert said.count("\n") == 0
+        assert said != "0"

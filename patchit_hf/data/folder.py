@@ -44,7 +44,12 @@ def open_folder(path: Path, name: str, streaming: bool) -> dict[str, Any]:
         raise InputError(
             f"--dataset {name!r}: cannot be read{where}: {error.strerror or one_line(error)}"
         ) from error
-    splits = _splits(path, name, streaming, seen, found)
+    try:
+        splits = _splits(path, name, streaming, seen, found)
+    except InputError:
+        if found is not None and found.notes and not found.count:  # that is why
+            raise InputError(f"--dataset {name!r}: {'; '.join(found.notes)}") from None
+        raise
     opened.tell(path, found.notes if found else [])
     return splits if streaming else opened.remember(path, seen, splits, found)
 

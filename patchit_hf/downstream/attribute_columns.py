@@ -202,10 +202,10 @@ def entries(
 
 def _length(dataset: datasets.Dataset, name: str) -> int | None:
     """Return the common length of vectors of numbers; None if they are anything else."""
-    lists = [value for value in column_values(dataset, name) if value is not None]
+    lists = [value for value in column_values(dataset, name) if value]
     lengths = {len(value) for value in lists}
     plain = all(isinstance(item, int | float | None) for value in lists for item in value)
-    return lengths.pop() if len(lengths) == 1 and 0 not in lengths and plain else None
+    return lengths.pop() if len(lengths) == 1 and plain else None
 
 
 def _some(values: set[Any]) -> str:

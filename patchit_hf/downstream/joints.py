@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,9 +24,9 @@ def read_joints(value: Any, count: int | None, row: int, column: str) -> list[Jo
     """Return the joints of a row.
 
     Args:
-        value: joints as lists of x, y, visible or of x, y, as one flat list of these, or by name.
-            None and [] mean that none is visible, and so do NaN, None, and x = y = 0 without a
-            third number.
+        value: joints as lists of x, y, visible or of x, y, as one flat list of these, by name, or
+            any of these as JSON text. None and [] mean that none is visible, and so do NaN, None,
+            and x = y = 0 without a third number.
         count: number of joints; None if the value says it.
         row: index of the row, for messages.
         column: name of the column, for messages.
@@ -42,6 +43,8 @@ def read_joints(value: Any, count: int | None, row: int, column: str) -> list[Jo
         >>> read_joints([[5.0, 6.0], [0.0, 0.0]], 2, 0, "keypoints")
         [[5.0, 6.0, 1.0], [0.0, 0.0, 0.0]]
     """
+    if isinstance(value, str):
+        value = _from_text(value, row, column)
     if isinstance(value, Mapping):
         value = list(value.values())
     if value is None or len(value) == 0:
@@ -72,10 +75,12 @@ def _numbers(length: int, count: int | None) -> int | None:
 def _joint(item: Any, row: int, column: str) -> Joint:
     if item is None:
         return UNSEEN
-    if not isinstance(item, Sequence) or len(item) not in (2, 3):
+    if not isinstance(item, list | tuple) or len(item) not in (2, 3):
         raise InputError(
             f"row {row}: {column}: {item!r} is no joint; must be x, y, visible or x, y in pixels"
         )
+    if not all(isinstance(v, int | float | None) for v in item):
+        raise InputError(f"row {row}: {column}: {item!r} is no joint; must hold numbers")
     x, y, *third = (math.nan if v is None else float(v) for v in item)
     if not (math.isfinite(x) and math.isfinite(y)):
         return UNSEEN
@@ -84,17 +89,43 @@ def _joint(item: Any, row: int, column: str) -> Joint:
     return [x, y, third[0] if third[0] > 0 else 0.0]  # NaN is not above 0
 
 
-def read_box(value: Any) -> Box | None:
+def _from_text(text: str, row: int, column: str) -> Any:
+    """Return what JSON text says; None for empty text."""
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError:
+        raise InputError(f"row {row}: {column}: {text[:60]!r} is no list of numbers") from None
+
+
+def read_box(value: Any, row: int = 0, column: str = "box") -> Box | None:
     """Return the box of a row; None if it has none: None, [], or with a None or NaN in it.
+
+    Args:
+        value: x0, y0, x1, y1, in a list, a struct or JSON text.
+        row: index of the row, for messages.
+        column: name of the column, for messages.
+
+    Raises:
+        InputError: if it is anything else.
 
     Example:
         >>> read_box([1, 2, 3, 4]), read_box(None), read_box([1.0, float("nan"), 3.0, 4.0])
         ((1.0, 2.0, 3.0, 4.0), None, None)
     """
-    numbers = [] if value is None else list(value)
-    if len(numbers) != 4 or any(v is None or math.isnan(v) for v in numbers):
+    if isinstance(value, str):
+        value = _from_text(value, row, column)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if value is None or (isinstance(value, list | tuple) and len(value) == 0):
         return None
-    x0, y0, x1, y1 = map(float, numbers)
+    plain = isinstance(value, list | tuple) and all(
+        isinstance(v, int | float | None) for v in value
+    )
+    if not plain or len(value) != 4:
+        raise InputError(f"row {row}: {column}: {value!r} is no box; must be x0, y0, x1, y1")
+    if any(v is None or math.isnan(v) for v in value):
+        return None
+    x0, y0, x1, y1 = map(float, value)
     return x0, y0, x1, y1
 
 
@@ -113,7 +144,7 @@ def remarks(values: list[Any], column: str) -> list[str]:
     Raises:
         InputError: if most of the boxes have no area.
     """
-    boxes = [read_box(value) for value in values]
+    boxes = [read_box(value, row, column) for row, value in enumerate(values)]
     without = [row for row, box in enumerate(boxes) if box is None]
     flat = [row for row, box in enumerate(boxes) if box is not None and not has_area(box)]
     lines = []
@@ -124,7 +155,7 @@ def remarks(values: list[Any], column: str) -> list[str]:
         )
     if not flat:
         return lines
-    first = f"row {flat[0]}, {list(values[flat[0]])}"
+    first = f"row {flat[0]}, {list(boxes[flat[0]] or ())}"
     if len(flat) > (len(boxes) - len(without)) / 2:
         raise InputError(
             f"column {column!r}: {len(flat)} of {len(boxes)} boxes have no area (the first: "

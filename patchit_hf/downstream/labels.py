@@ -239,11 +239,11 @@ def vectors(dataset: datasets.Dataset, name: str, entry: int) -> list[Any]:
         raise InputError(f"column {name!r}: holds no vectors, as those that were trained")
     cells = []
     for row, value in enumerate(column_values(dataset, name)):
-        if value is not None and len(value) <= entry:
+        if value and len(value) <= entry:
             raise InputError(
                 f"column {name!r}, row {row}: has {len(value)} entries; entry {entry} is a label"
             )
-        cells.append(None if value is None else value[entry])
+        cells.append(value[entry] if value else None)
     return cells
 
 

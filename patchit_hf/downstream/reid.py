@@ -124,7 +124,8 @@ class Task(DownstreamTask):
         """Return int64 ``[N, 3]``: person (-1 nobody, 0 distractor), camera (-1 unknown), role."""
         require(dataset, self.id_column)
         people = [self._number(value) for value in self._values(dataset, self.id_column)]
-        if DISTRACTOR in dataset.column_names:
+        feature = dataset.features.get(DISTRACTOR)
+        if isinstance(feature, datasets.Value) and feature.dtype == "bool":
             others = column_values(dataset, DISTRACTOR)
             people = [0 if other else p for p, other in zip(people, others, strict=True)]
         cameras = [-1] * len(people)

@@ -64,7 +64,7 @@ def cut_person(
     points = read_joints(row[joints], count, index, joints)
     if order is not None:
         points = [UNSEEN if i < 0 else points[i] for i in order]
-    around = None if box is None else read_box(row[box])
+    around = None if box is None else read_box(row[box], index, box)
     if around is not None and has_area(around):
         window = window_around(around, canvas, margin)
     elif around is not None:

@@ -76,7 +76,7 @@ class EvaluateArguments(DecodeArguments):
         "--embed",
         "features",
         "write the embedding of every crop, of all splits or of --split, to this file: .parquet, "
-        ".npy (with a .csv of the rows beside it) or .csv",
+        ".npy (with a .rows.csv beside it) or .csv",
     )
     backbone: str | None = arg(
         None,

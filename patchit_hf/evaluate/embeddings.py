@@ -43,7 +43,7 @@ class Embeddings:
         """Write them as the file's ending says.
 
         ``.parquet`` and ``.csv`` hold all columns and the vectors, in ``.csv`` as ``e0``, ``e1``,
-        ...; ``.npy`` holds the vectors, and a ``.csv`` beside it the columns in the same order.
+        ...; ``.npy`` holds the vectors, with the columns in a ``.rows.csv`` beside it.
 
         Args:
             file: its folder is made if missing.
@@ -66,7 +66,7 @@ class Embeddings:
             return [file]
         with replacing(file) as draft, draft.open("wb") as out:
             np.save(out, self.vectors, allow_pickle=False)
-        beside = file.with_suffix(".csv")
+        beside = file.with_suffix(".rows.csv")
         self._write_csv(beside, self.vectors[:, :0])
         return [file, beside]
 

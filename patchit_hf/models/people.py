@@ -75,7 +75,8 @@ def open_people(
     whole: NDArray[np.bool_] | None = None
     if boxes is None and column and isinstance(images, datasets.Dataset):
         if column in images.column_names:
-            own = [read_box(value) for value in column_values(images, column)]
+            values = column_values(images, column)
+            own = [read_box(value, row, column) for row, value in enumerate(values)]
             boxes = np.array([box or (0.0, 0.0, 0.0, 0.0) for box in own]).reshape(-1, 4)
             whole = np.array([box is None for box in own])
     found = Images(images, image_column)

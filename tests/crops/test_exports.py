@@ -280,14 +280,17 @@ def joints(box, count, each):
     return " " + " ".join(f"{value:.6f}" for point in points for value in point)
 
 
-@pytest.mark.parametrize("shape", [(17, 2), (17, 3), (5, 2), (1, 2), (1, 3), (4, 3)])
-@pytest.mark.parametrize("named", [True, False])
+SHAPES = [(17, 2), (17, 3), (5, 2), (4, 3)]
+
+
+@pytest.mark.parametrize(  # one keypoint is told from a polygon by kpt_shape only
+    ("shape", "named"),
+    [*((s, True) for s in (*SHAPES, (1, 2), (1, 3))), *((s, False) for s in SHAPES)],
+)
 def test_the_box_of_a_pose_label_is_its_first_four_numbers(tmp_path, images, shape, named):
     lines = [shares(box, "0", joints(box, *shape)) for box in (LEFT, RIGHT)]
     if named:
         write(tmp_path / "data.yaml", f"kpt_shape: {list(shape)}\nnames: [person]\n")
-    elif shape in ((1, 2), (1, 3)):
-        pytest.skip("one keypoint is told from a polygon by kpt_shape only")
     write(tmp_path / "labels/a.txt", "".join(lines))
     found = read_detections(tmp_path / "labels")
     np.testing.assert_allclose(found.boxes_in(np.arange(2), SIZE), [LEFT, RIGHT], atol=0.001)
@@ -547,6 +550,10 @@ BAD_BOX = {
         json.dumps(coco([xywh(LEFT), xywh(RIGHT), [1, 2]])),
         "short.json, entry 3: the box has 2 numbers; must be 4",
     ),
+    "huge.json": (
+        json.dumps(coco([xywh(LEFT), xywh(RIGHT), [1, 2, 3, 10**400]])),
+        f"huge.json, entry 3: box 1{'0' * 59}: must be a number",
+    ),
     "b.csv": (
         "image,x0,y0,x1,y1\na.jpg,20,10,60,110\na.jpg,90,10,130,110\na.jpg,20,oops,60,110\n",
         "b.csv, row 3: column 'y0': must hold numbers, not 'oops'",
@@ -783,6 +790,15 @@ def test_tables_as_spreadsheets_and_scripts_write_them(tmp_path, images, text):
     np.testing.assert_allclose(boxes, GOOD, atol=0.51)
     shown = "b.csv: its boxes are read as fractions of the image size"
     assert report["notes"] == ([shown] if "XMin" in text else [])
+
+
+def test_a_table_without_a_header_is_one_line(tmp_path):
+    write(tmp_path / "b.csv", "\na.jpg,1,2,3,4\n")
+    with pytest.raises(InputError) as error:
+        read_detections(tmp_path / "b.csv", "table")
+    assert str(error.value) == (
+        f"{tmp_path}/b.csv: the first line is empty; it must name the columns"
+    )
 
 
 def test_numbers_that_pandas_made_fractions_of(tmp_path, images):

@@ -49,7 +49,7 @@ def test_full_bodies_by_default(command, tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     start = lines.index("out: 3 crops from 7 boxes")
     assert lines[start + 1 : start + 6] == [
-        "  dropped, class: 1 (dog 1)",
+        "  dropped, class: 1 (dog: 1)",
         "  dropped, too low: 1",
         "  dropped, covered: 1",
         "  dropped, cut: 1",
@@ -60,7 +60,7 @@ def test_full_bodies_by_default(command, tmp_path, capsys):
         "Boxes from 96 px high were kept. Those of which another person's box covers more" in card
     )
     assert "They changed: version 0.1\nkept boxes from 50 px, cut and overlapping ones too" in card
-    assert "| dropped, class: its class is not a person (dog 1) | 1 |" in card
+    assert "| dropped, class: its class is not a person (dog: 1) | 1 |" in card
 
 
 def test_all_is_what_it_was(command, tmp_path, capsys):

@@ -174,6 +174,13 @@ def test_heic(tmp_path, caplog, monkeypatch):
         "data set 'd': 2 images are left out: HEIC needs the package pillow-heif (pip install "
         "pillow-heif)"
     ]
+    only = fill(tmp_path / "o", "a.heic", "b.heic")
+    with pytest.raises(InputError) as error:
+        open_splits(str(only))
+    assert str(error.value) == (
+        f"--dataset '{only}': 2 images are left out: HEIC needs the package pillow-heif (pip "
+        "install pillow-heif)"
+    )
     monkeypatch.undo()
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-datasets")
     assert near(of(folder)["train"], 0, 5, 10, 15)

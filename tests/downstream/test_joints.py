@@ -10,7 +10,7 @@ from PIL import Image
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.downstream import create_downstream
-from patchit_hf.downstream.joints import order_of, read_joints
+from patchit_hf.downstream.joints import order_of, read_box, read_joints
 from patchit_hf.downstream.keypoints import COCO, LSP
 from patchit_hf.finetune.labelled import open_labelled
 from patchit_hf.models.people import open_people
@@ -41,6 +41,8 @@ def rows_of(keypoints, **columns):
         ([10, 20, 0, 0, 50, 60], [[10, 20, 1], [0, 0, 0], [50, 60, 1]]),
         ([[10, 20, 1], [NAN, NAN, 1], [50, 60, NAN]], [[10, 20, 1], [0, 0, 0], [50, 60, 0]]),
         ([[10, 20], None, [NAN, 60]], [[10, 20, 1], [0, 0, 0], [0, 0, 0]]),
+        ("[[10, 20, 2], [30, 40, 0], [50, 60, null]]", [[10, 20, 2], [30, 40, 0], [50, 60, 0]]),
+        (" ", [[0, 0, 0]] * 3),
         ({"a": [10, 20, 1], "b": None, "c": [50, 60, 2]}, [[10, 20, 1], [0, 0, 0], [50, 60, 2]]),
     ],
 )
@@ -52,6 +54,12 @@ def test_joints_are_read(value, expected):
     ("value", "message"),
     [
         ([1.0] * 7, "row 4: keypoints: has 7 numbers; 3 joints have 9 or 6"),
+        (
+            ["5.0"] * 3,
+            "row 4: keypoints: '5.0' is no joint; must be x, y, visible or x, y in pixels",
+        ),
+        ([["5", "6"]] * 3, "row 4: keypoints: ['5', '6'] is no joint; must hold numbers"),
+        ("[1, 2", "row 4: keypoints: '[1, 2' is no list of numbers"),
         (THREE[:2], "row 4: keypoints: has 2 joints; must have 3"),
         (
             [[1.0] * 4] * 3,
@@ -64,6 +72,20 @@ def test_what_are_no_joints(value, message):
     with pytest.raises(InputError) as error:
         read_joints(value, 3, 4, "keypoints")
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "value", [[1, 2, 3, 4], "[1, 2, 3, 4]", {"x0": 1, "y0": 2, "x1": 3, "y1": 4.0}]
+)
+def test_boxes_are_read(value):
+    assert read_box(value) == (1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("value", [[1, 2, 3], ["a", 2, 3, 4], 5])
+def test_what_is_no_box(value):
+    with pytest.raises(InputError) as error:
+        read_box(value, 3, "bbox")
+    assert str(error.value) == f"row 3: bbox: {value!r} is no box; must be x0, y0, x1, y1"
 
 
 FLAT = [v for j in range(17) for v in (10.0 + j, 20.0 + 2 * j, 2.0)]

@@ -51,7 +51,7 @@ def test_all_three_kinds_of_files_say_the_same(folder, tmp_path, capsys):
     stored = np.load(tmp_path / "out/npy/e.npy")
     assert stored.dtype == np.float32
     np.testing.assert_array_equal(stored, vectors)
-    with (tmp_path / "out/npy/e.csv").open() as file:
+    with (tmp_path / "out/npy/e.rows.csv").open() as file:
         beside = list(csv.DictReader(file))
     assert [row["file"] for row in beside] == FILES
     assert list(beside[0]) == ["file", "split", "row", "label"]
@@ -61,7 +61,7 @@ def test_all_three_kinds_of_files_say_the_same(folder, tmp_path, capsys):
     found = [[row[f"e{i}"] for i in range(vectors.shape[1])] for row in rows]
     np.testing.assert_array_equal(np.array(found, np.float32), vectors)
     assert (
-        f"{tmp_path}/out/npy/e.npy, {tmp_path}/out/npy/e.csv: 12 embeddings with "
+        f"{tmp_path}/out/npy/e.npy, {tmp_path}/out/npy/e.rows.csv: 12 embeddings with "
         f"{vectors.shape[1]} dimensions (train, validation)"
     ) in capsys.readouterr().err
 

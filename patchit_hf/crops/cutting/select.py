@@ -49,11 +49,11 @@ def list_classes(classes: dict[str, int]) -> str:
 
     Example:
         >>> list_classes({"car": 1200, "ignored": 3})
-        'car 1,200, ignored 3'
+        'car: 1,200, ignored: 3'
     """
     first, rest = list(classes.items())[:MANY], list(classes.values())[MANY:]
-    named = [f"{name} {count:,}" for name, count in first]
-    return ", ".join(named + [f"{len(rest):,} others {sum(rest):,}"] * bool(rest))
+    named = [f"{name}: {count:,}" for name, count in first]
+    return ", ".join(named + [f"{len(rest):,} others: {sum(rest):,}"] * bool(rest))
 
 
 def before_decoding(

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Box, around, turned
 from patchit_hf.crops.detections.format import Format, Look
-from patchit_hf.crops.detections.layout import SPLITS, files_below, relative, settle_splits
+from patchit_hf.crops.detections.layout import files_below, relative, settle_splits, split_in
 from patchit_hf.crops.detections.table import Builder, Detections, number, pixels
 
 EDGES = {
@@ -50,16 +50,23 @@ def read_cvat(path: Path) -> Detections:
 
 
 def _images(builder: Builder, root: Element, name: str, folder: str) -> None:
-    row = 0
+    row, seen = 0, set[str]()
     for item in root.iter("image"):
-        stated = item.get("name")
+        stated, subset = item.get("name"), item.get("subset") or ""
         if not stated:
             raise InputError(f"{name}: an <image> has no name")
-        subset = (item.get("subset") or "").lower()
+        inside = "" if stated.startswith(f"{subset}/") else subset  # as CVAT exports a project
+        image = "/".join(part for part in (folder, inside, stated) if part)
+        if image in seen:
+            raise InputError(
+                f"{name}: two images are called {stated}; export each task by itself, so that it "
+                "is clear whose boxes are whose"
+            )
+        seen.add(image)
         picture = builder.picture(
-            f"{folder}/{stated}".lstrip("/"),
+            image,
             (pixels(item.get("width")), pixels(item.get("height"))),
-            split=SPLITS.get(subset, "validation" if subset.startswith("val") else ""),
+            split=split_in(subset),
         )
         for shape in item:
             if shape.tag in SHAPES:

@@ -109,10 +109,15 @@ def _shapes(
     named = {s.get("id"): s["value"] for s in result if isinstance(s.get("value"), dict)}
     labels = {key: _label(value) for key, value in named.items() if _label(value)}
     name, uploaded = _name(image)
+    seen = set[str]()
     for shape in result:
         value, its = shape.get("value"), f"{where}, shape {row + 1}"
         if not isinstance(value, dict) or not _is_shape(value, its):
             continue
+        own = str(shape.get("id") or f"shape {row}")
+        if own in seen:  # what else was said of a shape repeats it, such as a choice
+            continue
+        seen.add(own)
         row += 1
         sides = [pixels(shape.get(f"original_{side}")) for side in ("width", "height")]
         picture = builder.picture(name, (sides[0], sides[1]), other=uploaded)
@@ -214,4 +219,4 @@ def _looks(look: Look) -> Path | None:
     return None
 
 
-FORMAT = Format("labelstudio", "Label Studio JSON", _looks, read_labelstudio)
+FORMAT = Format("labelstudio", "Label Studio JSON", _looks, read_labelstudio, over=("coco",))

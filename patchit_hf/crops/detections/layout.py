@@ -15,7 +15,9 @@ IMAGES = {  # the folder of the images beside a folder of labels
     "labels": "images", "annotations": "images", "Annotations": "JPEGImages",
     "label_2": "image_2", "label_3": "image_3", "label_02": "image_02", "label_03": "image_03",
 }  # fmt: skip
-SPLIT = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=$|[\d_-])")
+WORDS = r"(?:^|[_-])(train|training|val|valid|validation|test|testing)"
+SPLIT = re.compile(WORDS + r"(?=$|[\d_-])")  # in the name of a file
+FOLDER = re.compile(WORDS + r"(?:[_-]?(?:\d+|images?|labels?|set|data|dev|challenge))?$")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
@@ -93,20 +95,23 @@ def split_of(name: str) -> str:
     """Return the split that the folders of a path speak of; empty if none.
 
     Example:
-        >>> split_of("labels/val2017/a.txt"), split_of("valid/a.txt"), split_of("trains/a.txt")
+        >>> split_of("labels/val2017/a.txt"), split_of("valid/a.txt"), split_of("train_tracks/a")
         ('validation', 'validation', '')
     """
-    return next(filter(None, map(split_in, reversed(name.split("/")[:-1]))), "")
+    for folder in reversed(name.split("/")[:-1]):
+        if match := FOLDER.search(folder.lower()):
+            return SPLITS.get(match[1], "validation")
+    return ""
 
 
-def split_in(word: str) -> str:
-    """Return the split that the name of a folder or file speaks of; empty if none.
+def split_in(stem: str) -> str:
+    """Return the split that the name of a file speaks of; empty if none.
 
     Example:
-        >>> split_in("annotation_train"), split_in("training"), split_in("trainer")
-        ('train', 'train', '')
+        >>> split_in("annotation_train"), split_in("oidv6-test-annotations"), split_in("trainer")
+        ('train', 'test', '')
     """
-    match = SPLIT.search(word.lower())
+    match = SPLIT.search(stem.lower())
     return SPLITS.get(match[1], "validation") if match else ""
 
 

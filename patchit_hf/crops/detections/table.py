@@ -256,8 +256,8 @@ def number(text: object, where: str, what: str) -> float:
     """
     try:
         return float(cast("str | float", text))  # anything else raises
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: {what} {text!r}: must be a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: {what} {repr(text)[:60]}: must be a number") from None
 
 
 def four(values: list[object], where: str) -> tuple[float, float, float, float]:

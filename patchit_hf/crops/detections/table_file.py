@@ -140,6 +140,8 @@ class TableFile:
 
     def _read_csv(self, known: Collection[str]) -> Any:
         first, delimiter, names = read_header(self.path, known)
+        if not names:
+            raise InputError(f"{self.path}: the first line is empty; it must name the columns")
         self._comma = delimiter != ","
         with self.path.open("rb") as file:
             encoding = encoding_of(file.read(4)).replace("-sig", "")

@@ -27,11 +27,11 @@ def test_the_root_of_an_export_of_images(tmp_path):
     polygon = f'<polygon label="person" points="{x0},{y0};{x1},{y0 + 9};{x0 + 5},{y1}"></polygon>'
     shapes = box(RED) + polygon + box(CAR, "car") + '<tag label="night"></tag>'
     images = [
-        IMAGE.format(i=i, name=f"{s}/a {i}.jpg", more=f'subset="{s}"', shapes=shapes)
+        IMAGE.format(i=i, name="a 1.jpg", more=f'subset="{s}" task_id="{i}"', shapes=shapes)
         for i, s in enumerate(subsets)
     ]
-    for i, subset in enumerate(subsets):
-        paint(tmp_path / f"images/{subset}/a {i}.jpg")
+    for subset in subsets:
+        paint(tmp_path / f"images/{subset}/a 1.jpg")
     (tmp_path / "annotations.xml").write_text(document("".join(images)))
     found = read_detections(tmp_path)
     assert found.kind == "cvat"
@@ -39,7 +39,7 @@ def test_the_root_of_an_export_of_images(tmp_path):
     assert found.sizes.tolist() == [[320, 240]] * 2
     crops, report = cut(found, tmp_path / "images", tmp_path / "out")
     assert crops == [
-        (f"{s}/a {i}.jpg", colour, place) for i, s in enumerate(subsets) for colour, place in BOTH
+        (f"{subset}/a 1.jpg", colour, place) for subset in subsets for colour, place in BOTH
     ]
     assert report["boxes"]["classes"] == {"car": 2}
 
@@ -133,6 +133,10 @@ BAD = [
     (
         document('<track id="0" task_id="1"/><track id="0" task_id="2"/>'),
         "b.xml: holds the tracks of several tasks; export each task by itself",
+    ),
+    (
+        document(IMAGE.format(i=0, name="a.jpg", more='task_id="1"', shapes=box(RED)) * 2),
+        "b.xml: two images are called a.jpg; export each task by itself, so that it is clear whose",
     ),
     (document(""), "--detections 'b.xml': holds no box (read as cvat)"),
 ]

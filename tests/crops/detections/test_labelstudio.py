@@ -19,7 +19,7 @@ def share(box):
 def rectangle(box, label="person", **more):
     value = {**share(box), "rotation": 0, "rectanglelabels": [label]}
     return {"type": "rectanglelabels", "original_width": 320, "original_height": 240,
-            "value": value, "id": "x", **more}  # fmt: skip
+            "value": value, "id": f"{label} {box}", **more}  # fmt: skip
 
 
 def task(image, *results, number=1, **more):
@@ -140,6 +140,26 @@ def test_every_shape_has_a_box(tmp_path, shape, expected):
     found = read_detections(write(tmp_path / "p.json", [task("a.jpg", shape, label)]))
     assert in_pixels(found) == [list(expected)]
     assert found.labels == ["person"]
+
+
+def test_what_else_is_said_of_a_shape_is_no_other_person(tmp_path):
+    first = rectangle(RED)
+    choice = {**first, "type": "choices", "value": {**share(RED), "choices": ["running"]}}
+    found = read_detections(write(tmp_path / "p.json", [task("a.jpg", choice, first)]))
+    assert (len(found), found.labels) == (1, ["person"])
+
+
+def test_one_task_a_file(tmp_path):
+    paint(tmp_path / "images/a.jpg")
+    paint(tmp_path / "images/b.jpg")
+    (tmp_path / "tasks").mkdir()
+    write(tmp_path / "tasks/1.json", task("a.jpg", rectangle(RED)))
+    stored = {"id": 9, "result": [rectangle(GREEN)], "task": {"id": 2, "data": {"image": "b.jpg"}}}
+    write(tmp_path / "tasks/2.json", stored)
+    found = read_detections(tmp_path / "tasks")
+    assert found.kind == "labelstudio"
+    crops, _ = cut(found, tmp_path / "images", tmp_path / "out")
+    assert crops == [("a.jpg", "red", RED), ("b.jpg", "green", GREEN)]
 
 
 def test_a_turned_image_and_a_brush_are_reported(tmp_path):

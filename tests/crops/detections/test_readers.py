@@ -228,6 +228,10 @@ def test_supervision_objects():
     assert found.images == ["a.jpg", "b.jpg"]
     assert found.boxes.tolist() == [[1, 2, 3, 4]]
     assert (found.labels, found.tracks, found.score.tolist()) == (["person"], ["4"], [0.5])
+    assert found.notes == ()
+    del some.data
+    line = "nothing names the classes; class 0 is taken for a person (--classes takes another)"
+    assert from_supervision({"a.jpg": some}).notes == (f"boxes in memory: {line}",)
     with pytest.raises(InputError, match=r"a.jpg: SimpleNamespace has no xyxy of shape \(N, 4\)"):
         from_supervision([("a.jpg", SimpleNamespace(xyxy=np.zeros(3)))])
 
