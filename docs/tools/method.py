@@ -129,7 +129,7 @@ def main() -> None:
     args = parser.parse_args()
     model = PatchTaskModel.from_pretrained(args.run)
     row = load_crops().held_out[args.crop]
-    crop = torch.from_numpy(to_canvas(row["image"], CANVAS)).permute(2, 0, 1)
+    crop = torch.from_numpy(to_canvas(row["image"], CANVAS, model.fit)).permute(2, 0, 1)
     batch = model.task.sample_all(crop[None], Draws(EVAL_SEED, torch.tensor([args.crop])))
     with torch.inference_mode():
         shares = model(batch.inputs).softmax(1)[args.cells].numpy()
