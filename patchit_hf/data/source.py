@@ -121,6 +121,21 @@ def open_split(
     return splits[chosen], f"{chosen} split"
 
 
+def open_splits(dataset: str) -> dict[str, datasets.Dataset]:
+    """Open every split of a data set.
+
+    Args:
+        dataset: see ``load_crops``.
+
+    Returns:
+        The splits by name.
+
+    Raises:
+        InputError: if there is no such data set.
+    """
+    return _open(dataset, False)
+
+
 def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
     if dataset is None:
         from patchit_hf.data.people import load_people

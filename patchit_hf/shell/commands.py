@@ -33,6 +33,8 @@ COMMANDS = (
     Command("pretrain", "pretrain a backbone on crops, no labels", "patchit_hf.pretrain.command"),
     Command("finetune", "train a backbone on labelled crops", "patchit_hf.finetune.command"),
     Command("evaluate", "judge a model on a labelled split", "patchit_hf.evaluate.command"),
+    Command("predict", "let a finetuned model look at images", "patchit_hf.predict.command"),
+    Command("embed", "write features of images", "patchit_hf.predict.embed_command"),
     Command("compare", "compare initial weights on your labels", "patchit_hf.compare.command"),
     Command("average", "average backbones that share a start", "patchit_hf.average.command"),
     Command("card", "write the model card of a run", "patchit_hf.publish.card_command"),
