@@ -52,11 +52,11 @@ def method(crop: torch.Tensor, patches: Array, shares: Array, boxes: Array, cell
         boxes: all cells, xyxy in pixels of the canvas, ``[C, 4]``.
         cells: the cells of the patches.
     """
-    page = Page(TOP + HEIGHT + 62, "")
+    page = Page(TOP + HEIGHT + 30, "")
     middle = TOP + HEIGHT / 2
     for x, text in (
         (116, "a crop, no label"),
-        (322, "one patch at a time"),
+        (322, "one patch of it"),
         (504, "any timm backbone"),
         (792, "where was it cut from?"),
     ):
