@@ -33,6 +33,7 @@ COPIED = {  # pages of the site that lie elsewhere in the repository
     "benchmarks.md": "benchmarks/README.md",
 }
 TYPES = {str: "text", int: "whole number", float: "number", bool: "yes/no", dict: "KEY=VALUE ..."}
+SHORT = re.compile(r"(?<!`)`((?=[^`\n]*[- ])[^`\n]{1,28})`(?![`{])")  # code that never breaks
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -65,6 +66,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def change(text: str) -> str:
         text = LINK.sub(lambda found: _link(found, source, page, pages, files, config), text)
+        text = SHORT.sub(r"`\1`{ .short }", text)
         return text.replace(" ± ", "\u00a0±\u00a0")  # a number stays with its deviation
 
     return outside_code(markdown, change)

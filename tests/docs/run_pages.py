@@ -79,16 +79,18 @@ def frames(folder: Path) -> None:
     (folder / "boxes.json").write_text(json.dumps(found))
 
 
-def train(folder: Path) -> None:
-    """Train the runs that the pages name."""
+def train(folder: Path, code: str) -> None:
+    """Train the runs that the code of the pages names."""
     crops, labelled = str(folder / "path/to/crops"), str(folder / "path/to/labelled")
     small = ["--backbone", "resnet10t", "--dataset"]
     for name, more in {"mine": [], "more": ["--task", "pair"]}.items():
-        words = [*small, crops, *BUDGET["pretrain"], *more, "--output-dir", f"runs/{name}"]
-        run(["pretrain", *words])
+        if f"runs/{name}" in code:
+            words = [*small, crops, *BUDGET["pretrain"], *more, "--output-dir", f"runs/{name}"]
+            run(["pretrain", *words])
     for task in ("attributes", "reid"):
-        words = ["--task", task, "--init", "runs/mine", "--dataset", labelled, *BUDGET["finetune"]]
-        run(["finetune", *words, "--output-dir", f"runs/{task}"])
+        if f"runs/{task}" in code:
+            words = ["--task", task, "--init", "runs/mine", "--dataset", labelled]
+            run(["finetune", *words, *BUDGET["finetune"], "--output-dir", f"runs/{task}"])
 
 
 def execute(page: Path) -> None:
@@ -123,7 +125,7 @@ def main(folder: str, *pages: str) -> None:
     ground.mkdir()
     os.chdir(ground)
     lay_out(ground)
-    train(ground)
+    train(ground, "".join(block.text for page in pages for block in blocks(Path(page))))
     for page in pages:
         work = Path(folder, Path(page).stem)
         shutil.copytree(ground, work)
