@@ -21,14 +21,15 @@ from patchit_hf.data.canvas import to_canvas
 from patchit_hf.figures import as_image
 from patchit_hf.figures.page import (
     FAINT,
-    HEAT,
     HEADER,
+    HEAT,
     INK,
     LUMA,
     NAVY,
     SOFT,
     Array,
     Page,
+    Panel,
     ink_on,
     photo,
     with_look,
@@ -38,11 +39,22 @@ CANVAS = (200, 100)
 NAMES = "ABC"
 TOP = 44  # of everything below the headlines, in pixels of the page
 HEIGHT = 330  # of the crop on the left
-TEXT = 10.5
+MIDDLE = TOP + HEIGHT / 2
+TEXT, SMALL = 10.5, 8.0
+HEADLINES = {116: "a crop, no label", 322: "one patch of it", 504: "any timm backbone",
+             792: "where was it cut from?"}  # fmt: skip
+ARROWS = (
+    ((206, MIDDLE), (242, MIDDLE)),
+    ((384, MIDDLE), (430, MIDDLE)),
+    ((578, MIDDLE), (622, MIDDLE)),
+    ((504, MIDDLE + 112), (504, TOP + HEIGHT + 14)),
+)
 
 
 @with_look
-def method(crop: torch.Tensor, patches: Array, shares: Array, boxes: Array, cells: list[int]) -> Figure:
+def method(
+    crop: torch.Tensor, patches: Array, shares: Array, boxes: Array, cells: list[int]
+) -> Figure:
     """Return the picture.
 
     Args:
@@ -53,52 +65,54 @@ def method(crop: torch.Tensor, patches: Array, shares: Array, boxes: Array, cell
         cells: the cells of the patches.
     """
     page = Page(TOP + HEIGHT + 30, "")
-    middle = TOP + HEIGHT / 2
-    for x, text in (
-        (116, "a crop, no label"),
-        (322, "one patch of it"),
-        (504, "any timm backbone"),
-        (792, "where was it cut from?"),
-    ):
+    for x, text in HEADLINES.items():
         page.write(x, TOP - 26, text, TEXT, ha="center", fontweight="bold")
-    whole = page.picture(photo(crop), 34, TOP, HEIGHT / 2, CANVAS)
-    for box in boxes:
-        whole.frame(box, 1, "white")
-    for name, cell in zip(NAMES, cells, strict=True):
-        whole.frame(boxes[cell], 4, INK, halo=2)
-        x0, y0, _, _ = whole.place(boxes[cell])
-        page.write(x0 + 12, y0 + 15, name, 9, color="white", fontweight="bold", ha="center",
-                   va="center", bbox={"boxstyle": "round,pad=0.2", "fc": INK, "ec": "none"})  # fmt: skip
+    _crop(page, crop, boxes, cells)
     for number, (name, patch) in enumerate(zip(NAMES, patches, strict=True)):
         top = TOP + number * (HEIGHT + 15) / 3
         panel = page.picture(patch, 272, top, 100, (32, 32))
         panel.frame(np.array([0, 0, 32, 32]), 2, INK)
         page.write(256, top + 50, name, TEXT, fontweight="bold", ha="center", va="center")
-    _backbone(page, 438, middle - 105, 132, 210)
+    _backbone(page, 438, MIDDLE - 105, 132, 210)
     grey = 0.72 + 0.28 * (photo(crop) @ LUMA)[..., None]
     for number, (name, share, cell) in enumerate(zip(NAMES, shares, cells, strict=True)):
-        left = 634 + number * 116
-        heat = np.ones((*CANVAS, 3))
-        for box, value in zip(boxes, share, strict=True):
-            x0, y0, x1, y1 = box
-            heat[y0:y1, x0:x1] = HEAT(value**0.5)[:3]
-        panel = page.picture(heat * grey, left, middle - 104, 104, CANVAS)
-        for box, value in zip(boxes, share, strict=True):
-            panel.frame(box, 1, FAINT)
-            if value >= 0.05:
-                panel.label(box, f"{100 * value:.0f}", 8, color=ink_on(HEAT(value**0.5)))
+        panel = _belief(page, 634 + number * 116, grey, share, boxes)
         panel.frame(boxes[cell], 3, INK, halo=1)
         panel.name(name, CANVAS, fontweight="bold")
-    page.write(792, middle + 118, "per cent of its belief; frame: where it was cut", 8, color=SOFT,
-               ha="center", va="top")  # fmt: skip
-    for start, end in (((206, middle), (242, middle)), ((384, middle), (430, middle)),
-                       ((578, middle), (622, middle)), ((504, middle + 112), (504, TOP + HEIGHT + 14))):  # fmt: skip
-        page.sheet.add_patch(
-            FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=16, color=SOFT, lw=1.6)
-        )
-    page.write(504, TOP + HEIGHT + 20, "keep the backbone: attributes, re-identification, pose, "
-               "action, embeddings", TEXT, ha="center", va="top")  # fmt: skip
+    note = "its answer in per cent; frame: the right one"
+    page.write(792, MIDDLE + 118, note, SMALL, color=SOFT, ha="center", va="top")
+    for start, end in ARROWS:
+        arrow = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=16, color=SOFT, lw=1.6)
+        page.sheet.add_patch(arrow)
+    kept = "keep the backbone: attributes, re-identification, pose, action, embeddings"
+    page.write(504, TOP + HEIGHT + 20, kept, TEXT, ha="center", va="top")
     return page.finish()
+
+
+def _crop(page: Page, crop: torch.Tensor, boxes: Array, cells: list[int]) -> None:
+    """Draw the crop with its cells, of which some are framed and named."""
+    whole = page.picture(photo(crop), 34, TOP, HEIGHT / 2, CANVAS)
+    for box in boxes:
+        whole.frame(box, 1, "white")
+    label = {"boxstyle": "round,pad=0.2", "fc": INK, "ec": "none"}
+    centre = {"ha": "center", "va": "center", "color": "white", "fontweight": "bold"}
+    for name, cell in zip(NAMES, cells, strict=True):
+        whole.frame(boxes[cell], 4, INK, halo=2)
+        x0, y0, _, _ = whole.place(boxes[cell])
+        page.write(x0 + 12, y0 + 15, name, 9, bbox=label, **centre)
+
+
+def _belief(page: Page, left: float, grey: Array, share: Array, boxes: Array) -> Panel:
+    """Draw how probable each cell is, on the crop in grey; the darker, the more."""
+    heat = np.ones((*CANVAS, 3))
+    for (x0, y0, x1, y1), value in zip(boxes, share, strict=True):
+        heat[y0:y1, x0:x1] = HEAT(value**0.5)[:3]
+    panel = page.picture(heat * grey, left, MIDDLE - 104, 104, CANVAS)
+    for box, value in zip(boxes, share, strict=True):
+        panel.frame(box, 1, FAINT)
+        if value >= 0.05:
+            panel.label(box, f"{100 * value:.0f}", SMALL, color=ink_on(HEAT(value**0.5)))
+    return panel
 
 
 def _backbone(page: Page, left: float, top: float, width: float, height: float) -> None:
@@ -108,14 +122,12 @@ def _backbone(page: Page, left: float, top: float, width: float, height: float) 
         FancyBboxPatch((left, top), width, height, boxstyle=style, fc="#eef3f9", ec=NAVY, lw=1.5)
     )
     for number, share in enumerate((0.86, 0.66, 0.48, 0.32)):
-        x = left + 14 + number * 28
-        high = height * share
+        x, high = left + 14 + number * 28, height * share
+        corner, rounded = (x, top + (height - high) / 2), "round,pad=0,rounding_size=3"
+        color = HEAT(0.25 + 0.2 * number)
         page.sheet.add_patch(
-            FancyBboxPatch(
-                (x, top + (height - high) / 2), 18, high, boxstyle="round,pad=0,rounding_size=3",
-                fc=HEAT(0.25 + 0.2 * number), ec="none",
-            )
-        )  # fmt: skip
+            FancyBboxPatch(corner, 18, high, boxstyle=rounded, fc=color, ec="none")
+        )
 
 
 def main() -> None:

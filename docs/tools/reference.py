@@ -99,7 +99,9 @@ def _link(
         raise FileNotFoundError(f"{source}: a link to {target}, which is not there")
     if config.repo_url:
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{wanted})"
-    return text if text.strip("`") in (wanted, posixpath.basename(wanted)) else f"{text} (`{wanted}`)"
+    return (
+        text if text.strip("`") in (wanted, posixpath.basename(wanted)) else f"{text} (`{wanted}`)"
+    )
 
 
 def commands_page() -> str:
@@ -107,8 +109,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Every command is `patchit NAME`, or `python -m patchit_hf NAME`. These pages are made from",
-        "the same dataclasses as `patchit NAME --help`.",
+        "Every command is `patchit NAME`, or `python -m patchit_hf NAME`. These pages are made",
+        "from the same dataclasses as `patchit NAME --help`.",
         "",
         "| command | what it does |",
         "|---|---|",
@@ -132,7 +134,12 @@ def command_page(command: Command) -> str:
     lines += ["`--config FILE` reads any of these flags from a YAML file, such as the `args.yaml` "]
     lines += ["in a run's folder; flags on the command line override it.", ""]
     for group, rows in groups.items():
-        lines += [f"## {group.capitalize()}", "", "| flag | default | what it does |", "|---|---|---|"]
+        lines += [
+            f"## {group.capitalize()}",
+            "",
+            "| flag | default | what it does |",
+            "|---|---|---|",
+        ]
         lines += [*rows, ""]
     return "\n".join(lines)
 
@@ -140,17 +147,30 @@ def command_page(command: Command) -> str:
 def fields_page() -> str:
     """Return the table of flags and fields: which field of which dataclass a flag sets."""
     lines = ["# Flags and fields", ""]
-    lines += ["Each flag is a field of a dataclass, which is how Python takes it: `--batch-size 64`"]
+    lines += [
+        "Each flag is a field of a dataclass, which is how Python takes it: `--batch-size 64`"
+    ]
     lines += ["is `TrainingArguments(train_batch_size=64)`. In a YAML file for `--config`, both"]
-    lines += ["names work. A field *decides the weights* if a run continues only with the same value."]
+    lines += [
+        "names work. A field *decides the weights* if a run continues only with the same value."
+    ]
     seen: dict[type[Any], list[str]] = {}
     for command in COMMANDS:
         for cls in command.load().ARGUMENTS:
             seen.setdefault(cls, []).append(command.name)
     for cls, names in seen.items():
         used = ", ".join(f"[`{name}`](commands/{name}.md)" for name in names)
-        lines += ["", f"## {cls.__name__}", "", f"`{cls.__module__}.{cls.__name__}`; used by {used}."]
-        lines += ["", "| flag | field | type | default | decides the weights |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {cls.__name__}",
+            "",
+            f"`{cls.__module__}.{cls.__name__}`; used by {used}.",
+        ]
+        lines += [
+            "",
+            "| flag | field | type | default | decides the weights |",
+            "|---|---|---|---|---|",
+        ]
         hints = typing.get_type_hints(cls)
         for item in dataclasses.fields(cls):
             kind = TYPES.get(kind_of(hints[item.name]), "list")

@@ -1,8 +1,8 @@
 """Execute the blocks of pages: ``python run_pages.py FOLDER PAGE...``.
 
-In the folder lies what the pages name: ``path/to/crops``, ``runs/mine``, ``boxes.json`` and so on, each
-real and small. Commands run in this process with a budget of two steps; where a page starts several
-processes, one does the work. ``pip`` and ``pytest`` are left to ``.ci/run``.
+In the folder lies what the pages name: ``path/to/crops``, ``runs/mine``, ``boxes.json`` and so on,
+each real and small. Commands run in this process with a budget of two steps; where a page starts
+several processes, one does the work. ``pip`` and ``pytest`` are left to ``.ci/run``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def lay_out(folder: Path) -> None:
     people = load_people(64, num_proc=1)
     for name, splits in {
         "path/to/crops": {"train": range(40), "validation": range(40, 48)},
-        "path/to/labelled": {"train": range(32), "validation": range(32, 48), "test": range(48, 64)},
+        "path/to/labelled": {
+            "train": range(32),
+            "validation": range(32, 48),
+            "test": range(48, 64),
+        },
         "path/to/others": {"test": range(40, 64)},
     }.items():
         (folder / name).mkdir(parents=True)

@@ -1,8 +1,8 @@
 """Every block of code of README, CONTRIBUTING and the documentation is right, and is run.
 
 Commands are parsed by the parser that they meet on the command line, and Python is compiled and its
-imports looked up, in every run. Blocks are executed by ``run_pages.py``, on a few small crops and with
-two steps: the README's by default, the others' among the slow tests. What stands behind
+imports looked up, in every run. Blocks are executed by ``run_pages.py``, on a few small crops and
+with two steps: the README's by default, the others' among the slow tests. What stands behind
 ``<!-- not run: ... -->`` is not executed, for the reason given there.
 """
 

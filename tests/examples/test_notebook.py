@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, and a trainer can be interrupted in a kernel and run again."""
+"""The notebook runs from top to bottom; a trainer is interrupted in a kernel and run again."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Execute every line of the table of ways to load in ``docs/load.md``, against the Hub of the environment.
+"""Execute every line of the table in ``docs/load.md``, against the Hub of the environment.
 
 ``python ways.py PAGE ARCHITECTURE...`` trains each architecture for two steps, pushes it, and
 compares what each line gives with the network in memory. It prints a line for each comparison.
