@@ -7,11 +7,13 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.arguments import choices_of, kind_of
-from patchit_hf.common.config import read_config
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.config import read_config, under
+from patchit_hf.common.config import recipes as list_recipes
+from patchit_hf.common.errors import InputError, did_you_mean
 from patchit_hf.common.unknown import explain_unknown
 
 MANY = 4  # choices, above which help lists them behind its text
@@ -39,11 +41,12 @@ def parse(
     *classes: type[Any],
     prog: str,
     without: Sequence[str] = (),
+    recipes: Path | None = None,
 ) -> tuple[Any, ...]:
     """Parse the command line into one object of each dataclass.
 
     Flags are shown with dashes; underscores work too. ``--config FILE.yaml`` sets the same fields,
-    by flag or by field name. Values on the command line override the file.
+    by flag or by field name. Values on the command line override the file, and both a recipe.
 
     Args:
         description: the first lines of ``--help``.
@@ -51,6 +54,7 @@ def parse(
         *classes: dataclasses whose fields are made by ``arg``.
         prog: the program's name in ``--help``.
         without: fields that the command sets itself, and which are no flags of it.
+        recipes: a folder of YAML files, of which the field ``recipe`` names one.
 
     Raises:
         InputError: for an unknown flag or key, or a value of the wrong type.
@@ -74,6 +78,8 @@ def parse(
     given = {key: value for key, value in vars(known).items() if value not in (None, [])}
     config = given.pop("config", None)
     values = {**read_config(config, fields), **given} if config else given
+    if recipes is not None and values.get("recipe"):
+        values = under(_recipe(recipes, values["recipe"], fields), values)
     for name, (item, _) in fields.items():
         if not item.metadata["flag"].startswith(("-", "[")) and not values.get(name):
             flag, help = item.metadata["flag"], item.metadata["help"]
@@ -82,6 +88,13 @@ def parse(
         cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
         for cls in classes
     )
+
+
+def _recipe(folder: Path, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    if name not in (known := list_recipes(folder)):
+        hint = did_you_mean(name, known)
+        raise InputError(f"--recipe {name!r}: must be one of {', '.join(known)}{hint}")
+    return read_config(str(folder / f"{name}.yaml"), fields)
 
 
 def build_parser(

@@ -72,6 +72,26 @@ def read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def recipes(folder: Path) -> list[str]:
+    """Return the names of the recipes in a folder: YAML files as ``--config`` reads them."""
+    return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def under(recipe: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe where none is given; options in KEY=VALUE are joined.
+
+    Example:
+        >>> under({"task": "octaves", "task_kwargs": {"joins": 4}}, {"task_kwargs": {"light": 0}})
+        {'task': 'octaves', 'task_kwargs': {'joins': 4, 'light': 0}}
+    """
+    joined = {
+        name: {**recipe[name], **value}
+        for name, value in values.items()
+        if isinstance(value, dict) and isinstance(recipe.get(name), dict)
+    }
+    return {**recipe, **values, **joined}
+
+
 def _checked(path: str, key: str, value: Any, hint: Any) -> Any:
     kind = kind_of(hint)
     if kind is float and isinstance(value, str | int) and not isinstance(value, bool):

@@ -10,7 +10,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.console import guarded, say, say_then
 from patchit_hf.models.names import check_backbone
-from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
+from patchit_hf.pretrain.arguments import RECIPES, PretrainArguments, TrainingArguments
 
 DESCRIPTION = """\
 Pretrain a timm backbone on unlabelled person crops with a patch task.
@@ -35,7 +35,7 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
+    what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES)
     check_backbone(what.backbone)
     from patchit_hf.data.choices import parse_canvas
     from patchit_hf.models.build import build_model
