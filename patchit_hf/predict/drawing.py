@@ -21,7 +21,6 @@ LETTERS, LINE, PANEL, MARGIN = 14, 20, 320, 12  # size of letters, of a line, of
 INK, SOFT, PAPER, BLUE = (27, 27, 27), (120, 120, 120), (255, 255, 255), (68, 119, 180)
 RIGHT, LEFT, MIDDLE = (255, 165, 0), (0, 170, 255), (255, 255, 255)
 SURE = 0.2  # score below which a joint is drawn hollow
-NAMED = 4  # attributes named above a box
 LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
 MIDDLES = (("neck", "head top"), *((f"left {j}", f"right {j}") for j in ("shoulder", "hip")))
 TRUNK = tuple((f"{side} shoulder", f"{side} hip") for side in ("left", "right"))
@@ -88,11 +87,12 @@ class Drawing:
 
 
 def picture_of(image: Image.Image, people: list[tuple[Person, Result]]) -> Image.Image:
-    """Return an image with the people in it: boxes with their labels, or a panel beside it.
+    """Return an image with the people in it, and what was found in a panel beside it.
 
     Args:
         image: in RGB, as it is shown.
-        people: of this image, and what was found.
+        people: of this image, and what was found. Boxes are numbered as in the panel, by their
+            tracks if they have any.
     """
     scale = min(max(1.0, SMALL / image.height), LARGE / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -105,11 +105,14 @@ def picture_of(image: Image.Image, people: list[tuple[Person, Result]]) -> Image
             draw.rectangle(box, outline=PAPER, width=2)
         if isinstance(result, PoseResult):
             draw_joints(draw, result, scale)
-    for person, result in people:  # so that no box covers a label
-        if person.box is not None:
-            draw_label(draw, person, result, scale, size)
-    lines = panel_lines(people[0][1]) if people[0][0].box is None else []
-    return beside(drawn, lines) if lines else drawn
+    if people[0][0].box is None:
+        return beside(drawn, panel_lines(people[0][1]))
+    legend: list[str] = []
+    for number, (person, result) in enumerate(people, 1):
+        name = str(number) if person.track is None else f"#{person.track}"
+        draw_name(draw, person, name, scale, size)
+        legend += wrapped(draw, f"{name}  {', '.join(label_words(result))}", PANEL - MARGIN)
+    return with_legend(drawn, legend) if any(label_words(r) for _, r in people) else drawn
 
 
 def draw_joints(draw: ImageDraw.ImageDraw, result: PoseResult, scale: float) -> None:
@@ -135,35 +138,46 @@ def side_colour(joint: str) -> tuple[int, int, int]:
     return {"right": RIGHT, "left": LEFT}.get(joint.split()[0], MIDDLE)
 
 
-def draw_label(
-    draw: ImageDraw.ImageDraw, person: Person, result: Result, scale: float, size: tuple[int, int]
+def draw_name(
+    draw: ImageDraw.ImageDraw, person: Person, name: str, scale: float, size: tuple[int, int]
 ) -> None:
-    """Write who or what is in a box above it; inside, where there is no room above."""
-    x, y = (person.box or (0, 0))[0] * scale, (person.box or (0, 0))[1] * scale
-    words = [f"#{person.track}"] if person.track is not None else []
-    words += label_words(result)
-    text = " ".join(words)
-    if not text:
-        return
-    wide = draw.textlength(text, font=font())
-    x, y = min(max(x, 0), max(0, size[0] - wide - 6)), y - LINE if y >= LINE else max(y, 0)
-    draw.rectangle((x, y, x + wide + 6, y + LINE), fill=PAPER, outline=INK)
-    draw.text((x + 3, y + 1), text, fill=INK, font=font())
+    """Write a person's number into the upper left corner of the box, where it is in the image."""
+    x, y = (max(value * scale, 0) for value in (person.box or (0, 0))[:2])
+    wide = draw.textlength(name, font=font()) + 6
+    x, y = min(x, size[0] - wide), min(y, size[1] - LINE)
+    draw.rectangle((x, y, x + wide, y + LINE), fill=PAPER, outline=INK)
+    draw.text((x + 3, y + 1), name, fill=INK, font=font())
 
 
 def label_words(result: Result) -> list[str]:
-    """Return the few words above a box."""
+    """Return what was found of a person in a box, the surest first."""
     if isinstance(result, ActionResult):
         return [f"{result.label} {result.score:.0%}"]
-    if isinstance(result, AttributesResult):
-        named = [
-            name if value is True else f"{name}={value}"
-            for name, value in result.labels.items()
-            if value is not False
-        ]
-        more = f" +{len(named) - NAMED}" if len(named) > NAMED else ""
-        return [", ".join(named[:NAMED]) + more] if named else []
-    return []
+    found = [(name, value) for name, value, is_answer in panel_lines(result) if is_answer]
+    return [f"{name} {value:.0%}" for name, value in sorted(found, key=lambda item: -item[1])]
+
+
+def wrapped(draw: ImageDraw.ImageDraw, text: str, room: int) -> list[str]:
+    """Return a text in lines of at most some pixels, all but the first indented."""
+    lines: list[str] = []
+    for word in text.split(", "):
+        longer = f"{lines[-1]}, {word}" if lines else word
+        if lines and draw.textlength(longer, font=font()) > room:
+            lines.append(f"     {word}")
+        else:
+            lines[-1:] = [longer]
+    return [shortened(draw, line, room) for line in lines]
+
+
+def with_legend(image: Image.Image, lines: list[str]) -> Image.Image:
+    """Return an image with lines of text at its right, in as many columns as they need."""
+    page, a_column = page_for(image, len(lines))
+    draw = ImageDraw.Draw(page)
+    for number, line in enumerate(lines):
+        column, row = divmod(number, a_column)
+        place = (image.width + MARGIN + column * PANEL, MARGIN + row * LINE)
+        draw.text(place, line, fill=INK, font=font())
+    return page
 
 
 def panel_lines(result: Result) -> list[tuple[str, float, bool]]:
@@ -179,15 +193,11 @@ def panel_lines(result: Result) -> list[tuple[str, float, bool]]:
 
 
 def beside(image: Image.Image, lines: list[tuple[str, float, bool]]) -> Image.Image:
-    """Return an image with a panel of labels and their probabilities at its right.
+    """Return an image with a panel of labels and their probabilities at its right, if any.
 
     Answers are dark and have a filled bar, the others are light and have an empty one.
     """
-    a_column = max(1, (max(image.height, SMALL) - 2 * MARGIN) // LINE)
-    columns = -(-len(lines) // a_column)
-    height = max(image.height, min(len(lines), a_column) * LINE + 2 * MARGIN)
-    page = Image.new("RGB", (image.width + columns * PANEL + MARGIN, height), PAPER)
-    page.paste(image, (0, 0))
+    page, a_column = page_for(image, len(lines))
     draw = ImageDraw.Draw(page)
     for number, (name, chance, is_answer) in enumerate(lines):
         column, row = divmod(number, a_column)
@@ -201,6 +211,18 @@ def beside(image: Image.Image, lines: list[tuple[str, float, bool]]) -> Image.Im
         draw.text((x + 68, y), f"{chance:4.0%}", fill=colour, font=font())
         draw.text((x + 112, y), shortened(draw, name, PANEL - 124), fill=colour, font=font())
     return page
+
+
+def page_for(image: Image.Image, lines: int) -> tuple[Image.Image, int]:
+    """Return white paper with an image at its left, and how many lines a column takes."""
+    if not lines:
+        return image, 1
+    a_column = max(1, (max(image.height, SMALL) - 2 * MARGIN) // LINE)
+    columns = -(-lines // a_column)
+    height = max(image.height, min(lines, a_column) * LINE + 2 * MARGIN)
+    page = Image.new("RGB", (image.width + columns * PANEL + MARGIN, height), PAPER)
+    page.paste(image, (0, 0))
+    return page, a_column
 
 
 def shortened(draw: ImageDraw.ImageDraw, text: str, room: int) -> str:
