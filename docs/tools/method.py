@@ -41,7 +41,7 @@ TOP = 44  # of everything below the headlines, in pixels of the page
 HEIGHT = 330  # of the crop on the left
 MIDDLE = TOP + HEIGHT / 2
 TEXT, SMALL = 10.5, 8.0
-HEADLINES = {116: "a crop, no label", 322: "one patch of it", 504: "any timm backbone",
+HEADLINES = {116: "a crop, no label", 322: "one patch", 504: "any timm backbone",
              792: "where was it cut from?"}  # fmt: skip
 ARROWS = (
     ((206, MIDDLE), (242, MIDDLE)),

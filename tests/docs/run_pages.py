@@ -114,8 +114,10 @@ def execute(page: Path) -> None:
             ours += BUDGET.get(ours[0], [])
             if ours[0] in ("pretrain", "audit") and "--dataset" not in ours:
                 ours += ["--dataset", "path/to/crops"]  # of the 4,000 rendered people, the first
-            if ours[0] in ("pretrain", "finetune", "compare") and "--output-dir" not in ours:
-                ours += ["--output-dir", f"runs/line-{block.line}-{number}"]
+            if ours[0] in ("pretrain", "finetune", "compare"):
+                if "--output-dir" not in ours:
+                    ours += ["--output-dir", f"runs/line-{block.line}-{number}"]
+                shutil.rmtree(ours[ours.index("--output-dir") + 1], ignore_errors=True)
             run(ours)
         print(f"ran: {page.name}:{block.line}", flush=True)
 
