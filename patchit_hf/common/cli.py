@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def parse(
     prog: str,
     without: Sequence[str] = (),
     recipes: Path | None = None,
+    recipe_for: Callable[[dict[str, Any]], str | None] = lambda values: None,
 ) -> tuple[Any, ...]:
     """Parse the command line into one object of each dataclass.
 
@@ -55,6 +56,7 @@ def parse(
         prog: the program's name in ``--help``.
         without: fields that the command sets itself, and which are no flags of it.
         recipes: a folder of YAML files, of which the field ``recipe`` names one.
+        recipe_for: which of them is used for given values that name none; None for none.
 
     Raises:
         InputError: for an unknown flag or key, or a value of the wrong type.
@@ -78,7 +80,8 @@ def parse(
     given = {key: value for key, value in vars(known).items() if value not in (None, [])}
     config = given.pop("config", None)
     values = {**read_config(config, fields), **given} if config else given
-    if recipes is not None and values.get("recipe"):
+    if recipes is not None and (name := values.get("recipe") or recipe_for(values)):
+        values["recipe"] = name
         values = under(_recipe(recipes, values["recipe"], fields), values)
     for name, (item, _) in fields.items():
         if not item.metadata["flag"].startswith(("-", "[")) and not values.get(name):

@@ -10,7 +10,12 @@ from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.console import guarded, say, say_then
 from patchit_hf.models.names import check_backbone
-from patchit_hf.pretrain.arguments import RECIPES, PretrainArguments, TrainingArguments
+from patchit_hf.pretrain.arguments import (
+    RECIPES,
+    PretrainArguments,
+    TrainingArguments,
+    recipe_for,
+)
 
 DESCRIPTION = """\
 Pretrain a timm backbone on unlabelled person crops with a patch task.
@@ -35,7 +40,9 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES)
+    what, args = cli.parse(
+        DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES, recipe_for=recipe_for
+    )
     check_backbone(what.backbone)
     from patchit_hf.data.choices import parse_canvas
     from patchit_hf.models.build import build_model
@@ -47,7 +54,7 @@ def run(argv: list[str] | None = None) -> int:
     model = build_model(what.named_backbone, task, args.seed, what.backbone_kwargs, init=what.init)
     args = args.settled(random=model.origin is None)
     info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
-    folder = args.output_dir or default_output_dir(model, task, info["name"])
+    folder = args.output_dir or default_output_dir(model, task, info["name"], what.recipe)
     args = dataclasses.replace(args, output_dir=folder)
     config = run_config(model, task, args, info)
     run_folder = RunFolder(folder, config, stated(what, args), PROG)
