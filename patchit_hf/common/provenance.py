@@ -30,7 +30,9 @@ def hardware(accelerator: Accelerator) -> str:
 
     if accelerator.device.type == "cuda":
         return torch.cuda.get_device_name(accelerator.device)
-    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads per process"
+    threads = torch.get_num_threads()
+    plural = "" if threads == 1 else "s"
+    return f"{accelerator.device.type.upper()}, {threads} thread{plural} per process"
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
 from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.errors import InputError, did_you_mean_file
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.make import make_crops
@@ -75,6 +76,10 @@ def run(argv: list[str] | None = None) -> int:
 def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:
     """Read the boxes from a file, or detect them."""
     if what.detections:
+        path = Path(what.detections).expanduser()
+        if not path.exists():
+            hint = did_you_mean_file(path)
+            raise InputError(f"--detections {what.detections!r}: no such file or folder{hint}")
         from patchit_hf.crops.detections import read_detections
 
         return read_detections(

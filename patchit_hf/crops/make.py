@@ -66,7 +66,7 @@ def make_crops(
         >>> boxes = read_detections(folder / "boxes.csv")
         >>> report = make_crops(boxes, folder / "photos", folder / "crops", CropOptions())
         >>> report["boxes"]["kept"], report["boxes"]["reasons"]
-        (1, {'too low': 1})
+        (1, {'too short': 1})
     """
     from patchit_hf.common.files import read_json
     from patchit_hf.crops.cutting.plan import make_plan, open_images

@@ -43,7 +43,10 @@ def find_image_column(
             )
         return column
     if not images:
-        raise InputError(f"data set {name!r} has no image column (columns: {', '.join(features)})")
+        raise InputError(
+            f"data set {name!r} has no image column (columns: {', '.join(features)}); it must be "
+            "images, or parquet or arrow files with a column of images"
+        )
     if len(images) > 1:
         raise InputError(
             f"data set {name!r} has {len(images)} image columns; choose one with --image-column: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import datasets
 from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file, one_line
+from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.data import opened
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.held_out import hold_out, hold_out_stream
@@ -145,7 +147,11 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
     path = Path(dataset).expanduser()
     if not path.exists():
         if dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
-            raise InputError(f"--dataset {dataset!r}: no such folder")
+            raise InputError(f"--dataset {dataset!r}: no such folder{did_you_mean_file(path)}")
+        if path.parent != Path() and path.parent.is_dir():
+            hint = did_you_mean_file(path)
+            if hint:
+                raise InputError(f"--dataset {dataset!r}: no such folder{hint}")
         return _load(dataset, dataset, streaming)
     if path.is_file():
         raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
@@ -166,7 +172,8 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
 
 def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
     try:
-        return dict(datasets.load_dataset(path, streaming=streaming))
+        with nullcontext() if Path(path).exists() else cached_if_unreachable(f"--dataset {name}"):
+            return dict(datasets.load_dataset(path, streaming=streaming))
     except datasets.exceptions.DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
@@ -175,7 +182,8 @@ def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
             f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        hint = "" if Path(path).exists() else "; and there is no such folder"
+        hint = f"; and there is no such folder{did_you_mean_file(path)}"
+        hint = "" if Path(path).exists() else hint
         raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
 
 
@@ -194,7 +202,10 @@ def _choose_split(splits: dict[str, Any], split: str | None, name: str) -> str:
     names = ", ".join(splits)
     if split is not None:
         if split not in splits:
-            raise InputError(f"--split {split!r}: data set {name!r} has no such split ({names})")
+            hint = did_you_mean(split, splits)
+            raise InputError(
+                f"--split {split!r}: data set {name!r} has no such split ({names}){hint}"
+            )
         return split
     if "train" in splits:
         return "train"

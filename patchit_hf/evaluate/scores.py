@@ -175,10 +175,12 @@ def write_table(
 
     Args:
         path: the file.
-        columns: the columns to write, one list each.
+        columns: the columns to write, one list each; ``predicted_hat`` where ``hat`` is a label.
         split: the data set whose rows they belong to.
         image: its image column.
     """
+    own_names = set(split.column_names) - {"row", image}
+    columns = {f"predicted_{k}" if k in own_names else k: v for k, v in columns.items()}
     kept = [name for name in split.column_names if name != image and name not in columns]
     own = split.select_columns(kept).with_format("arrow")[:] if kept else pyarrow.table({})
     table = pyarrow.table({**dict(zip(kept, own.columns, strict=True)), **columns})

@@ -16,12 +16,14 @@ from huggingface_hub.errors import (
 )
 from timm.models import PretrainedCfg
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
 )
+from patchit_hf.common.online import cached_if_unreachable
+from patchit_hf.models.names import check_local
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 _READS_FILES = {  # arguments of timm that would load other weights than the export's
@@ -60,15 +62,21 @@ class Location:
             return self.folder
         revision = self.revision
         try:
-            for name in names:
-                path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
-                revision = path.parent.name  # the commit of the first file
+            with cached_if_unreachable(self.name):
+                path = self._download(names, revision)
         except (HFValidationError, HTTPError, OSError) as error:
             raise InputError(
-                f"{self.name!r}: no such folder, and its {name} cannot be read from the Hub: "
-                f"{one_line(error)}"
+                f"{self.name!r}: no such folder, and its {', '.join(names)} cannot be read from "
+                f"the Hub: {one_line(error)}"
             ) from error
         return path.parent
+
+    def _download(self, names: tuple[str, ...], revision: str | None) -> Path:
+        """Return the file of the last of these names, all from one commit."""
+        for name in names:
+            path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
+            revision = path.parent.name  # the commit of the first file
+        return path
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -98,14 +106,16 @@ def locate(source: str | Path, revision: str | None = None) -> Location:
     if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).is_dir()):
         folder = Path(rest if prefix == "local-dir" else source)
         if not folder.is_dir():
-            raise InputError(f"{str(source)!r}: no such folder")
+            raise InputError(f"{str(source)!r}: no such folder{did_you_mean_file(folder)}")
         return Location(str(source), folder)
     match = _HUB_ID.fullmatch(rest if prefix == "hf-hub" else str(source))
     if match is None:
         raise InputError(
             f"{str(source)!r}: neither a folder nor a repository on the Hub (org/name or "
-            "org/name@revision)"
+            f"org/name@revision){did_you_mean_file(str(source))}"
         )
+    if prefix != "hf-hub":
+        check_local(str(source), "")
     return Location(str(source), None, match["repo"], revision or match["revision"])
 
 

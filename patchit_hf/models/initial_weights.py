@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import nn
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.layout import BACKBONE_FILE
+from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.models.backbone import (
     check_name,
     constructor_parameters,
@@ -26,6 +25,7 @@ from patchit_hf.models.backbone import (
 )
 from patchit_hf.models.exported import creation_args, locate, read_config
 from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
+from patchit_hf.models.names import check_init
 from patchit_hf.models.origin import (
     INSTANCE,
     Origin,
@@ -42,7 +42,6 @@ from patchit_hf.models.weights_fit import (
     without_classifier,
 )
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -202,7 +201,8 @@ def _opened(source: str | nn.Module, request: _Request) -> Initial:
         tag = source.partition(":")[2]
         name = request.named()
         args = request.args(name)
-        model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
+        with cached_if_unreachable(f"--init {source}"):
+            model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
         return _described(model, name, args, source, origin_of_timm(source, name, model))
     if source.endswith(".safetensors"):
         return _from_file(source, request)
@@ -264,12 +264,7 @@ def _from_file(source: str, request: _Request) -> Initial:
 
 
 def _from_export(source: str, request: _Request) -> Initial:
-    rest = source.removeprefix("hf-hub:").removeprefix("local-dir:")
-    if not Path(rest).is_dir() and not _HUB_ID.fullmatch(rest):
-        known = "random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file"
-        near = difflib.get_close_matches(source, ["random", "timm"], 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--init {source!r}: neither a folder nor a known source ({known}){hint}")
+    check_init(source)
     location = locate(source)
     config = read_config(location)
     name = str(config["architecture"])

@@ -9,7 +9,7 @@ from typing import Any
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.console import guarded, say, say_then
-from patchit_hf.models.names import check_backbone
+from patchit_hf.models.names import check_backbone, check_init
 from patchit_hf.pretrain.arguments import (
     RECIPES,
     PretrainArguments,
@@ -44,6 +44,7 @@ def run(argv: list[str] | None = None) -> int:
         DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES, recipe_for=recipe_for
     )
     check_backbone(what.backbone)
+    check_init(what.init)
     from patchit_hf.data.choices import parse_canvas
     from patchit_hf.models.build import build_model
     from patchit_hf.patch_tasks import create_task

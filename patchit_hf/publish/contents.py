@@ -26,6 +26,9 @@ EXPORTED = ("*.safetensors", "*.json", "*.md", "*.jsonl", "figures/*.png")
 SHOWS_PEOPLE = (
     "patches",
     "localisation",
+    "neighbours",
+    "map",
+    "ranks",
 )  # as in patchit_hf.figures, but without importing matplotlib
 CHECKPOINT_PATH = re.compile(rf"{CHECKPOINTS}/step-(\d{{8}})/[^/]+")
 SNAPSHOT = ".push-"

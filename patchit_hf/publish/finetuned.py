@@ -35,6 +35,7 @@ def export_finetuned(
     """
     record = json.loads(json.dumps(record))
     config = finetuned_config(model, initial)
+    config["pretrained_cfg"]["license"] = finetuned_metadata(record, {}).license
     card = render_finetuned_card(record, config)
     return write_export(folder, model.backbone, model.head, config, card, record)
 

@@ -37,6 +37,7 @@ COMMANDS = (
     Command("embed", "write features of images", "patchit_hf.predict.embed_command"),
     Command("compare", "compare initial weights on your labels", "patchit_hf.compare.command"),
     Command("average", "average backbones that share a start", "patchit_hf.average.command"),
+    Command("figures", "draw the figures of a run", "patchit_hf.figures.command"),
     Command("card", "write the model card of a run", "patchit_hf.publish.card_command"),
     Command("push", "push a run's folder to the Hub", "patchit_hf.publish.push_command"),
     Command("tasks", "list the tasks and their options", "patchit_hf.shell.tasks"),

@@ -18,6 +18,8 @@ from patchit_hf.patch_tasks import list_tasks
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
+_OWN_FLAGS = {"lr": "--learning-rate", "learning_rate": "--learning-rate"}
+_OWN_FLAGS |= {"weight_decay": "--weight-decay", "opt": "--optimizer"}
 _STEP_OPTIONS = ("step_epochs", "step_factor")
 
 
@@ -191,6 +193,10 @@ class LoopArguments(DecodeArguments):
             self._check_whole("max_steps", 1)
         else:
             self._check_number("num_train_epochs", positive=True)
+        for key, flag in _OWN_FLAGS.items():
+            if key in self.optim_args:
+                value = self.optim_args[key]
+                raise InputError(f"--optimizer-args {key}={value}: is a flag: {flag} {value}")
         for key in self.lr_scheduler_kwargs:
             if key not in _STEP_OPTIONS or self.lr_scheduler_type != "step":
                 raise InputError(

@@ -476,7 +476,9 @@ def test_corners_in_a_coco_file_are_suspected(tmp_path, scenes):
 def test_nothing_left_says_why(tmp_path, scenes):
     images, boxes = scenes
     found = read_detections(as_text(boxes, tmp_path / "b.txt"))
-    with pytest.raises(InputError, match=r"none of the 36 boxes gave a crop; dropped: too low 36"):
+    with pytest.raises(
+        InputError, match=r"none of the 36 boxes gave a crop; dropped: too short 36"
+    ):
         make_crops(found, images, tmp_path / "out", CropOptions(min_height=300.0))
     make_crops(found, images, tmp_path / "out")
 
