@@ -86,7 +86,7 @@ def frames(folder: Path) -> None:
 def train(folder: Path, code: str) -> None:
     """Train the runs that the code of the pages names."""
     crops, labelled = str(folder / "path/to/crops"), str(folder / "path/to/labelled")
-    small = ["--backbone", "resnet10t", "--dataset"]
+    small = ["--backbone", "resnet18", "--dataset"]
     for name, more in {"mine": [], "more": ["--task", "pair"]}.items():
         if f"runs/{name}" in code:
             words = [*small, crops, *BUDGET["pretrain"], *more, "--output-dir", f"runs/{name}"]
