@@ -33,7 +33,9 @@ COPIED = {  # pages of the site that lie elsewhere in the repository
     "benchmarks.md": "benchmarks/README.md",
 }
 TYPES = {str: "text", int: "whole number", float: "number", bool: "yes/no", dict: "KEY=VALUE ..."}
-SHORT = re.compile(r"(?<!`)`((?=[^`\n]*[- ])[^`\n]{1,28})`(?![`{])")  # code that never breaks
+SPAN = re.compile(r"`([^`]+)`(?!\{)")
+LONG = 45  # characters of a path, above which it is not shown
+SHORT = 28  # characters of code, up to which it does not break
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -66,7 +68,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def change(text: str) -> str:
         text = LINK.sub(lambda found: _link(found, source, page, pages, files, config), text)
-        text = SHORT.sub(r"`\1`{ .short }", text)
+        text = SPAN.sub(_unbroken, text)
         return text.replace(" ± ", "\u00a0±\u00a0")  # a number stays with its deviation
 
     return outside_code(markdown, change)
@@ -76,6 +78,12 @@ def outside_code(markdown: str, change: typing.Callable[[str], str]) -> str:
     """Change a text everywhere but in its blocks of code."""
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else change(part) for part in parts)
+
+
+def _unbroken(found: re.Match[str]) -> str:
+    """Return code that does not break at a dash or a space, if it is short."""
+    breaks = re.search(r"[- ]", found[1]) and len(found[1]) <= SHORT
+    return f"{found[0]}{{ .short }}" if breaks else found[0]
 
 
 def _link(

@@ -66,3 +66,9 @@ def test_every_page_is_in_the_navigation():
     nav = yaml.safe_load(text)["nav"]
     for page in (ROOT / "docs").glob("*.md"):
         assert f": {page.name}\n" in yaml.safe_dump(nav) or f"'{page.name}'" in str(nav), page.name
+
+
+def test_short_code_does_not_break_and_nothing_else_changes(reference):
+    text = "With `a long command --flag path/to/crops`, where `--dry-run`\nsays `x`, `a\nb`."
+    wanted = text.replace("`--dry-run`", "`--dry-run`{ .short }")
+    assert reference.SPAN.sub(reference._unbroken, text) == wanted
