@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from patchit_hf.common.draws import EVAL_SEED, Draws
@@ -111,7 +113,8 @@ def _alike(
     what: FiguresArguments, crops: Tensor, extractors: dict[str, Extractor]
 ) -> dict[str, Figure]:
     """Draw neighbours by each of several backbones, and a map by the last."""
-    rows = torch.linspace(0, len(crops) - 1, min(ROWS, len(crops))).round().long().tolist()
+    shown = min(ROWS // len(extractors), len(crops))
+    rows = torch.linspace(0, len(crops) - 1, shown).round().long().tolist()
     same = np.arange(len(crops))[None] == np.array(rows)[:, None]
     found, vectors = {}, np.zeros((0, 0))
     for name, extractor in extractors.items():
@@ -144,24 +147,36 @@ def _ranks(what: FiguresArguments, model: FinetunedModel, record: dict[str, Any]
         ]
     vectors = torch.cat(parts).numpy()
     cameras = labelled["camera"] if "camera" in labelled.column_names else None
-    several = np.array([np.sum(people == person) > 1 for person in people])
-    chosen = np.flatnonzero(several)
+    excluded = passed_over(people, cameras)
+    alike = people[None] == people[:, None]
+    chosen = np.flatnonzero((alike & ~excluded).any(1))
     if not len(chosen):
-        raise InputError(
-            f"{name}: nobody is there twice; re-id ranks need several images of people"
-        )
+        raise InputError(f"{name}: nobody is there twice; re-id ranks need several images each")
     rows = chosen[np.linspace(0, len(chosen) - 1, min(ROWS, len(chosen))).round().astype(int)]
-    same = np.arange(len(people))[None] == rows[:, None]
-    if cameras is not None:  # as Market-1501 counts: not the same person of the same camera
-        there = np.array(list(map(str, cameras)))
-        same |= (there[None] == there[rows][:, None]) & (people[None] == people[rows][:, None])
-    found = nearest(vectors[rows], vectors, min(RANKS, len(people) - 1), same)
-    return ranks(
-        seen.crops[torch.from_numpy(rows)],
-        seen.crops,
-        found,
-        people[found] == people[rows][:, None],
-    )
+    found = nearest(vectors[rows], vectors, min(RANKS, len(people) - 1), excluded[rows])
+    right = people[found] == people[rows][:, None]
+    return ranks(seen.crops[torch.from_numpy(rows)], seen.crops, found, right)
+
+
+def passed_over(people: NDArray[Any], cameras: Sequence[Any] | None) -> NDArray[np.bool_]:
+    """Return which images are no answer for which query, bool ``[N, N]``.
+
+    The query itself is none, nor, as Market-1501 counts, the same person seen by the same camera,
+    where anybody is seen by several.
+
+    Example:
+        >>> passed_over(np.array(["a", "a", "b"]), [1, 2, 1]).astype(int).tolist()
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        >>> passed_over(np.array(["a", "a", "a"]), [1, 1, 2])[0].tolist()
+        [True, True, False]
+    """
+    itself = np.eye(len(people), dtype=bool)
+    if cameras is None:
+        return itself
+    there = np.array(list(map(str, cameras)))
+    same = people[None] == people[:, None]
+    twice: NDArray[np.bool_] = itself | (same & (there[None] == there[:, None]))
+    return twice if (same & ~twice).any() else itself
 
 
 def _crops(what: FiguresArguments, record: dict[str, Any], canvas: tuple[int, int]) -> Tensor:

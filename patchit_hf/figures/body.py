@@ -157,10 +157,13 @@ def _accuracies(confusion: Tensor, cells: Array) -> list[tuple[str, Array, Array
     right, sheets = np.diag(_shares(confusion)), layers(cells)
     if len(sheets) == 1:
         precision = np.diag(_shares(confusion.T))
-        return [
-            ("% of the patches cut here\nthat the network puts here", right, sheets[0]),
-            ("% of the patches put here\nthat were cut here", precision, sheets[0]),
-        ]
+        names = (
+            "% of the patches cut here\nthat the network puts here",
+            ("% of the patches put here\nthat were cut here"),
+        )
+        if page_width() < WIDTH:
+            names = "cut here:\n% put here", "put here:\n% cut here"
+        return [(names[0], right, sheets[0]), (names[1], precision, sheets[0])]
     sizes = [cells[sheet[0], 2:] - cells[sheet[0], :2] for sheet in sheets]
     return [
         (f"cells of {wide}x{high} px:\n% put back here", right, sheet)

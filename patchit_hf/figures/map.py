@@ -82,10 +82,10 @@ def embedding_map(crops: Tensor, places: Array, method: str = "pca") -> Figure:
         apart = (np.abs(x[near] - x[number]) >= THUMB) | (np.abs(y[near] - y[number]) >= tall)
         if apart.all():
             shown.append(number)
+    for number in shown:
+        page.picture(photo(crops[number]), x[number], y[number], THUMB, canvas)
     dot = np.zeros((1, 1, 3)) + np.array([int(BLUE[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     for number in set(range(len(crops))) - set(shown):
         left, top = x[number] + THUMB / 2, y[number] + tall / 2
         page.picture(dot, left, top, DOT, (1, 1))
-    for number in shown:
-        page.picture(photo(crops[number]), x[number], y[number], THUMB, canvas)
     return page.finish()

@@ -31,7 +31,7 @@ DPI = 125
 WIDTH = 1000  # width of a page, in pixels
 MARGIN = 24
 HEADER = 84  # height of title and note, in pixels
-KEY = 56  # height of a colour scale alone
+KEY = 58  # height of a colour scale alone
 COLUMN = 471  # width of a page in a paper's column: 3.35 inches, once its letters are of 8 points
 TITLE, TEXT, SMALL = 11.5, 9.0, 7.5  # font sizes, in points
 STYLES = ("report", "paper")
@@ -121,7 +121,7 @@ class Page:
 
     def __init__(self, height: float, title: str, note: str = "", *, key: bool = False) -> None:
         self.titled = not _narrow.get()
-        self.header = HEADER if self.titled else KEY * key + 4
+        self.header = HEADER if self.titled else KEY * key + 14
         self.width, self.height = page_width(), round(height) + self.header + MARGIN
         size = (self.width / DPI, self.height / DPI)
         self.figure = Figure(figsize=size, dpi=DPI, facecolor="white")
@@ -182,7 +182,7 @@ class Page:
         """Draw the colour scale at the top right, evenly by value."""
         width, height = 250, 12
         left = self.width - MARGIN - 12 - width
-        top = (34 if self.titled else 18) - self.header
+        top = (34 if self.titled else 28) - self.header
         self.write(left, top - 6, name, SMALL, color=SOFT, va="bottom")
         box = (left, top, left + width, top + height)
         self.part(*box)[:] = HEAT(norm(np.linspace(0, 1, width)))[None, :, :3]

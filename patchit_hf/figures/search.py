@@ -64,19 +64,21 @@ def ranks(
     page = Page(
         len(queries) * (height + NAME + BREAK) - BREAK,
         title or f"Whom the model takes for whom: the first {count}",
-        "Left: the person that is searched. Then the most similar images of others, the best first."
+        "Left: the person that is searched. Then the images most like it, the best first."
         "\nA thin blue frame: the same person. A thick black frame with a cross: another one.",
     )
     canvas = (queries.shape[2], queries.shape[3])
     for row in range(len(queries)):
         top = row * (height + NAME + BREAK) + NAME
-        page.picture(photo(queries[row]), MARGIN, top, width, canvas).name("searched", canvas)
+        page.picture(photo(queries[row]), MARGIN, top, width, canvas).name(
+            "searched", canvas, size=SMALL
+        )
         for place in range(count):
             left = MARGIN + 2 * GAP + (place + 1) * (width + GAP)
             panel = page.picture(photo(gallery[found[row, place]]), left, top, width, canvas)
             same = bool(right[row, place])
             name = str(place + 1) if same else f"{place + 1} \u00d7"
-            panel.name(name, canvas, fontsize=SMALL, color=BLUE if same else INK)
+            panel.name(name, canvas, size=SMALL, color=BLUE if same else INK)
             whole = np.array([0, 0, canvas[1], canvas[0]])
             panel.frame(whole, 2 if same else 5, BLUE if same else INK)
     return page.finish()

@@ -79,19 +79,23 @@ def write_vectors(
 
     Args:
         path: ends in ``.parquet``, ``.csv`` or ``.npy``; the latter holds the vectors alone, and
-            a ``.files.csv`` beside it the names, line by line.
+            a ``.csv`` beside it the names, line by line. In ``.csv`` the vectors are ``e0``, ...
         vectors: float32 ``[N, C]``.
         columns: names and the like, ``N`` of each.
 
     Returns:
         The files.
     """
-    if path.suffix.lower() != ".npy":
+    ending = path.suffix.lower()
+    if ending == ".csv":
+        each = {f"e{place}": vectors[:, place].tolist() for place in range(vectors.shape[1])}
+        return write_columns(path, {**columns, **each})
+    if ending == ".parquet":
         return write_columns(path, {**columns, "embedding": list(vectors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft, draft.open("wb") as file:
         np.save(file, vectors)
-    return [path, *write_columns(path.with_suffix(".files.csv"), columns)]
+    return [path, *write_columns(path.with_suffix(".csv"), columns)]
 
 
 def _as_csv(columns: Mapping[str, Sequence[Any]]) -> str:

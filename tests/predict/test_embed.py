@@ -26,22 +26,22 @@ def test_each_format_has_the_features_and_the_files(photos, export, tmp_path, ca
     files = [str(photos / f"{i}.png") for i in range(5)]
     wanted = PatchTaskModel.from_pretrained(export).embed(files)
     for ending in ("parquet", "csv", "npy"):
-        output = tmp_path / f"v.{ending}"
+        output = tmp_path / ending / f"v.{ending}"
         assert main(["embed", str(export), str(photos), "--output", str(output)]) == 0
         said = capsys.readouterr().err
         assert "5 embeddings with 96 dimensions" in said
         assert said.startswith("note: batch-norm statistics")
-    table = pyarrow.parquet.read_table(tmp_path / "v.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "parquet" / "v.parquet")
     assert table.column_names == ["file", "embedding"]
     assert table["file"].to_pylist() == files
     np.testing.assert_allclose(table["embedding"].to_pylist(), wanted, atol=1e-5)
-    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), wanted, atol=1e-5)
-    with (tmp_path / "v.files.csv").open() as file:
+    np.testing.assert_allclose(np.load(tmp_path / "npy" / "v.npy"), wanted, atol=1e-5)
+    with (tmp_path / "npy" / "v.csv").open() as file:
         assert [row["file"] for row in csv.DictReader(file)] == files
-    with (tmp_path / "v.csv").open() as file:
+    with (tmp_path / "csv" / "v.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == files
-    read = [[float(row[f"embedding_{i}"]) for i in range(96)] for row in rows]
+    read = [[float(row[f"e{i}"]) for i in range(96)] for row in rows]
     np.testing.assert_allclose(read, wanted, atol=1e-5)
 
 

@@ -77,3 +77,12 @@ def test_shares_of_a_run():
     assert in_steps(0.001, 10) == 1
     assert in_steps(500, 1000) == 500
     assert in_steps(0, 1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "flag"), [("lr", "--learning-rate"), ("weight_decay", "--weight-decay")]
+)
+def test_options_of_the_optimiser_that_have_a_flag(key, flag):
+    with pytest.raises(InputError) as error:
+        TrainingArguments(optim_args={key: 3})
+    assert str(error.value) == f"--optimizer-args {key}=3: is a flag: {flag} 3"
