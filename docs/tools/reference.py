@@ -32,6 +32,7 @@ COPIED = {  # pages of the site that lie elsewhere in the repository
     "changelog.md": "CHANGELOG.md",
     "benchmarks.md": "benchmarks/README.md",
 }
+TO_COME = {"formats.md", "data-sets.md", "inputs.md", "resuming.md"}  # empty it when they are there
 TYPES = {str: "text", int: "whole number", float: "number", bool: "yes/no", dict: "KEY=VALUE ..."}
 SPAN = re.compile(r"`([^`]+)`(?!\{)")
 LONG = 45  # characters of a path, above which it is not shown
@@ -40,20 +41,27 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the commands into the navigation."""
+    """Fill the commands into the navigation, and leave out pages that are still to come."""
     for section in config.nav:
+        for name, entries in section.items() if isinstance(section, dict) else ():
+            if isinstance(entries, list):
+                section[name] = [e for e in entries if not _missing(e, Path(config.docs_dir))]
         for entry in section.get("Reference", []) if isinstance(section, dict) else []:
             if "Commands" in entry:
-                pages = [{c.name: f"commands/{c.name}.md"} for c in COMMANDS]
-                entry["Commands"] = ["commands/index.md", *pages]
+                entry["Commands"] += [{c.name: f"commands/{c.name}.md"} for c in COMMANDS]
     return config
+
+
+def _missing(entry: dict[str, Any], docs: Path) -> bool:
+    """Whether an entry of the navigation is a page to come that is not there yet."""
+    (page,) = entry.values()
+    return page in TO_COME and not (docs / page).exists()
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated and the copied pages."""
     pages = {name: (ROOT / source).read_text("utf-8") for name, source in COPIED.items()}
     pages |= {f"commands/{command.name}.md": command_page(command) for command in COMMANDS}
-    pages["commands/index.md"] = commands_page()
     pages["fields.md"] = fields_page()
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
@@ -110,21 +118,6 @@ def _link(
     return (
         text if text.strip("`") in (wanted, posixpath.basename(wanted)) else f"{text} (`{wanted}`)"
     )
-
-
-def commands_page() -> str:
-    """Return the list of all commands."""
-    lines = [
-        "# Commands",
-        "",
-        "Every command is `patchit NAME`, or `python -m patchit_hf NAME`. These pages are made",
-        "from the same dataclasses as `patchit NAME --help`.",
-        "",
-        "| command | what it does |",
-        "|---|---|",
-    ]
-    lines += [f"| [`patchit {c.name}`]({c.name}.md) | {c.summary} |" for c in COMMANDS]
-    return "\n".join(lines) + "\n"
 
 
 def command_page(command: Command) -> str:
