@@ -55,7 +55,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def _missing(entry: dict[str, Any], docs: Path) -> bool:
     """Whether an entry of the navigation is a page to come that is not there yet."""
     (page,) = entry.values()
-    return page in TO_COME and not (docs / page).exists()
+    return isinstance(page, str) and page in TO_COME and not (docs / page).exists()
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

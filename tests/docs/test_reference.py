@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,3 +73,12 @@ def test_short_code_does_not_break_and_nothing_else_changes(reference):
     text = "With `a long command --flag path/to/crops`, where `--dry-run`\nsays `x`, `a\nb`."
     wanted = text.replace("`--dry-run`", "`--dry-run`{ .short }")
     assert reference.SPAN.sub(reference._unbroken, text) == wanted
+
+
+def test_the_navigation_leaves_out_pages_to_come(reference, monkeypatch):
+    pages = {"How to": [{"Get": "here.md"}, {"Soon": "soon.md"}], "Reference": [{"Commands": []}]}
+    config = SimpleNamespace(docs_dir=str(ROOT / "docs"), nav=[{"Home": "index.md"}, pages])
+    monkeypatch.setattr(reference, "TO_COME", {"soon.md"})
+    reference.on_config(config)
+    assert pages["How to"] == [{"Get": "here.md"}]
+    assert {"pretrain": "commands/pretrain.md"} in pages["Reference"][0]["Commands"]
