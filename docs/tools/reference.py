@@ -115,9 +115,8 @@ def _link(
         raise FileNotFoundError(f"{source}: a link to {target}, which is not there")
     if config.repo_url:
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{wanted})"
-    return (
-        text if text.strip("`") in (wanted, posixpath.basename(wanted)) else f"{text} (`{wanted}`)"
-    )
+    named = text.strip("`") in (wanted, posixpath.basename(wanted)) or len(wanted) > LONG
+    return text if named else f"{text} (`{wanted}`)"
 
 
 def command_page(command: Command) -> str:
