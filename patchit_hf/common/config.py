@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.arguments import kind_of
-from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file, one_line
+from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file
 from patchit_hf.common.files import write_text
 from patchit_hf.common.layout import ARGS_FILE
 
@@ -49,15 +49,15 @@ def read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: for a file, key or value that cannot be.
     """
-    import yaml
+    from patchit_hf.common.text import read_yaml
 
     file = Path(path)
     if not file.is_file():
         raise InputError(f"--config {path!r}: no such file{did_you_mean_file(file)}")
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path!r}: {one_line(error)}") from error
+        loaded = read_yaml(file)
+    except InputError as error:
+        raise InputError(f"--config {error}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"--config {path!r}: must contain KEY: VALUE lines")
     by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}

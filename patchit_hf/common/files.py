@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.text import read_json_value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,12 +115,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: if the file is damaged, or holds another value.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: damaged file: {error}") from error
+    value = read_json_value(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: must contain a JSON object")
     return value

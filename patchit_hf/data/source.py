@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,18 @@ import datasets
 from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
-from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file, one_line
+from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
+from patchit_hf.common.files import read_json
 from patchit_hf.common.online import cached_if_unreachable
-from patchit_hf.data import opened
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.dataset_state import stream_features
+from patchit_hf.data.folder import load, open_folder
 from patchit_hf.data.held_out import hold_out, hold_out_stream
+from patchit_hf.data.image_columns import with_images
+from patchit_hf.data.person_names import with_people
+from patchit_hf.data.split_names import choose_split, meant
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -49,6 +56,7 @@ def load_crops(
     split: str | None = None,
     image_column: str | None = None,
     streaming: bool = False,
+    people_in_names: bool = False,
 ) -> Crops:
     """Open a data set of crops and decide which crops are held out.
 
@@ -58,11 +66,13 @@ def load_crops(
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
+        people_in_names: whether names of image files, such as ``0002_c1s1_000451_03.jpg``, say
+            people and cameras.
 
     Returns:
-        The crops. The ``validation`` split is held out if there is one, else 10 % of the training
-        split: whole persons or sources if the data set has one of the columns in
-        ``columns.GROUP_COLUMNS``, else single rows.
+        The crops. The validation split (``validation``, ``valid``, ``val`` or ``dev``) is held out
+        if there is one that is not empty, else 10 % of the training split: whole persons or sources
+        if the data set has one of the columns in ``columns.GROUP_COLUMNS``, else single rows.
 
     Raises:
         InputError: if the data set, split or column is missing, ambiguous or empty.
@@ -78,17 +88,21 @@ def load_crops(
         >>> len(crops.train), len(crops.held_out), crops.image_column, crops.held_out_from
         (9, 1, 'image', '10 % of the training split')
     """
-    splits = _open(dataset, streaming)
+    splits = _open(dataset, streaming, image_column, people_in_names=people_in_names)
     name = dataset or "people"
-    split = _choose_split(splits, split, name)
+    split = choose_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
     if not streaming and len(train) == 0:
         raise InputError(
             f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
         )
-    if "validation" in splits and split != "validation":
-        held_out, words = splits["validation"], "validation split"
+    aside = meant(splits, "validation")
+    if aside is not None and _is_empty(splits[aside], column):
+        logger.warning("data set %r: its split %s is empty", name, aside)
+        aside = None
+    if aside is not None and split != aside:
+        held_out, words = splits[aside], "validation split"
         find_image_column(held_out, column, name)
     else:
         split_off = hold_out_stream if streaming else hold_out
@@ -99,8 +113,21 @@ def load_crops(
     )
 
 
+def _is_empty(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> bool:
+    """Say whether a split has no rows; of a stream, one is read, without decoding its image."""
+    if isinstance(rows, datasets.Dataset):
+        return len(rows) == 0
+    if column in stream_features(rows):
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    return next(iter(rows.take(1)), None) is None
+
+
 def open_split(
-    dataset: str | None, split: str | None, image_column: str | None = None
+    dataset: str | None,
+    split: str | None,
+    image_column: str | None = None,
+    *,
+    people_in_names: bool = False,
 ) -> tuple[datasets.Dataset | None, str]:
     """Open one split for evaluation.
 
@@ -108,6 +135,7 @@ def open_split(
         dataset: see ``load_crops``.
         split: name of the split; if None, ``test``, else what ``load_crops`` holds out.
         image_column: the image column; if None, the only one.
+        people_in_names: see ``load_crops``.
 
     Returns:
         The split, and a description of it.
@@ -115,36 +143,50 @@ def open_split(
     Raises:
         InputError: if there is no such split.
     """
-    splits, name = _open(dataset, False), dataset or "people"
-    if split is None and "test" not in splits:
-        crops = load_crops(dataset, image_column=image_column)
+    splits = open_splits(dataset, image_column, people_in_names=people_in_names)
+    if split is None and meant(splits, "test") is None:
+        crops = load_crops(dataset, image_column=image_column, people_in_names=people_in_names)
         return crops.held_out, crops.held_out_from
-    chosen = _choose_split(splits, split or "test", name)
+    chosen = choose_split(splits, split or "test", dataset or "people")
     return splits[chosen], f"{chosen} split"
 
 
-def open_splits(dataset: str) -> dict[str, datasets.Dataset]:
-    """Open every split of a data set.
+def open_splits(
+    dataset: str | None, image_column: str | None = None, *, people_in_names: bool = False
+) -> dict[str, datasets.Dataset]:
+    """Open all splits of a data set by their names.
 
     Args:
         dataset: see ``load_crops``.
-
-    Returns:
-        The splits by name.
+        image_column: the image column; if None, the only one.
+        people_in_names: see ``load_crops``.
 
     Raises:
-        InputError: if there is no such data set.
+        InputError: if the data set cannot be read.
     """
-    return _open(dataset, False)
+    return _open(dataset, False, image_column, people_in_names=people_in_names)
 
 
-def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
+def _open(
+    dataset: str | None,
+    streaming: bool,
+    image_column: str | None = None,
+    *,
+    people_in_names: bool = False,
+) -> dict[str, Any]:
     if dataset is None:
         from patchit_hf.data.people import load_people
 
         people = load_people()
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
     path = Path(dataset).expanduser()
+    splits = _read(path, dataset, streaming)
+    root = path.resolve() if path.exists() else None
+    splits = {name: with_images(rows, image_column, root) for name, rows in splits.items()}
+    return with_people(splits) if people_in_names and not streaming else splits
+
+
+def _read(path: Path, dataset: str, streaming: bool) -> dict[str, Any]:
     if not path.exists():
         if dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
             raise InputError(f"--dataset {dataset!r}: no such folder{did_you_mean_file(path)}")
@@ -152,66 +194,36 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
             hint = did_you_mean_file(path)
             if hint:
                 raise InputError(f"--dataset {dataset!r}: no such folder{hint}")
-        return _load(dataset, dataset, streaming)
+        with cached_if_unreachable(f"--dataset {dataset}"):
+            return load(dataset, dataset, streaming)
     if path.is_file():
         raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return _load_from_disk(path, streaming)
-    known = None if streaming else opened.recall(path)
-    if known is not None:
-        return known
-    if not opened.holds_files(path):
-        raise InputError(f"--dataset {dataset!r}: the folder is empty")
-    seen = {} if streaming else opened.look(path)
-    splits = None if streaming else opened.index(path, seen)
-    splits = splits or _load(str(path), dataset, streaming)
-    if not streaming:
-        splits = opened.remember(path, seen, splits)
-    return splits
-
-
-def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
-    try:
-        with nullcontext() if Path(path).exists() else cached_if_unreachable(f"--dataset {name}"):
-            return dict(datasets.load_dataset(path, streaming=streaming))
-    except datasets.exceptions.DatasetGenerationError as error:
-        cause = error.__cause__ or error
-        raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
-    except YAMLError as error:
-        raise InputError(
-            f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
-        ) from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        hint = f"; and there is no such folder{did_you_mean_file(path)}"
-        hint = "" if Path(path).exists() else hint
-        raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
+    return open_folder(path, dataset, streaming)
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     try:
-        loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, IndexError) as error:  # IndexError: saved without rows
+        if (path / "dataset_dict.json").exists():
+            names = read_json(path / "dataset_dict.json")["splits"]
+            splits = {name: _saved(path / name) for name in names}
+        else:
+            splits = {"train": _saved(path)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
-    splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     if streaming:
         return {key: value.to_iterable_dataset(num_shards=4) for key, value in splits.items()}
     return splits
 
 
-def _choose_split(splits: dict[str, Any], split: str | None, name: str) -> str:
-    names = ", ".join(splits)
-    if split is not None:
-        if split not in splits:
-            hint = did_you_mean(split, splits)
-            raise InputError(
-                f"--split {split!r}: data set {name!r} has no such split ({names}){hint}"
-            )
-        return split
-    if "train" in splits:
-        return "train"
-    if len(splits) == 1:
-        return next(iter(splits))
-    raise InputError(f"data set {name!r} has no train split; choose one with --split: {names}")
+def _saved(folder: Path) -> datasets.Dataset:
+    """Return a saved split, which datasets itself cannot load without rows."""
+    try:
+        return datasets.load_from_disk(str(folder))
+    except IndexError:
+        features = datasets.DatasetInfo.from_directory(str(folder)).features
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
 
 
 def _meta(dataset: datasets.Dataset | datasets.IterableDataset) -> dict[str, Any]:

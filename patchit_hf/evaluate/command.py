@@ -49,6 +49,7 @@ def _score(what: EvaluateArguments) -> int:
         what.dataset,
         split=what.split,
         gallery=what.gallery_split,
+        joints=what.joints or None,
         bootstrap=what.bootstrap,
         image_column=what.image_column,
         fit=what.fit,
@@ -98,25 +99,31 @@ def _probe(what: EvaluateArguments) -> int:
 
 
 def _embed(what: EvaluateArguments) -> int:
-    from patchit_hf.data.columns import find_image_column
-    from patchit_hf.evaluate.features import features, open_extractor, reestimated
-    from patchit_hf.evaluate.scores import open_judged, write_table
+    from patchit_hf.data.source import open_splits
+    from patchit_hf.data.split_names import choose_split
+    from patchit_hf.evaluate.embeddings import embed_splits
+    from patchit_hf.evaluate.features import open_extractor
     from patchit_hf.finetune.build import parse_size
-    from patchit_hf.finetune.labelled import open_crops_of
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
-    split, name = open_judged(what.dataset, what.split, what.image_column)
-    how = what.decode(extractor.fit)
-    data = open_crops_of(split, extractor.geometry.canvas, how, name)
-    found = features(
-        reestimated(extractor, data) if what.reestimate_batch_norm else extractor, data
+    name, folder = what.dataset or "people", Path(what.dataset or "").expanduser()
+    splits = open_splits(what.dataset, what.image_column)
+    if what.split is not None:
+        chosen = choose_split(splits, what.split, name)
+        splits, name = {chosen: splits[chosen]}, f"{name} ({chosen} split)"
+    found = embed_splits(
+        extractor,
+        splits,
+        what.decode(extractor.fit),
+        name=name,
+        folder=folder.resolve() if what.dataset and folder.exists() else None,
+        reestimate=what.reestimate_batch_norm,
     )
-    file = Path(str(what.embed))
-    image = find_image_column(split, what.image_column, name)
-    rows = data.split_rows.tolist()
-    write_table(file, {"row": rows, "embedding": found.tolist()}, split.select(rows), image)
-    say(f"{file}: {len(found)} embeddings with {found.shape[1]} dimensions")
+    files = found.write(Path(str(what.embed)))
+    count, length = found.vectors.shape
+    shown = ", ".join(splits)
+    say(f"{', '.join(map(str, files))}: {count} embeddings with {length} dimensions ({shown})")
     return 0
 
 

@@ -8,7 +8,7 @@ import datasets
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.decoding import DecodeArguments
-from patchit_hf.evaluate.scores import Evaluation, open_judged, score
+from patchit_hf.evaluate.scores import Evaluation, open_judged, score, searched
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.training.accelerator import device
 
@@ -21,6 +21,7 @@ def evaluate(
     gallery: str | datasets.Dataset | None = None,
     bootstrap: int = 1000,
     image_column: str | None = None,
+    joints: list[str] | None = None,
     fit: str | None = None,
     on_bad_image: str = "raise",
     crop_cache_gb: float = 8.0,
@@ -33,11 +34,15 @@ def evaluate(
             that is loaded stays where it is, others go to Accelerate's device.
         dataset: a Hub id, a folder, or a ``datasets.Dataset``, which is the split itself; rendered
             people by default.
-        split: the name of the split; ``test`` by default, else what is held out.
+        split: the name of the split; ``test`` by default, else what is held out. For
+            re-identification without ``test``, it is ``query``, which is searched in ``gallery``,
+            if there are both.
         gallery: for re-identification, the split that is searched, by its name or as a
             ``datasets.Dataset``; the split itself by default.
         bootstrap: samples of the 95 % intervals; 0 for none.
         image_column: the image column; found by itself where there is only one.
+        joints: for pose, the names of the data set's joints in its order, if it does not state
+            them and they are not those of finetuning.
         fit: how images get to the canvas, ``squash`` or ``cover``; as it was finetuned by default.
         on_bad_image: ``raise``, or ``skip`` to leave bad images out.
         crop_cache_gb: decoded crops are kept on disk up to this size.
@@ -59,6 +64,7 @@ def evaluate(
     loaded = model if isinstance(model, FinetunedModel) else FinetunedModel.from_pretrained(model)
     if loaded is not model:
         loaded.to(device())
+    in_names = loaded.task.people_in_names
     args = DecodeArguments(
         fit=fit or loaded.fit,
         image_column=image_column,
@@ -73,12 +79,14 @@ def evaluate(
         chosen, name = dataset, "data set"
     else:
         source = None if dataset is None else str(dataset)
-        chosen, name = open_judged(source, split, image_column)
+        if in_names and split is None and gallery is None:
+            split, gallery = searched(source, image_column)
+        chosen, name = open_judged(source, split, image_column, people_in_names=in_names)
     others = gallery
     if isinstance(gallery, str):
         if isinstance(dataset, datasets.Dataset):
             raise InputError(f"gallery {gallery!r}: give a datasets.Dataset, as the data set is")
-        others, _ = open_judged(source, gallery, image_column)
+        others, _ = open_judged(source, gallery, image_column, people_in_names=in_names)
     return score(
         loaded,
         chosen,
@@ -86,6 +94,7 @@ def evaluate(
         name=name,
         model_name="a model in memory" if loaded is model else str(model),
         gallery=others,
+        joints=joints,
         samples=bootstrap,
         note=None if split else _note(loaded, source, name),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,8 @@ from patchit_hf.publish.run import HubTrainer
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import Share
+
+logger = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"  # among the checkpoints: the weights that did best so far
 
@@ -206,6 +209,12 @@ class FinetuneTrainer(HubTrainer):
             self.model, self.validation, self.task, self.geometry, self.accelerator
         )
         summary = self.task.measure(predictions, targets).summary
+        if not summary and self.is_main:
+            logger.warning(
+                "%s: %s; the last weights are taken",
+                self.validation.name,
+                self.task.unmeasured(targets),
+            )
         return {f"eval_{name}": round(value, 6) for name, value in summary.items()}
 
     def _kept(self) -> dict[str, Any]:

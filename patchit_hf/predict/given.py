@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from patchit_hf.common.errors import InputError, did_you_mean_file
+from patchit_hf.crops.cutting.match import match_files
 from patchit_hf.crops.cutting.videos import VideoFolder, video_files
 from patchit_hf.crops.detections import Detections, read_detections
+from patchit_hf.crops.detections.table import NONE
 from patchit_hf.data.canvas import MAX_PIXELS
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.pictures import BadPictureError, PictureFolder
@@ -190,7 +192,10 @@ class Given:
         if path.is_file() and not is_video:
             raise InputError(f"IMAGES {str(path)!r}: --detections need a folder or a video")
         folder = VideoFolder(path, int(found.kind == "mot")) if is_video else PictureFolder(path)
-        files = folder.locate(found.images)
+        matches, notes = match_files(found, folder)
+        for note in notes:
+            logger.warning("%s", note)
+        files = matches.files
         if not any(files):
             raise InputError(
                 f"IMAGES {str(path)!r}: holds none of the {len(files)} images of the boxes, such "
@@ -201,7 +206,8 @@ class Given:
         for image, file in enumerate(files):
             boxes = np.flatnonzero(wanted & (found.image == image))
             if file is None and len(boxes):
-                self.leave_out(found.images[image], "no such image")
+                name = found.images[image]
+                self.leave_out(name, matches.why.get(name, "no such image"))
             elif file is not None and len(boxes):
                 yield from self._people_in(folder, file, found, boxes)
 
@@ -236,10 +242,11 @@ def _people_among(found: Detections, classes: str | None) -> Any:
     named = [word.strip() for word in classes.split(",")] if classes else list(found.persons)
     small = {word.lower() for word in named}
     chosen = [i for i, label in enumerate(found.labels) if label.lower() in small]
-    if not chosen:
-        some = ", ".join(found.labels[:10])
-        raise InputError(f"--classes {classes!r}: which boxes are people? The classes are {some}")
-    return np.isin(found.label, chosen)
+    people = np.isin(found.label, [*chosen, NONE])  # boxes without a class are people
+    if not people.any():
+        some, given = ", ".join(found.labels[:10]), "" if classes is None else f" {classes!r}"
+        raise InputError(f"--classes{given}: which boxes are people? Their classes are {some}")
+    return people
 
 
 def _is_data_set(path: Path) -> bool:

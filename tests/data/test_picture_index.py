@@ -29,14 +29,10 @@ LAYOUTS = {
 }
 OTHERS = {
     "a table": ["a.png", "metadata.csv"],
-    "more other files": ["a.png", "a.xml", "b.xml"],
-    "as many other files": ["a.png", "b.png", "a.xml", "b.xml"],
     "a header": ["a.png", "b.png", "README.md with a header"],
     "archives": ["a.png", "b.png", "more.zip"],
-    "words in names of others": ["a.png", "b.png", "train.txt"],
     "words in names": ["train_1.png", "test_1.png"],
     "words deeper down": ["data/train/1.png", "data/val/1.png"],
-    "splits and more": ["train/1.png", "more/2.png"],
 }
 
 

@@ -186,6 +186,8 @@ def test_the_card_is_valid_and_says_what_happened(tmp_path):
 def test_what_the_card_says_of_the_data(tmp_path):
     card = _card(tmp_path, name="org/crops", hub=True, license="CC-BY-4.0")
     assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["org/crops"])
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["pretrained_cfg"]["license"] == "cc-by-4.0"
     card = _card(tmp_path, name="people", rendered=True, license="whatever")
     assert card.data.license == "apache-2.0"
     assert "people in the training crops are rendered" in card.text

@@ -39,8 +39,21 @@ REASONS = {
     "transparent": "part of its crop is transparent",
     "blurred": "its sharpness is below --min-sharpness",
 }
+MANY = 12  # classes that are named one by one
 LEFT_OUT = ("thinned", "other frame")  # nothing is wrong with these
 Words = NDArray[np.object_]
+
+
+def list_classes(classes: dict[str, int]) -> str:
+    """Return the classes that are not people as text, those beyond the first dozen as a sum.
+
+    Example:
+        >>> list_classes({"car": 1200, "ignored": 3})
+        'car: 1,200, ignored: 3'
+    """
+    first, rest = list(classes.items())[:MANY], list(classes.values())[MANY:]
+    named = [f"{name}: {count:,}" for name, count in first]
+    return ", ".join(named + [f"{len(rest):,} others: {sum(rest):,}"] * bool(rest))
 
 
 def before_decoding(
