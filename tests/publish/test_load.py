@@ -1,4 +1,4 @@
-"""Loading an export: every line of the README's table, and what is refused."""
+"""Loading an export: every line of the table in ``docs/load.md``, and what is refused."""
 
 import functools
 import io
@@ -24,7 +24,7 @@ from tests.conftest import make_crops
 from tests.hub.server import Hub
 
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+PAGE = HERE.parents[1] / "docs" / "load.md"
 SMALL = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, "input_scale": 4}
 
 
@@ -72,11 +72,11 @@ def _change(file, change):
     ],
     ids=" ".join,
 )
-def test_every_line_of_the_readmes_table(hub: Hub, tmp_path, architectures):
-    argv = [sys.executable, str(HERE / "ways.py"), str(README), *architectures]
+def test_every_line_of_the_table(hub: Hub, tmp_path, architectures):
+    argv = [sys.executable, str(HERE / "ways.py"), str(PAGE), *architectures]
     shown = hub.run(argv, tmp_path, cwd=tmp_path, timeout=600).stdout
-    lines = README.read_text().split("## Load it everywhere")[1].split("\n## ")[0]
-    ways = [line for line in lines.splitlines() if line.startswith("| ") and line.count("`") == 2]
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    ways = [line for line in lines if line.startswith("| ") and line.count("`") == 2]
     assert len(ways) >= 20
     for way in ways:
         assert f": {way.split('|')[1].strip()}: " in shown, way
