@@ -584,6 +584,7 @@ def test_push_and_stream(tmp_path, scenes, hub: Hub, capsys, monkeypatch):
     assert names >= {"README.md", "report.json", "data/train-00000-of-00001.parquet"}
     files = [row["file"] for row in rows_of(tmp_path / "crops/crops")]
     code = """
+        import io
         from patchit_hf import load_crops, open_image
         crops = load_crops("org/crops", streaming=True)
         print(crops.held_out_from)
@@ -613,7 +614,7 @@ def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hu
             cut[file.name.split("-")[0]][row["image"]["path"]] = row
     code = """
         import datasets, json, hashlib
-        from patchit_hf import load_crops, open_image
+        from patchit_hf import load_crops
         crops = load_crops("org/crops", streaming=True)
         for name, side in (("train", crops.train), ("validation", crops.held_out)):
             for row in side.cast_column("image", datasets.Image(decode=False)):
