@@ -32,6 +32,7 @@ from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.canvas import BadImageError
 from patchit_hf.data.dataset_state import dataset_fingerprint
+from patchit_hf.data.file_states import FileStates, file_states
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
 from patchit_hf.data.rows import ImageRows
 
@@ -163,7 +164,7 @@ def open_crops(
     rows = ImageRows(dataset, column)
     shape = (len(rows), *canvas, 3)
     size = int(np.prod(shape))
-    note = _note(dataset, column, canvas, fit)
+    note = _note(dataset, column, canvas, fit, file_states(rows))
     lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset_fingerprint(dataset)}", bad)
     if size > cache_gb * 1e9:
         logger.info(
@@ -192,12 +193,25 @@ def open_crops(
     return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
 
 
-def _note(dataset: datasets.Dataset, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
-    """Return the note file of a data set's cached crops; None for a data set in memory."""
+def _note(
+    dataset: datasets.Dataset,
+    column: str,
+    canvas: tuple[int, int],
+    fit: str,
+    files: FileStates | None,
+) -> Path | None:
+    """Return the note file of a data set's cached crops; None for a data set in memory.
+
+    The state of the files that a data set of paths names belongs to the key. A cache of earlier
+    versions, whose key lacks it, is right if no file has changed since.
+    """
     if not dataset.cache_files:
         return None
-    key = json.dumps([VERSION, dataset_fingerprint(dataset), column, canvas, fit])
-    return cache_path("{}.json", key)
+    key = [VERSION, dataset_fingerprint(dataset), column, canvas, fit]
+    note = cache_path("{}.json", json.dumps(key))
+    if files is None or (note.exists() and note.stat().st_mtime_ns > files.newest):
+        return note
+    return cache_path("{}.json", json.dumps([*key, files.key]))
 
 
 def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
