@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -60,8 +61,10 @@ class Images:
     def __init__(self, images: ImageInputs, image_column: str | None = None) -> None:
         self._rows: ImageRows | None = None
         self._values: list[Any] = []
+        from patchit_hf.data.transformed import image_rows  # which needs this module
+
         if isinstance(images, datasets.Dataset):
-            self._rows = ImageRows(images, find_image_column(images, image_column, "images"))
+            self._rows = image_rows(images, find_image_column(images, image_column, "images"))
         elif isinstance(images, datasets.Column) and _is_of_images(images):
             self._rows = ImageRows(images.source, images.column_name)
         else:
@@ -83,7 +86,7 @@ class Images:
             InputError: if it cannot be used; see ``canvas.load_canvas``.
         """
         if self._last is None or self._last[0] != index:
-            value = self._value(index)
+            value = self.value(index)
             with naming(self.name(index), value):
                 self._last = index, decode_rgb(value)
         return self._last[1]
@@ -99,7 +102,7 @@ class Images:
         Raises:
             InputError: if it cannot be used; see ``canvas.load_canvas``.
         """
-        value, name = self._value(index), self.name(index)
+        value, name = self.value(index), self.name(index)
         if isinstance(value, Image.Image):
             with naming(name, value):
                 value = _untouched(check_usable(value))
@@ -120,7 +123,34 @@ class Images:
         for part in chosen.split(check_batch_size(size)):
             yield stacked([self.canvas(index, canvas, fit) for index in part.tolist()])
 
-    def _value(self, index: int) -> Any:
+    def encoded(self, index: int) -> dict[str, Any]:
+        """Return an image as a data set stores it: ``bytes`` of a file, or the ``path`` of one.
+
+        What is a file stays so; what is decoded already becomes PNG in RGB, without loss.
+
+        Raises:
+            InputError: if it cannot be used; see ``canvas.load_canvas``.
+        """
+        value = self.value(index)
+        if isinstance(value, Image.Image):
+            with naming(self.name(index), value):
+                value = _untouched(check_usable(value))
+        if isinstance(value, str | Path):
+            return {"bytes": None, "path": str(value)}
+        if isinstance(value, Mapping):
+            return {"bytes": value.get("bytes"), "path": value.get("path")}
+        with naming(self.name(index), value):
+            pixels = decode_rgb(value)
+        file = io.BytesIO()
+        pixels.save(file, "PNG", compress_level=1)
+        return {"bytes": file.getvalue(), "path": None}
+
+    def value(self, index: int) -> Any:
+        """Return an image as the decoder takes it: a PIL image, a path, or bytes and path.
+
+        Raises:
+            InputError: if it is nothing of that kind.
+        """
         if self._rows is not None:
             return self._rows[index]
         value, name = self._values[index], self.name(index)

@@ -14,7 +14,9 @@ from yaml import YAMLError
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data import opened
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
 from patchit_hf.data.held_out import hold_out, hold_out_stream
+from patchit_hf.data.transformed import transform_name
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Crops:
 
 
 def load_crops(
-    dataset: str | None = None,
+    dataset: Given = None,
     *,
     split: str | None = None,
     image_column: str | None = None,
@@ -52,7 +54,7 @@ def load_crops(
 
     Args:
         dataset: a Hub id, a folder of images, parquet or arrow files, a ``save_to_disk`` folder, or
-            None for the embedded default.
+            None for the embedded default; or a data set that is open already, see ``given.DATA``.
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
@@ -77,10 +79,11 @@ def load_crops(
         (9, 1, 'image', '10 % of the training split')
     """
     splits = _open(dataset, streaming)
-    name = dataset or "people"
+    name = _name(dataset)
     split = _choose_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
+    streaming = isinstance(train, datasets.IterableDataset)
     if not streaming and len(train) == 0:
         raise InputError(
             f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
@@ -91,14 +94,15 @@ def load_crops(
     else:
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
-    kind = {"rendered": dataset is None, "hub": bool(dataset) and not Path(name).exists()}
+    on_hub = is_named(dataset) and not Path(name).expanduser().exists()
+    kind = {"rendered": dataset is None, "hub": on_hub}
     return Crops(
         train, held_out, column, name, split, words, {**kind, **_stated(name), **_meta(train)}
     )
 
 
 def open_split(
-    dataset: str | None, split: str | None, image_column: str | None = None
+    dataset: Given, split: str | None, image_column: str | None = None
 ) -> tuple[datasets.Dataset | None, str]:
     """Open one split for evaluation.
 
@@ -113,7 +117,7 @@ def open_split(
     Raises:
         InputError: if there is no such split.
     """
-    splits, name = _open(dataset, False), dataset or "people"
+    splits, name = _open(dataset, False), _name(dataset)
     if split is None and "test" not in splits:
         crops = load_crops(dataset, image_column=image_column)
         return crops.held_out, crops.held_out_from
@@ -121,7 +125,85 @@ def open_split(
     return splits[chosen], f"{chosen} split"
 
 
-def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
+def given_splits(
+    train: Given, held_out: Given, image_column: str | None = None
+) -> tuple[Crops | None, Any, Any]:
+    """Return the training and held-out crops that a trainer was given, as data sets.
+
+    Args:
+        train: a data set, or a folder or Hub id; see ``given.DATA``. One with several splits is
+            trained on ``train`` or its only split, and evaluated on its ``validation`` split where
+            no other is given.
+        held_out: likewise, or None.
+        image_column: the image column; if None, the only one.
+
+    Returns:
+        What is known of a folder or Hub id, else None; the training crops; the held-out crops or
+        None.
+
+    Raises:
+        InputError: if they are nothing of that kind.
+    """
+    crops = None
+    if is_named(train):
+        crops = load_crops(train, image_column=image_column)
+        train, given = crops.train, crops.held_out
+    else:
+        splits = named_splits(train)
+        given = None if splits is None else splits.get("validation")
+        train = train if splits is None else splits[_choose_split(splits, None, "train_dataset")]
+    held_out = given if held_out is None else held_out
+    return crops, as_dataset(train, "train_dataset"), _held_out(held_out)
+
+
+def described(crops: Crops | None, train: Any) -> dict[str, Any]:
+    """Return what a trainer's record says of the data it was given.
+
+    Args:
+        crops: what is known of a folder or Hub id, or None.
+        train: the training crops.
+    """
+    transform = transform_name(train)
+    known = {} if transform is None else {"transform": transform}
+    if crops is None:
+        return known
+    named = {"name": crops.name, "split": crops.split, "held_out_from": crops.held_out_from}
+    return {**named, **crops.meta, **known}
+
+
+def _held_out(given: Given) -> Any:
+    if given is None:
+        return None
+    splits = _open(given, False) if is_named(given) else named_splits(given)
+    if splits is None:
+        return as_dataset(given, "eval_dataset")
+    for name in ("validation", "test"):
+        if name in splits:
+            return as_dataset(splits[name], "eval_dataset")
+    if len(splits) > 1:
+        raise InputError(
+            f"eval_dataset: has the splits {', '.join(splits)}; give one of them, such as "
+            f"dataset[{next(iter(splits))!r}]"
+        )
+    return as_dataset(next(iter(splits.values())), "eval_dataset")
+
+
+def _name(dataset: Given) -> str:
+    if dataset is None:
+        return "people"
+    return str(dataset) if is_named(dataset) else "dataset"
+
+
+def _open(dataset: Given, streaming: bool) -> dict[str, Any]:
+    if isinstance(dataset, os.PathLike):
+        return _open_named(os.fspath(dataset), streaming, is_path=True)
+    if dataset is None or isinstance(dataset, str):
+        return _open_named(dataset, streaming)
+    splits = named_splits(dataset) or {"train": dataset}
+    return {name: as_dataset(value, "dataset") for name, value in splits.items()}
+
+
+def _open_named(dataset: str | None, streaming: bool, *, is_path: bool = False) -> dict[str, Any]:
     if dataset is None:
         from patchit_hf.data.people import load_people
 
@@ -129,7 +211,7 @@ def _open(dataset: str | None, streaming: bool) -> dict[str, Any]:
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
     path = Path(dataset).expanduser()
     if not path.exists():
-        if dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
+        if is_path or dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
             raise InputError(f"--dataset {dataset!r}: no such folder")
         return _load(dataset, dataset, streaming)
     if path.is_file():

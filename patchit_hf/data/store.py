@@ -34,7 +34,7 @@ from patchit_hf.data.canvas import BadImageError
 from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.file_states import FileStates, file_states
 from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
-from patchit_hf.data.rows import ImageRows
+from patchit_hf.data.transformed import TransformedRows, image_rows
 
 __all__ = ["CropStore", "LazyCrops", "open_crops"]
 
@@ -161,11 +161,18 @@ def open_crops(
     """
     bad = bad or BadImages()
     bad.name = name
-    rows = ImageRows(dataset, column)
+    rows = image_rows(dataset, column)
     shape = (len(rows), *canvas, 3)
     size = int(np.prod(shape))
     note = _note(dataset, column, canvas, fit, file_states(rows))
     lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset_fingerprint(dataset)}", bad)
+    if isinstance(rows, TransformedRows) and on_disk:
+        logger.warning(
+            "%s: has a transform, which every image passes through before the canvas, each time it "
+            "is read; such crops are not cached",
+            name,
+        )
+        return _without_bad(lazy, None, beforehand, main=main)
     if size > cache_gb * 1e9:
         logger.info(
             "%s: %.1f GB of crops, more than the cache may have; decoded on the fly",

@@ -30,16 +30,17 @@ from patchit_hf.models.origin import (
     INSTANCE,
     Origin,
     fingerprint,
+    origin_now,
     origin_of_export,
     origin_of_file,
     origin_of_timm,
 )
 from patchit_hf.models.weights_fit import (
     Shapes,
+    backbone_state,
     check_fit,
     misfit,
     tensor_shapes,
-    without_classifier,
 )
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
@@ -59,6 +60,7 @@ class Initial:
             of the training crops.
         input_size: height and width that the weights were trained for; None if unknown.
         origin: where the weights come from; None for random ones.
+        drawn: fingerprint of random weights.
     """
 
     backbone: nn.Module
@@ -68,6 +70,14 @@ class Initial:
     statistics: Statistics | None
     input_size: tuple[int, int] | None
     origin: Origin | None = None
+    drawn: str | None = None
+
+    def settled(self) -> Initial:
+        """Return this with an origin that is true of the weights as they are now."""
+        weights = backbone_state(self.backbone)
+        return dataclasses.replace(
+            self, origin=origin_now(weights, self.name, self.origin, self.drawn)
+        )
 
 
 def open_initial(
@@ -114,10 +124,9 @@ def open_initial(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = _opened(source, request)
+    weights = backbone_state(found.backbone)
     if found.origin is None:
-        return found
-    state = found.backbone.state_dict()
-    weights = {name: state[name] for name in without_classifier(state, found.backbone)}
+        return dataclasses.replace(found, drawn=fingerprint(weights))
     origin = dataclasses.replace(found.origin, fingerprint=fingerprint(weights))
     return dataclasses.replace(found, origin=origin)
 

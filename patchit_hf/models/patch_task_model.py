@@ -32,10 +32,11 @@ from patchit_hf.models.feature_maps import feature_map as feature_map
 from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.layers import freeze_stages, layered_groups
-from patchit_hf.models.origin import Origin, fingerprint, origin_of_export
+from patchit_hf.models.origin import Origin, fingerprint, origin_now, origin_of_export
 from patchit_hf.models.small_maps import small_map_convolutions
+from patchit_hf.models.weights_fit import backbone_state
 from patchit_hf.patch_tasks import create_task
-from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.patch_tasks.base import PatchTask, task_name
 
 ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
 
@@ -54,6 +55,8 @@ class PatchTaskModel(nn.Module):
 
     Attributes:
         fit: how images get to the canvas; see ``patchit_hf.data.canvas.to_canvas``.
+        trained_in: folder of the run that trains it, or has trained it last.
+        drawn: seed and fingerprint of random weights, when they were drawn; None for others.
         record: its ``patchit.json``, where the model was read back.
 
     Example:
@@ -65,6 +68,8 @@ class PatchTaskModel(nn.Module):
 
     fit: str = "squash"
     record: dict[str, Any]
+    drawn: tuple[int, str] | None = None
+    trained_in: Path | None = None
 
     def __init__(
         self,
@@ -93,6 +98,54 @@ class PatchTaskModel(nn.Module):
             revision: branch, tag or commit on the Hub.
         """
         return load_model(source, revision)
+
+    def with_task(self, task: PatchTask, seed: int = 0) -> PatchTaskModel:
+        """Return a model of this backbone, which the two then share, with a new head for a task.
+
+        Args:
+            task: what the new head answers.
+            seed: of the head's random weights.
+
+        Example:
+            >>> from patchit_hf import build_model, create_task
+            >>> model = build_model("test_resnet", create_task("pt18"), seed=0)
+            >>> other = model.with_task(create_task("pt8"))
+            >>> other.task.num_classes, other.backbone is model.backbone
+            (8, True)
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = task.head(num_features(self.backbone))
+        head.to(next(self.backbone.parameters()).device)
+        other = PatchTaskModel(
+            self.backbone, head, self.spec, task, origin=self.origin, statistics=self.statistics
+        )
+        other.fit, other.drawn, other.frozen = self.fit, self.drawn, self.frozen
+        return other.train(self.training)
+
+    def check_task(self, task: PatchTask) -> None:
+        """Check that the head answers a task.
+
+        Raises:
+            InputError: if it is another task's, naming both.
+        """
+        with torch.device("meta"):
+            wanted = task.head(num_features(self.backbone)).state_dict()
+        here = {name: value.shape for name, value in self.head.state_dict().items()}
+        fits = here == {name: value.shape for name, value in wanted.items()}
+        same = self.task is None or _questions(self.task) == _questions(task)
+        if not (fits and same):
+            mine = "another task" if self.task is None else _described(self.task)
+            raise InputError(
+                f"model: its head is for {mine}, and the task is {_described(task)}; "
+                "model.with_task(task) puts a new head on the same backbone"
+            )
+
+    def settle_origin(self) -> None:
+        """Bring up to date where the backbone's weights come from; see ``origin_now``."""
+        drawn = None if self.drawn is None else self.drawn[1]
+        weights = backbone_state(self.backbone)
+        self.origin = origin_now(weights, self.spec.name, self.origin, drawn)
 
     def ask(self, image: ImageInput, rounds: int = 1) -> PatchAnswers:
         """Ask the task's questions about one image, as an evaluation does.
@@ -277,10 +330,25 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     _fill(model.head, folder / HEAD_FILE, location)
     config = read_config(location)
     origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
-    model.origin = dataclasses.replace(origin, fingerprint=fingerprint(model.backbone.state_dict()))
+    model.origin = dataclasses.replace(
+        origin, fingerprint=fingerprint(backbone_state(model.backbone))
+    )
     model.statistics = task.transform.mean, task.transform.std
     model.fit, model.record = str(record.get("config", {}).get("fit", "squash")), record
     return model.eval()
+
+
+def _questions(task: PatchTask) -> tuple[Any, ...]:
+    """Return what the classes of a task mean: options that only vary the inputs are left out."""
+    kwargs = task.kwargs
+    cells = {name: kwargs.get(name) for name in ("rows", "cols", "margin")}
+    return task_name(task), tuple(task.canvas), cells, task.num_classes
+
+
+def _described(task: PatchTask) -> str:
+    kwargs, (height, width) = task.kwargs, task.canvas
+    grid = f"{kwargs['rows']}x{kwargs['cols']} cells, " if {"rows", "cols"} <= set(kwargs) else ""
+    return f"{task_name(task)} ({grid}{task.num_classes} classes, canvas {height}x{width})"
 
 
 def _task(record: dict[str, Any]) -> PatchTask:

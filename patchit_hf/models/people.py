@@ -69,7 +69,7 @@ def open_people(
     """
     column = getattr(task, "box_column", None)
     if boxes is None and column and isinstance(images, datasets.Dataset):
-        boxes = images[column][:] if column in images.column_names else None
+        boxes = images.with_format(None)[column][:] if column in images.column_names else None
     found = Images(images, image_column)
     if boxes is None:
         return People(found, None, found.single)

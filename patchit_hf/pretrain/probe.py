@@ -125,7 +125,7 @@ def _labelled_rows(
             f"{where}: the {name} crops have no such column "
             f"(columns: {', '.join(dataset.column_names)})"
         )
-    values = dataset.select_columns([column])[:][column]
+    values = dataset.with_format(None).select_columns([column])[:][column]
     wrong = next((v for v in values if not isinstance(v, int | str | bool | type(None))), None)
     if wrong is not None:
         raise InputError(
