@@ -12,7 +12,7 @@ from torch import nn
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
-from patchit_hf.training.accelerator import create_accelerator, start_tracker
+from patchit_hf.training.accelerator import compiled_by, create_accelerator, start_tracker
 from patchit_hf.training.arguments import LoopArguments, in_steps
 from patchit_hf.training.checkpoint import Checkpoint, newest_whole, restore, save_checkpoint
 from patchit_hf.training.hooks import Hooks
@@ -142,6 +142,7 @@ class Trainer(Hooks):
             hardware=hardware(self.accelerator),
             processes=self.world,
             mixed_precision=str(self.accelerator.mixed_precision),
+            compiled=compiled_by(self.accelerator),
             results=self.results(),
             history=monitor.history.entries if monitor else [],
             notes=self.notes,
