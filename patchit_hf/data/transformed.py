@@ -9,7 +9,7 @@ import datasets
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data.canvas import decode_rgb, naming
-from patchit_hf.data.images import Images
+from patchit_hf.data.image_values import image_value
 from patchit_hf.data.rows import ImageRows
 
 
@@ -67,18 +67,11 @@ class TransformedRows(ImageRows):
             ) from error
         for name in (self.column, "pixel_values"):
             if name in values:
-                return self._checked(values[name], where)
+                return image_value(values[name], f"{where}: the data set's transform returns")
         raise InputError(
             f"{where}: the data set's transform returns no {self.column!r} (columns: "
             f"{', '.join(values)})"
         )
-
-    def _checked(self, value: Any, where: str) -> Any:
-        try:
-            return Images([value]).value(0)
-        except InputError as error:
-            text = str(error).removeprefix("image 0: ")
-            raise InputError(f"{where}: the data set's transform returns: {text}") from error
 
 
 def image_rows(dataset: datasets.Dataset, column: str) -> ImageRows:

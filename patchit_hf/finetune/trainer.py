@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class FinetuneTrainer(HubTrainer):
             were made for, or 192x96.
         data_info: what the records say about the data (``name``, ``split``, ``validated_on``).
         run: the run's folder if the caller has opened it already.
+        callbacks: objects that are told of steps, evaluations, checkpoints and the end; see
+            ``patchit_hf.training.callbacks``.
 
     Raises:
         InputError: for data, weights or a configuration that cannot work, before anything is
@@ -104,6 +106,7 @@ class FinetuneTrainer(HubTrainer):
         input_size: tuple[int, int] | None = None,
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
+        callbacks: Sequence[Any] | None = None,
     ) -> None:
         known = {"name": "dataset", "split": None, "rendered": False}
         info = {**known, "validated_on": "crops of the caller's choice", **(data_info or {})}
@@ -116,7 +119,8 @@ class FinetuneTrainer(HubTrainer):
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed
         )
         self.initial = self.initial.settled()
-        super().__init__(args, run or _open_run(self.initial, task, args, info), info)
+        run = run or _open_run(self.initial, task, args, info)
+        super().__init__(args, run, info, callbacks=callbacks)
         self.augmentation = augmentation_of(task, args)
         self.data = self._open(train_dataset, task, "training")
         self.validation = (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class PatchTaskTrainer(HubTrainer):
         data_info: what the records say about the data (``name``, ``split``, ``held_out_from``,
             ``license``).
         run: the run's folder if the caller has opened it already.
+        callbacks: objects that are told of steps, evaluations, checkpoints and the end; see
+            ``patchit_hf.training.callbacks``.
 
     Raises:
         InputError: for data, a model or a configuration that cannot work, before anything is
@@ -95,6 +98,7 @@ class PatchTaskTrainer(HubTrainer):
         *,
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
+        callbacks: Sequence[Any] | None = None,
     ) -> None:
         opened, train_dataset, eval_dataset = given_splits(
             train_dataset, eval_dataset, args.image_column
@@ -107,7 +111,9 @@ class PatchTaskTrainer(HubTrainer):
         self.model.freeze_stages(args.freeze_stages)
         run = run or _open_run(self.model, task, args, info)
         self.model.trained_in = run.path.absolute()
-        super().__init__(args, run, info, include_people=args.hub_include_people)
+        super().__init__(
+            args, run, info, include_people=args.hub_include_people, callbacks=callbacks
+        )
         self.share = share_out(args, task, self.model, self.rank, self.world)
         name = str(info["name"])
         with self.accelerator.local_main_process_first():
@@ -242,6 +248,9 @@ class PatchTaskTrainer(HubTrainer):
         return super()._checkpoint() or named_checkpoint(
             self.args.resume_from_checkpoint, self.accelerator
         )
+
+    def _continue_from(self, checkpoint: str) -> None:
+        self.args = dataclasses.replace(self.args, resume_from_checkpoint=checkpoint)
 
     def _resumed(self, checkpoint: Path) -> None:
         adopt_history(checkpoint, self.run.path)

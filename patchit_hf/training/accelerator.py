@@ -12,7 +12,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.training.arguments import LoopArguments
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
         InputError: for a precision that does not exist or that the machine does not support.
     """
     _check_environment(args)
+    if args.report_to == "wandb" and os.environ.get("RANK", "0") == "0":
+        _check_wandb()
     wanted = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if wanted.lower() not in PRECISIONS:  # Accelerate treats any other text as "no"
         raise InputError(
@@ -82,6 +84,29 @@ def _check_environment(args: LoopArguments) -> None:
                 f"{name} {os.environ[name]!r}: patchit_hf does not train with {what}; leave it out "
                 "of accelerate's configuration"
             )
+
+
+def _check_wandb() -> None:
+    """Check that there is a login for Weights & Biases, before anything is written.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False)
+    except TypeError:  # of earlier versions, which would ask
+        known = bool(wandb.api.api_key)
+    except Exception as error:  # a key that is not valid, or no network
+        raise InputError(f"--report-to 'wandb': {one_line(error)}") from error
+    if not known:
+        raise InputError(
+            "--report-to 'wandb': there is no login; run wandb login, or set WANDB_API_KEY, or "
+            "WANDB_MODE=offline"
+        )
 
 
 def compiled_by(accelerator: Accelerator) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from patchit_hf.common.arguments import Arguments, arg
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.decoding import DecodeArguments
+from patchit_hf.training.other_names import INSTEAD, SAME, understood
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
@@ -169,6 +170,13 @@ class LoopArguments(DecodeArguments):
     hub_revision: str | None = arg(
         None, "--hub-revision", "hub", "branch to push to", identity=False
     )
+
+    @classmethod
+    def _understood(cls, others: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        known = {name: others[name] for name in others if name in {*SAME, *INSTEAD}}
+        rest = {name: others[name] for name in others if name not in known}
+        found = understood(known, values)
+        return found | (super()._understood(rest, values) if rest else {})
 
     def __post_init__(self) -> None:
         super().__post_init__()

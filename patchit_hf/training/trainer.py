@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
 from patchit_hf.training.accelerator import compiled_by, create_accelerator, start_tracker
 from patchit_hf.training.arguments import LoopArguments, in_steps
-from patchit_hf.training.checkpoint import Checkpoint, newest_whole, restore, save_checkpoint
+from patchit_hf.training.callbacks import Callbacks
+from patchit_hf.training.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    newest_whole,
+    restore,
+    save_checkpoint,
+)
 from patchit_hf.training.hooks import Hooks
 from patchit_hf.training.loop import Means, due
 from patchit_hf.training.loop import train as run_steps
@@ -44,6 +54,7 @@ class Trainer(Hooks):
         args: how to train.
         run: the run's folder.
         data_info: what the records say about the data.
+        callbacks: objects that are told of what happens; see ``callbacks.Callback``.
     """
 
     args: LoopArguments
@@ -51,12 +62,19 @@ class Trainer(Hooks):
     share: Share
     reporter: Reporter
 
-    def __init__(self, args: LoopArguments, run: RunFolder, data_info: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        args: LoopArguments,
+        run: RunFolder,
+        data_info: dict[str, Any],
+        callbacks: Sequence[Any] | None = None,
+    ) -> None:
         self.args, self.run, self.data_info = args, run, data_info
         self.accelerator = create_accelerator(args, run.path)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.monitor: Monitor | None = None
+        self.callbacks = Callbacks(callbacks)
         self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
 
     def _plan(self, size: int) -> None:
@@ -88,8 +106,12 @@ class Trainer(Hooks):
         """Whether this process writes and speaks."""
         return bool(self.rank == 0)
 
-    def train(self) -> dict[str, Any]:
+    def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
+
+        Args:
+            resume_from_checkpoint: true if there has to be a checkpoint; a run in its folder goes
+                on in any case. A folder or ``hub:org/name@revision`` is the argument of that name.
 
         Returns:
             The results, as in ``patchit.json``.
@@ -99,9 +121,37 @@ class Trainer(Hooks):
             Stopped: if a signal (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) asked for it, after the step
                 that runs and its checkpoint. It is a ``KeyboardInterrupt``.
         """
+        self._check_resume(resume_from_checkpoint)
         with process_settings(self.accelerator):
             self._train()
         return self.results()
+
+    def _check_resume(self, wanted: bool | str | Path | None) -> None:
+        """Check that there is a checkpoint where one is asked for, and none where none is.
+
+        Raises:
+            InputError: otherwise.
+        """
+        folder = self.run.path / CHECKPOINTS
+        if isinstance(wanted, str | Path):
+            self._continue_from(str(wanted))
+        elif wanted is True and not checkpoints(folder):
+            raise InputError(f"resume_from_checkpoint=True: there is none in {str(folder)!r}")
+        elif wanted is False and checkpoints(folder):
+            raise InputError(
+                f"resume_from_checkpoint=False: {str(self.run.path)!r} holds a run with "
+                "checkpoints; give another output_dir, or delete it"
+            )
+
+    def _continue_from(self, checkpoint: str) -> None:
+        """Take a checkpoint of another folder as the one to go on from.
+
+        Raises:
+            InputError: where that is not offered.
+        """
+        raise InputError(
+            f"resume_from_checkpoint={checkpoint!r}: finetuning goes on in its own output_dir only"
+        )
 
     def evaluate(self) -> dict[str, Any]:
         """Return loss and metrics on the held-out crops, empty without any.
@@ -210,6 +260,7 @@ class Trainer(Hooks):
         for tracker in self.accelerator.trackers:
             tracker.finish()
         self.save_pretrained()
+        self.callbacks.tell("on_end", self, self.results())
 
     def _after_step(self, step: int, means: Means) -> bool:
         """Do what is due after a step; true ends the training.
@@ -225,6 +276,7 @@ class Trainer(Hooks):
         saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
+        self.callbacks.tell("on_step", self, done)
         if evaluates or self._also_evaluates(done):
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
@@ -266,6 +318,7 @@ class Trainer(Hooks):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
+        self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
 
     def _config_with_data(self) -> dict[str, Any]:
         config = {**self.run.config, "data_fingerprint": self._data()["fingerprint"]}
@@ -277,7 +330,7 @@ class Trainer(Hooks):
             raise monitor.diverged("the weights are not finite")
         means = monitor.since_record.state(self.accelerator)
         if self.is_main:
-            save_checkpoint(
+            saved = save_checkpoint(
                 self.run.path / CHECKPOINTS,
                 done,
                 self._config_with_data(),
@@ -288,6 +341,7 @@ class Trainer(Hooks):
                 self.args.save_total_limit,
             )
             self._after_save(done)
+            self.callbacks.tell("on_save", self, done, saved)
         self._saved, self._has_saved = monitor.seconds, True
         self.accelerator.wait_for_everyone()
 
