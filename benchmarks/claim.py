@@ -34,7 +34,7 @@ from claim_plan import QUICK, STARTS, TRIALS, Trial
 
 from patchit_hf.common import cli
 from patchit_hf.common.errors import InputError
-from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
+from patchit_hf.pretrain.arguments import RECIPES, PretrainArguments, TrainingArguments
 
 PLAN_FILE = Path("benchmarks/claim.md")
 SEEDS, FINAL_SEEDS, DRAWS = (42,), (42, 43, 44), (0, 1)
@@ -143,7 +143,9 @@ def possible(start: str, backbone: str) -> str | None:
         if entry.options:
             words = shlex.split(f"--backbone {backbone} {entry.pretraining(backbone)}")
             words += [] if entry.parent == "random" else ["--init", "weights.safetensors"]
-            cli.parse("", words, PretrainArguments, TrainingArguments, prog="pretrain")
+            cli.parse(
+                "", words, PretrainArguments, TrainingArguments, prog="pretrain", recipes=RECIPES
+            )
             return possible(entry.parent, backbone)
     except InputError as error:
         return str(error)

@@ -35,9 +35,14 @@ def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> 
     return [Image.fromarray((base + n).astype(np.uint8)) for n in noise]
 
 
+def some_people() -> datasets.Dataset:
+    """Return the first 1,200 of the embedded people, which a session renders once."""
+    return load_people(1200, num_proc=1)
+
+
 def write_people(folder: Path, **splits: range) -> str:
     """Write rows of the embedded people as splits of parquet, and return the folder."""
-    people = load_people(600, num_proc=1)
+    people = some_people()
     for name, rows in splits.items():
         people.select(rows).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
     return str(folder)

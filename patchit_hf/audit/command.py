@@ -1,25 +1,28 @@
-"""Audit a data set and a task before any training: ``python -m patchit_hf.audit``."""
+"""Audit a data set and a task before any training: ``patchit audit``."""
 
 from __future__ import annotations
 
 import sys
-
-import torch
+from typing import TYPE_CHECKING
 
 from patchit_hf.audit.arguments import AuditArguments
-from patchit_hf.audit.verdict import TRAIN_CROPS, Audit, audit, report
 from patchit_hf.common import cli
 from patchit_hf.common.console import guarded
 from patchit_hf.common.errors import InputError
 
+if TYPE_CHECKING:
+    from patchit_hf.audit.verdict import Audit
+
 DESCRIPTION = """\
 Measure how far mean colour, colour histogram, edges and border pixels alone get in a patch task.
 
-  python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID
-  python -m patchit_hf.audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
+  patchit audit --dataset FOLDER_OR_HUB_ID
+  patchit audit --dataset FOLDER_OR_HUB_ID --task-kwargs standardize=true
 
 The flags are spelt as in pretraining, so that you can audit a data set and a task before you train.
 Those about the network and its training do not exist here."""
+ARGUMENTS = (AuditArguments,)
+PROG = "patchit audit"
 
 
 def audit_dataset(args: AuditArguments) -> Audit:
@@ -31,7 +34,10 @@ def audit_dataset(args: AuditArguments) -> Audit:
     Raises:
         InputError: for bad input, or if no crops are held out.
     """
-    from patchit_hf.data.canvas import parse_canvas
+    import torch
+
+    from patchit_hf.audit.verdict import TRAIN_CROPS, audit
+    from patchit_hf.data.choices import parse_canvas
     from patchit_hf.data.source import load_crops
     from patchit_hf.data.training_set import open_held_out, open_training, statistics
     from patchit_hf.patch_tasks import create_task
@@ -65,7 +71,9 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    (args,) = cli.parse(DESCRIPTION, argv, AuditArguments, prog="patchit_hf.audit")
+    (args,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
+    from patchit_hf.audit.verdict import report
+
     found = audit_dataset(args)
     sys.stdout.write("\n".join(found.lines()) + "\n")
     report(found)

@@ -1,4 +1,4 @@
-"""Average the exports of several runs that share a start: ``python -m patchit_hf.average``."""
+"""Average the exports of several runs that share a start: ``patchit average``."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from patchit_hf.common.arguments import arg
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.canvas import parse_canvas
+from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.decoding import DecodeArguments
 
 
@@ -60,10 +60,7 @@ class AverageArguments(DecodeArguments):
         """
         if self.input_size is None:
             return None
-        try:
-            return parse_canvas(self.input_size)
-        except InputError as error:
-            raise InputError(str(error).replace("--canvas", "--input-size")) from error
+        return parse_canvas(self.input_size, "--input-size")
 
     @property
     def decode(self) -> DecodeArguments:

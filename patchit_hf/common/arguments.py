@@ -10,11 +10,14 @@ import dataclasses
 import difflib
 import math
 import os
+import types
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, did_you_mean
 
 
 def arg(
@@ -24,17 +27,18 @@ def arg(
     help: str,
     *,
     identity: bool = True,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] | Callable[[], Sequence[str]] | None = None,
 ) -> Any:
     """Return a dataclass field that carries its flag.
 
     Args:
         default: the default value.
-        flag: the flag, such as ``--seed``; a name without dashes is a positional argument.
+        flag: the flag, such as ``--seed``; a name without dashes is a positional argument, one in
+            brackets may be left out.
         group: the heading under which ``--help`` shows it.
         help: the text that ``--help`` shows.
         identity: whether the argument changes what a run computes.
-        choices: the allowed values; None for any.
+        choices: the allowed values, or a function that lists them; None for any.
     """
     metadata = {
         "flag": flag,
@@ -89,12 +93,12 @@ class Arguments(metaclass=_Named):
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            choices = item.metadata["choices"]
-            value = _plain(getattr(self, item.name))
+            choices, value = choices_of(item), _plain(getattr(self, item.name))
             if value is not getattr(self, item.name):
                 object.__setattr__(self, item.name, value)
             if choices and value is not None and value not in choices:
-                raise self._error(item.name, f"one of {', '.join(choices)}")
+                hint = did_you_mean(str(value), choices)
+                raise self._error(item.name, f"one of {', '.join(choices)}", hint)
 
     def _check_whole(self, name: str, low: int) -> None:
         value = getattr(self, name)
@@ -107,9 +111,43 @@ class Arguments(metaclass=_Named):
         if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
             raise self._error(name, "a finite number " + ("above 0" if positive else "from 0"))
 
-    def _error(self, name: str, allowed: str) -> InputError:
+    def _error(self, name: str, allowed: str, hint: str = "") -> InputError:
         flag = flag_of(name, type(self))
-        return InputError(f"{flag} {getattr(self, name)!r}: must be {allowed} ({name})")
+        return InputError(f"{flag} {getattr(self, name)!r}: must be {allowed} ({name}){hint}")
+
+
+def choices_of(item: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """Return the values that a field may have; empty if any."""
+    choices = item.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices or ())
+
+
+def kind_of(hint: Any) -> type[Any]:
+    """Return the type behind ``X | None`` and ``dict[...]``."""
+    if isinstance(hint, types.UnionType):
+        hint = next(a for a in typing.get_args(hint) if a is not type(None))
+    kind: type[Any] = typing.get_origin(hint) or hint
+    return kind
+
+
+def stated(*objects: Any, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return every argument by its flag without dashes, as ``--config`` reads it.
+
+    Args:
+        *objects: the arguments.
+        without: fields to leave out.
+
+    Example:
+        >>> from patchit_hf.data.decoding import DecodeArguments
+        >>> stated(DecodeArguments(fit="cover"))["fit"]
+        'cover'
+    """
+    return {
+        item.metadata["flag"].lstrip("-"): getattr(obj, item.name)
+        for obj in objects
+        for item in dataclasses.fields(obj)
+        if item.name not in without
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
-import types
+import sys
 import typing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
+from patchit_hf.common.arguments import choices_of, kind_of
+from patchit_hf.common.config import read_config, under
+from patchit_hf.common.config import recipes as list_recipes
+from patchit_hf.common.errors import InputError, did_you_mean
+from patchit_hf.common.unknown import explain_unknown
 
-from patchit_hf.common.errors import InputError, one_line
+MANY = 4  # choices, above which help lists them behind its text
+TYPES = {str: "TEXT", int: "N", float: "X"}
 
-T = TypeVar("T")
 
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that reports errors in one line."""
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports errors in one line, and takes no shortened flags."""
 
     def error(self, message: str) -> typing.NoReturn:
-        raise InputError(message.removeprefix("argument "))
+        """Raise the message, which argparse would print below a list of all flags."""
+        for theirs, ours in (
+            ("argument ", ""),
+            ("expected one argument", f"needs a value; see {self.prog} --help"),
+            ("expected at least one argument", f"needs a value; see {self.prog} --help"),
+            ("ignored explicit argument", "takes no value, only --X or --no-X:"),
+        ):
+            message = message.replace(theirs, ours, 1)
+        raise InputError(message)
 
 
 def parse(
-    description: str, argv: list[str] | None, *classes: type[Any], prog: str
+    description: str,
+    argv: list[str] | None,
+    *classes: type[Any],
+    prog: str,
+    without: Sequence[str] = (),
+    recipes: Path | None = None,
 ) -> tuple[Any, ...]:
     """Parse the command line into one object of each dataclass.
 
     Flags are shown with dashes; underscores work too. ``--config FILE.yaml`` sets the same fields,
-    by flag or by field name. Values on the command line override the file.
+    by flag or by field name. Values on the command line override the file, and both a recipe.
 
     Args:
         description: the first lines of ``--help``.
         argv: the arguments after the program's name; None for those of this process.
         *classes: dataclasses whose fields are made by ``arg``.
         prog: the program's name in ``--help``.
+        without: fields that the command sets itself, and which are no flags of it.
+        recipes: a folder of YAML files, of which the field ``recipe`` names one.
 
     Raises:
         InputError: for an unknown flag or key, or a value of the wrong type.
@@ -48,38 +66,95 @@ def parse(
         >>> args.bootstrap
         8
     """
-    parser = _Parser(
-        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags")
-    groups: dict[str, Any] = {}
-    fields = {}
-    for cls in classes:
-        hints = typing.get_type_hints(cls)
-        for item in dataclasses.fields(cls):
-            fields[item.name] = (item, hints[item.name])
-            group = item.metadata["group"]
-            groups.setdefault(group, parser.add_argument_group(group))
-            _add(groups[group], item, hints[item.name])
-    given = vars(parser.parse_args(_dashed(argv)))
+    parser = build_parser(description, *classes, prog=prog, without=without)
+    fields = fields_of(*classes, without=without)
+    words = _dashed(sys.argv[1:] if argv is None else argv)
+    known, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        flags = {item.metadata["flag"]: name for name, (item, _) in fields.items()}
+        raise InputError(
+            explain_unknown(unknown[0], words, list(parser._option_string_actions), flags, prog)
+        )
+    given = {key: value for key, value in vars(known).items() if value not in (None, [])}
     config = given.pop("config", None)
-    values = {**_read_config(config, fields), **given} if config else given
+    values = {**read_config(config, fields), **given} if config else given
+    if recipes is not None and values.get("recipe"):
+        values = under(_recipe(recipes, values["recipe"], fields), values)
+    for name, (item, _) in fields.items():
+        if not item.metadata["flag"].startswith(("-", "[")) and not values.get(name):
+            flag, help = item.metadata["flag"], item.metadata["help"]
+            raise InputError(f"{flag} is needed: {help}; see {prog} --help")
     return tuple(
         cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
         for cls in classes
     )
 
 
+def _recipe(folder: Path, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    if name not in (known := list_recipes(folder)):
+        hint = did_you_mean(name, known)
+        raise InputError(f"--recipe {name!r}: must be one of {', '.join(known)}{hint}")
+    return read_config(str(folder / f"{name}.yaml"), fields)
+
+
+def build_parser(
+    description: str, *classes: type[Any], prog: str, without: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """Return the parser of a command, for its help, its completion and its reference.
+
+    Args:
+        description: the first lines of ``--help``.
+        *classes: dataclasses whose fields are made by ``arg``.
+        prog: the program's name in ``--help``.
+        without: fields that are no flags of the command.
+    """
+    fields = fields_of(*classes, without=without)
+    positional = [item for item, _ in fields.values() if not item.metadata["flag"].startswith("-")]
+    names = [item.metadata["flag"] + "..." * _several(item) for item in positional]
+    parser = Parser(
+        prog=prog,
+        usage=" ".join([prog, *names, "[options]"]),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    text = "YAML file with any of these flags, such as the args.yaml in a run's folder"
+    parser.add_argument("--config", metavar="FILE", help=text)
+    groups: dict[str, Any] = {}
+    for item, hint in fields.values():
+        group = item.metadata["group"]
+        groups.setdefault(group, parser.add_argument_group(group))
+        _add(groups[group], item, hint)
+    return parser
+
+
+def fields_of(*classes: type[Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return each field that is a flag, and its type, by its name."""
+    fields = {}
+    for cls in classes:
+        hints = typing.get_type_hints(cls)
+        for item in dataclasses.fields(cls):
+            if item.name not in without:
+                fields[item.name] = (item, hints[item.name])
+    return fields
+
+
+def _several(item: dataclasses.Field[Any]) -> bool:
+    return isinstance(_default(item), list)
+
+
 def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
-    meta = item.metadata
+    meta, kind, choices = item.metadata, kind_of(hint), choices_of(item)
     default = _default(item)
-    shown = "" if default in (None, {}, [], False) else f" (default: {_as_text(default)})"
+    shown = "" if default in (None, {}, [], False, "") else f" (default: {_as_text(default)})"
+    text = meta["help"]
+    if len(choices) > MANY:
+        text = f"{text}: {', '.join(choices)}"
     options: dict[str, Any] = {
         "dest": item.name,
         "default": argparse.SUPPRESS,
-        "help": (meta["help"] + shown).replace("%", "%%"),
+        "help": (text + shown).replace("%", "%%"),
     }
-    kind = _kind(hint)
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
     elif kind is dict:
@@ -87,16 +162,17 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
     elif kind is list:
         element = typing.get_args(hint)[0]
         options |= {"nargs": "+", "action": "extend", "type": _reader(element)}
-        options["metavar"] = element.__name__.upper()
+        options["metavar"] = TYPES[element]
     else:
-        options |= {"type": _reader(kind), "metavar": kind.__name__.upper()}
-        if meta["choices"]:
-            options |= {"metavar": "{" + ",".join(meta["choices"]) + "}"}
-    if not meta["flag"].startswith("-"):  # a positional argument
-        del options["dest"]
-        group.add_argument(item.name, **{**options, "metavar": meta["flag"]})
+        options |= {"type": _reader(kind), "metavar": TYPES[kind]}
+        if 0 < len(choices) <= MANY:
+            options["metavar"] = "{" + ",".join(choices) + "}"
+    if meta["flag"].startswith("-"):
+        group.add_argument(meta["flag"], **options)
         return
-    group.add_argument(meta["flag"], **options)
+    del options["dest"], options["default"]  # a positional argument
+    nargs = "*" if kind is list else "?"
+    group.add_argument(item.name, nargs=nargs, type=str, help=options["help"], metavar=meta["flag"])
 
 
 def _as_text(default: Any) -> str:
@@ -105,12 +181,17 @@ def _as_text(default: Any) -> str:
 
 class _KeyValues(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        import yaml
+
         result = dict(getattr(namespace, self.dest, {}))
         for word in values:
             key, equals, text = word.partition("=")
             if not equals or not key:
                 raise InputError(f"{option} {word!r}: expected KEY=VALUE")
-            result[key] = yaml.safe_load(text) if text else text
+            try:
+                result[key] = yaml.safe_load(text) if text else text
+            except yaml.YAMLError as error:
+                raise InputError(f"{option} {word!r}: {text!r} cannot be read") from error
         setattr(namespace, self.dest, result)
 
 
@@ -125,59 +206,16 @@ def _reader(kind: type[Any]) -> Any:
     return read
 
 
-def _kind(hint: Any) -> type[Any]:
-    """Return the type behind ``X | None`` and ``dict[...]``."""
-    if isinstance(hint, types.UnionType):
-        hint = next(a for a in typing.get_args(hint) if a is not type(None))
-    kind: type[Any] = typing.get_origin(hint) or hint
-    return kind
-
-
 def _default(item: dataclasses.Field[Any]) -> Any:
     if item.default_factory is not dataclasses.MISSING:
         return item.default_factory()
     return None if item.default is dataclasses.MISSING else item.default
 
 
-def _dashed(argv: list[str] | None) -> list[str]:
-    import sys
-
-    words = sys.argv[1:] if argv is None else argv
+def _dashed(words: list[str]) -> list[str]:
+    """Return the words, with dashes for the underscores of flags."""
     dashed = []
     for word in words:
         name, equals, value = word.partition("=")
         dashed.append(name.replace("_", "-") + equals + value if word.startswith("--") else word)
     return dashed
-
-
-def _read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"--config {path!r}: no such file")
-    try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path!r}: {one_line(error)}") from error
-    if not isinstance(loaded, dict):
-        raise InputError(f"--config {path!r}: must contain KEY: VALUE lines")
-    by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}
-    values = {}
-    for key, value in loaded.items():
-        name = by_flag.get(str(key).replace("_", "-"), str(key))
-        if name not in fields:
-            near = difflib.get_close_matches(str(key), [*by_flag, *fields], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"--config {path!r}: unknown key {key!r}{hint}")
-        values[name] = _config_value(path, key, value, _kind(fields[name][1]))
-    return values
-
-
-def _config_value(path: str, key: str, value: Any, kind: type[Any]) -> Any:
-    if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as a string
-        except ValueError:
-            pass
-    if value is None or (isinstance(value, kind) and not (kind is int and value is True)):
-        return value
-    raise InputError(f"--config {path!r}: {key}: {value!r} must be of type {kind.__name__}")

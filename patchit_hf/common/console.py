@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -44,6 +45,15 @@ def guarded(
     except KeyboardInterrupt:
         say(f"interrupted; {after_interrupt}")
         return 130
+
+
+def say_then(*words: str) -> None:
+    """Say what to do next: a command that works as it is printed.
+
+    Args:
+        *words: what follows ``patchit``.
+    """
+    say(f"then: {shlex.join(['patchit', *words])}")
 
 
 def say(line: str) -> None:

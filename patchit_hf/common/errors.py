@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
 
 LONGEST = 300  # characters of another library's message
+LOOKED_AT = 10_000  # files of a folder among which a close name is searched
 
 
 def one_line(error: object, limit: int = LONGEST) -> str:
@@ -33,6 +36,58 @@ class InputError(ValueError):
     """
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names the closest known word; empty if none is close.
+
+    Args:
+        word: what was given.
+        known: what it could have been.
+
+    Example:
+        >>> did_you_mean("squach", ["squash", "cover"])
+        '; did you mean squash?'
+        >>> did_you_mean("lemon", ["squash", "cover"])
+        ''
+    """
+    import difflib
+
+    by_small = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_small, 1)
+    return f"; did you mean {by_small[near[0]]}?" if near else ""
+
+
+def did_you_mean_file(path: str | Path) -> str:
+    """Return the end of a message that names the closest file or folder that exists, or nothing.
+
+    Args:
+        path: one that does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "boxes.json").touch()
+        >>> did_you_mean_file(folder / "boxs.json").endswith("boxes.json?")
+        True
+    """
+    import difflib
+
+    found = Path()
+    for part in Path(path).parts:
+        here = found / part
+        if not here.exists():
+            try:
+                with os.scandir(found) as entries:
+                    names = [entry.name for entry in islice(entries, LOOKED_AT)]
+            except OSError:
+                return ""
+            near = difflib.get_close_matches(part, names, 1)
+            if not near:
+                return ""
+            here = found / near[0]
+        found = here
+    return f"; did you mean {found}?"
+
+
 def check_options(task: str, given: Iterable[str], allowed: Sequence[str]) -> None:
     """Check the names of a task's options.
 
@@ -51,9 +106,8 @@ def check_options(task: str, given: Iterable[str], allowed: Sequence[str]) -> No
     """
     for key in given:
         if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(
-                f"--task-kwargs: task {task!r} has no option {key!r}{hint} (options: "
+                f"--task-kwargs: task {task!r} has no option {key!r}{did_you_mean(key, allowed)} "
+                f"(options: "
                 f"{', '.join(allowed)})"
             )

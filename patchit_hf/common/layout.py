@@ -6,6 +6,7 @@ RUN_FILE = "run.json"
 DONE_FILE = "patchit.json"
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
+ARGS_FILE = "args.yaml"  # what --config takes back
 
 CHECKPOINT_FILES = ("state.json", "model.safetensors", "optimizer.pt")
 SUMS_FILE = "SHA256SUMS"  # of a checkpoint's files

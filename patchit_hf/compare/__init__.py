@@ -1,4 +1,4 @@
-"""Several initial weights with one budget: ``python -m patchit_hf.compare``, or ``compare``."""
+"""Several initial weights with one budget: ``patchit compare``, or ``compare``."""
 
 from __future__ import annotations
 

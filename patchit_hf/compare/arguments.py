@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf.common.arguments import arg
+from patchit_hf.common.arguments import Arguments, arg
+from patchit_hf.downstream import list_downstream
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareArguments:
+class CompareArguments(Arguments):
     """Which initial weights are compared, and on what data."""
 
-    task: str = arg("attributes", "--task", "task", "attributes, reid, pose or action")
+    task: str = arg("attributes", "--task", "task", "what is learnt", choices=list_downstream)
     task_kwargs: dict[str, Any] = arg({}, "--task-kwargs", "task", "options of the task, KEY=VALUE")
     init: list[str] = arg(
         [],

@@ -106,7 +106,7 @@ def compare(
 ) -> Comparison:
     """Finetune from several initial weights with one budget, and test each once.
 
-    ``python -m patchit_hf.compare`` in Python. Called again after it was stopped, it goes on:
+    ``patchit compare`` in Python. Called again after it was stopped, it goes on:
     what is finetuned is not finetuned again. Data sets are named, not given, as each finetuning
     opens them by itself.
 

@@ -69,7 +69,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
     if args.push_to_hub:
         raise InputError(
             "--push-to-hub: not possible in a comparison; push its best run: "
-            "python -m patchit_hf.publish.hub"
+            "patchit push RUN org/name"
         )
     reference = what.reference
     if reference is not None and reference not in contenders:

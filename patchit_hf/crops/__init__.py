@@ -1,4 +1,4 @@
-"""Cut boxes of people into a data set of crops: ``python -m patchit_hf.crops``.
+"""Cut boxes of people into a data set of crops: ``patchit crops``.
 
 The boxes come from a file, from memory, or from a detector.
 """

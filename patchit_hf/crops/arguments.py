@@ -1,4 +1,4 @@
-"""Arguments of ``python -m patchit_hf.crops``: where boxes come from and where crops go."""
+"""Arguments of ``patchit crops``: where boxes come from and where crops go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from patchit_hf.common.arguments import arg, flag_of
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.detections import FORMATS
+from patchit_hf.crops.choices import FORMATS
 
 ON_BAD = ("raise", "skip", "replace")
 

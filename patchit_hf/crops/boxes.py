@@ -6,15 +6,14 @@ pixel is ``[0, 0, 1, 1]``. Every function accepts ``N = 0``.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 from numpy.typing import NDArray
 
+from patchit_hf.crops.choices import OUTSIDE as OUTSIDE
+from patchit_hf.crops.choices import Outside as Outside
+
 Boxes = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Outside = Literal["shift", "shrink", "drop"]
-OUTSIDE: tuple[str, ...] = get_args(Outside)
 
 ROUNDING = 0.5  # pixels; a window that leaves the frame by less is moved, whatever the policy
 

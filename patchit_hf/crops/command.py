@@ -1,4 +1,4 @@
-"""Cut boxes of people into a data set of crops: ``python -m patchit_hf.crops``."""
+"""Cut boxes of people into a data set of crops: ``patchit crops``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.arguments import stated
+from patchit_hf.common.config import write_args
+from patchit_hf.common.console import guarded, say, say_then
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.make import make_crops
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Cut boxes of people out of images or videos into a data set of crops.
 
-  python -m patchit_hf.crops --detections BOXES --images FOLDER --output OUT
-  python -m patchit_hf.crops --detections BOXES --images FOLDER --push-to-hub org/name
-  python -m patchit_hf.crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
-  python -m patchit_hf.pretrain --dataset OUT
+  patchit crops --detections BOXES --images FOLDER --output OUT
+  patchit crops --detections BOXES --images FOLDER --push-to-hub org/name
+  patchit crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
+  patchit pretrain --dataset OUT
 
 BOXES is COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV,
 Parquet, or the database of PARSE-27k. To continue a stopped run, repeat the command."""
+ARGUMENTS = (CropsArguments, CropOptions)
+PROG = "patchit crops"
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -39,9 +43,7 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, options = cli.parse(
-        DESCRIPTION, argv, CropsArguments, CropOptions, prog="patchit_hf.crops"
-    )
+    what, options = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
     if what.push_to_hub:
         from patchit_hf.crops.hub import push_crops
         from patchit_hf.publish.access import check_push
@@ -63,7 +65,8 @@ def run(argv: list[str] | None = None) -> int:
         title=what.title,
         pictures_from=what.pictures_from,
     )
-    _tell(folder, report, what.on_bad_image)
+    write_args(Path(folder), {**stated(what, options), "output": folder}, PROG)
+    _tell(folder, report, options, what.on_bad_image)
     if what.push_to_hub:
         say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
@@ -95,7 +98,7 @@ def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections
     )
 
 
-def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
+def _tell(folder: str, report: dict[str, Any], options: CropOptions, on_bad_image: str) -> None:
     boxes = report["boxes"]
     say(f"{folder}: {boxes['kept']:,} crops from {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
@@ -113,7 +116,9 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str) -> None:
         say(f"  {split}: {side['crops']:,} crops from {side['sources']:,} sources")
     if len(report["splits"]) < 2:
         say(f"  nothing is held out: too few {report['source_is']}s to split, or --validation 0")
-    say(f"look at {folder}/contact_sheet.png, then: patchit_hf.pretrain --dataset {folder}")
+    say(f"look at {folder}/contact_sheet.png")
+    canvas = () if options.canvas == CropOptions().canvas else ("--canvas", options.canvas)
+    say_then("pretrain", "--dataset", folder, *canvas)
 
 
 def main(argv: list[str] | None = None) -> int:

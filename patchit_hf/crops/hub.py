@@ -14,7 +14,8 @@ from patchit_hf.publish.failures import (
 )
 from patchit_hf.publish.hub import check_repo_id, refuse_public
 
-LOCAL = ("contact_sheet.png", ".*", ".*/**")  # the contact sheet also shows dropped boxes
+# The contact sheet also shows dropped boxes, and the arguments name folders of this machine.
+LOCAL = ("contact_sheet.png", "args.yaml", ".*", ".*/**")
 
 
 def push_crops(
@@ -46,8 +47,7 @@ def push_crops(
     client = api or HfApi()
     if not (Path(folder) / "report.json").is_file():
         raise InputError(
-            f"{str(folder)!r}: no finished data set of crops; first cut them with "
-            "python -m patchit_hf.crops"
+            f"{str(folder)!r}: no finished data set of crops; first cut them with patchit crops"
         )
     try:
         return persist(lambda: _commit(client, Path(folder), repo_id, private), retry or Retry())

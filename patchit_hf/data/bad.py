@@ -7,7 +7,6 @@ import logging
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,12 +14,11 @@ from patchit_hf.common.draws import philox
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import write_lines
 from patchit_hf.common.layout import RUN_FILE
+from patchit_hf.data.choices import ON_BAD as ON_BAD
 
 logger = logging.getLogger(__name__)
 
 Key = tuple[object, ...]
-OnBad = Literal["raise", "skip", "replace"]
-ON_BAD: tuple[str, ...] = get_args(OnBad)
 MANIFEST = "bad_images.jsonl"
 TOLD = 5  # bad images that are reported on stderr; the manifest lists all
 TRIES = 1000  # rows that are tried as replacement for a bad one

@@ -7,16 +7,17 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.data.choices import FITS as FITS
+from patchit_hf.data.choices import Fit as Fit
+from patchit_hf.data.choices import parse_canvas as parse_canvas
 
-Fit = Literal["squash", "cover"]
-FITS: tuple[str, ...] = get_args(Fit)
 RESAMPLE = Image.Resampling.BICUBIC  # the interpolation that the exported config names
 MAX_PIXELS = 100_000_000  # a larger crop is a decompression bomb
 SMALLEST = 8  # pixels per side; a smaller image is a placeholder
@@ -258,21 +259,3 @@ def _fetch(path: str) -> bytes:
         raise
     except Exception as error:  # each file system raises its own
         raise UnreachableError(one_line(error)) from error
-
-
-def parse_canvas(text: str) -> tuple[int, int]:
-    """Parse ``HEIGHTxWIDTH``, in pixels.
-
-    Raises:
-        InputError: if the text is not two whole numbers of at least 8.
-
-    Example:
-        >>> parse_canvas("200x100")
-        (200, 100)
-    """
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isdecimal() for p in parts) or min(map(int, parts)) < 8:
-        raise InputError(
-            f"--canvas {text!r}: must be HEIGHTxWIDTH in pixels, each at least 8, such as 200x100"
-        )
-    return int(parts[0]), int(parts[1])

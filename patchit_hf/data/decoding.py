@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from patchit_hf.common.arguments import Arguments, arg
-from patchit_hf.data.bad import ON_BAD
-from patchit_hf.data.canvas import FITS
+from patchit_hf.data.choices import FITS, ON_BAD
 
 
 @dataclass(frozen=True, kw_only=True)

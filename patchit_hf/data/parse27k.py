@@ -7,7 +7,7 @@ ICCV workshops 2015. The authors give out the images on request. The folder hold
     python -m patchit_hf.data.parse27k PARSE_FOLDER OUTPUT_FOLDER
 
 These crops are padded and meant for finetuning, where positions do not matter. For pretraining, cut
-crops without padding by ``python -m patchit_hf.crops``.
+crops without padding by ``patchit crops``.
 """
 
 from __future__ import annotations

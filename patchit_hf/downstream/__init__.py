@@ -6,7 +6,7 @@ import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.common.errors import InputError, check_options
+from patchit_hf.common.errors import InputError, check_options, did_you_mean
 from patchit_hf.common.public import lazily
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ def task_class(name: str) -> type[DownstreamTask]:
         'patchit_hf.downstream.pose'
     """
     if name not in list_downstream():
-        raise InputError(f"--task {name!r}: unknown task (known: {', '.join(list_downstream())})")
+        known = list_downstream()
+        raise InputError(
+            f"--task {name!r}: unknown task (known: {', '.join(known)}){did_you_mean(name, known)}"
+        )
     found: type[DownstreamTask] = import_module(f"{__name__}.{name}").Task
     return found
 

@@ -1,4 +1,4 @@
-"""Evaluate a model on a labelled split: ``python -m patchit_hf.evaluate``, or ``evaluate``."""
+"""Evaluate a model on a labelled split: ``patchit evaluate``, or ``evaluate``."""
 
 from __future__ import annotations
 

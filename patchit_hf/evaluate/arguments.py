@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from patchit_hf.common.arguments import arg
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.canvas import FITS
+from patchit_hf.data.choices import FITS
 from patchit_hf.data.decoding import DecodeArguments
 
 PROBES = ("knn", "linear")

@@ -1,21 +1,25 @@
-"""Evaluate a model on a labelled split: ``python -m patchit_hf.evaluate FOLDER``."""
+"""Evaluate a model on a labelled split: ``patchit evaluate FOLDER``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from patchit_hf.common import cli
+from patchit_hf.common.arguments import stated
+from patchit_hf.common.config import write_args
 from patchit_hf.common.console import guarded, say
 from patchit_hf.evaluate.arguments import EvaluateArguments
-from patchit_hf.metrics.names import short_name
+from patchit_hf.models.names import check_backbone
 
 DESCRIPTION = """\
 Evaluate a finetuned model on a labelled split, or frozen features with a probe.
 
-  python -m patchit_hf.evaluate runs/attributes-people --dataset ... --split test
-  python -m patchit_hf.evaluate runs/reid-peta --dataset OTHER        re-id across data sets
-  python -m patchit_hf.evaluate FOLDER --probe knn,linear --column hat
-  python -m patchit_hf.evaluate FOLDER --embed embeddings.parquet"""
+  patchit evaluate runs/attributes-people --dataset ... --split test
+  patchit evaluate runs/reid-peta --dataset OTHER        re-id across data sets
+  patchit evaluate FOLDER --probe knn,linear --column hat
+  patchit evaluate FOLDER --embed embeddings.parquet"""
+ARGUMENTS = (EvaluateArguments,)
+PROG = "patchit evaluate"
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -27,7 +31,8 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    (what,) = cli.parse(DESCRIPTION, argv, EvaluateArguments, prog="patchit_hf.evaluate")
+    (what,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
+    check_backbone(what.backbone)
     if what.probe:
         return _probe(what)
     if what.embed:
@@ -54,6 +59,7 @@ def _score(what: EvaluateArguments) -> int:
     if result.note:
         say(f"note: {result.note}")
     folder = result.save(_output(what), command=command())
+    write_args(folder, stated(what), PROG)
     for line in lines(result.as_json()["figures"]):
         say(line)
     say(f"{folder}: metrics.json, predictions.parquet")
@@ -84,6 +90,7 @@ def _probe(what: EvaluateArguments) -> int:
     folder = _output(what)
     record = {"model": what.model, "data": name, "column": what.column, "figures": figures}
     write_record(folder, {**record, "command": command()}, bad)
+    write_args(folder, stated(what), PROG)
     for line in lines(figures):
         say(f"{what.column}: {line}")
     say(f"{folder}: metrics.json")
@@ -120,6 +127,8 @@ def lines(figures: dict[str, dict[str, float]]) -> list[str]:
         >>> lines({"rank1": {"value": 0.5, "low": 0.4, "high": 0.6}})
         ['rank-1   50.0 %  (40.0 to 60.0)']
     """
+    from patchit_hf.metrics.names import short_name
+
     width = max((len(short_name(key)) for key in figures), default=0)
     found = []
     for key, entry in figures.items():

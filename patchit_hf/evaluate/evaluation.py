@@ -26,7 +26,7 @@ def evaluate(
     crop_cache_gb: float = 8.0,
     dataloader_num_workers: int = 2,
 ) -> Evaluation:
-    """Measure a finetuned model on a labelled split: ``python -m patchit_hf.evaluate`` in Python.
+    """Measure a finetuned model on a labelled split: ``patchit evaluate`` in Python.
 
     Args:
         model: a folder, ``org/name[@revision]`` on the Hub, or a model that is loaded; a model

@@ -1,4 +1,4 @@
-"""Finetuning on labelled crops: ``python -m patchit_hf.finetune``, or ``FinetuneTrainer``."""
+"""Finetuning on labelled crops: ``patchit finetune``, or ``FinetuneTrainer``."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from patchit_hf.common.arguments import arg
+from patchit_hf.common.arguments import Arguments, arg
+from patchit_hf.downstream import list_downstream
 from patchit_hf.training.arguments import LoopArguments
 
 
@@ -81,10 +82,10 @@ class FinetuningArguments(LoopArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneArguments:
+class FinetuneArguments(Arguments):
     """Which task is trained, from which initial weights, and on which labels."""
 
-    task: str = arg("attributes", "--task", "task", "attributes, reid, pose or action")
+    task: str = arg("attributes", "--task", "task", "what is learnt", choices=list_downstream)
     task_kwargs: dict[str, Any] = arg(
         {}, "--task-kwargs", "task", "options of the task, such as columns=[hat,backpack]"
     )

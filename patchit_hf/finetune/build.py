@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchit_hf.common.arguments import identity
+from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.errors import InputError
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 
@@ -38,7 +38,8 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     task_class(what.task)
     check_subset(what.fraction, what.shots, what.subset_seed)
     folder = args.output_dir or _default_output_dir(what)
-    run = RunFolder(folder, identity(what, args))
+    args = dataclasses.replace(args, output_dir=str(folder))
+    run = RunFolder(folder, identity(what, args), stated(what, args), "patchit finetune")
     if run.finished:
         return run.path
     crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)
@@ -64,7 +65,6 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
         "validated_on": crops.held_out_from,
         **crops.meta,
     }
-    args = dataclasses.replace(args, output_dir=str(folder))
     return FinetuneTrainer(
         initial,
         args,
@@ -105,12 +105,9 @@ def parse_size(text: str) -> tuple[int, int]:
         >>> parse_size("192x96")
         (192, 96)
     """
-    from patchit_hf.data.canvas import parse_canvas
+    from patchit_hf.data.choices import parse_canvas
 
-    try:
-        return parse_canvas(text)
-    except InputError as error:
-        raise InputError(str(error).replace("--canvas", "--input-size")) from error
+    return parse_canvas(text, "--input-size")
 
 
 def _default_output_dir(what: FinetuneArguments) -> str:

@@ -1,4 +1,4 @@
-"""Finetune a backbone on labelled person crops: ``python -m patchit_hf.finetune``."""
+"""Finetune a backbone on labelled person crops: ``patchit finetune``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import guarded, say, say_then
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 from patchit_hf.finetune.build import build_trainer
-from patchit_hf.metrics.names import short_name
-
-if TYPE_CHECKING:
-    pass
+from patchit_hf.models.names import check_backbone
 
 if TYPE_CHECKING:
     from patchit_hf.finetune.trainer import FinetuneTrainer
@@ -21,10 +18,12 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Finetune a timm backbone on labelled person crops.
 
-  python -m patchit_hf.finetune --task attributes --init FOLDER_OR_HUB_ID --dataset ...
-  python -m patchit_hf.finetune --task reid --init random --backbone resnet18
+  patchit finetune --task attributes --init FOLDER_OR_HUB_ID --dataset ...
+  patchit finetune --task reid --init random --backbone resnet18
 
 The same command continues an interrupted run."""
+ARGUMENTS = (FinetuneArguments, FinetuningArguments)
+PROG = "patchit finetune"
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -36,9 +35,8 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, args = cli.parse(
-        DESCRIPTION, argv, FinetuneArguments, FinetuningArguments, prog="patchit_hf.finetune"
-    )
+    what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
+    check_backbone(what.backbone)
     first = os.environ.get("RANK", "0") == "0"
     if args.push_to_hub and first:
         from patchit_hf.publish.access import check_push
@@ -56,13 +54,15 @@ def run(argv: list[str] | None = None) -> int:
         opened.train()
     finally:
         if opened.run.finished:  # even if the push failed afterwards
-            _report(opened)
+            _report(what, opened)
         opened.run.release()
     opened.accelerator.end_training()
     return 0
 
 
-def _report(trainer: FinetuneTrainer) -> None:
+def _report(what: FinetuneArguments, trainer: FinetuneTrainer) -> None:
+    from patchit_hf.metrics.names import short_name
+
     folder, results, metric = trainer.run.path, trainer.results(), trainer.task.primary_metric
     if f"eval_{metric}" in results:
         say(
@@ -70,6 +70,10 @@ def _report(trainer: FinetuneTrainer) -> None:
             f"(step {results['step']} of {trainer.max_steps})"
         )
     say(f'load it: patchit_hf.FinetunedModel.from_pretrained("{folder}")')
+    if trainer.validation is not None:
+        data = () if what.dataset is None else ("--dataset", what.dataset)
+        column = trainer.args.image_column
+        say_then("evaluate", str(folder), *data, *(("--image-column", column) if column else ()))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from patchit_hf.common.arguments import identity
+from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import save_weights
@@ -293,4 +293,6 @@ def _open_run(
         "split": info["split"],
         **identity(args),
     }
-    return RunFolder(folder, config)
+    known = {"task": name, "task-kwargs": task.kwargs, "init": source, "backbone": initial.name}
+    arguments = {**known, **stated(args), "output-dir": folder}
+    return RunFolder(folder, config, arguments, "patchit finetune")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.models.feature_maps import feature_map as feature_map
+from patchit_hf.models.names import unknown_backbone
 
 PROBED_SIZES = (32, 48, 64, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -144,9 +144,7 @@ def check_name(name: str) -> None:
         InputError: if it has not, or the name has a tag.
     """
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 4, 0.5)
-        hint = f"; similar names: {', '.join(near)}" if near else ""
-        raise InputError(f"--backbone {name!r}: timm has no such model{hint}")
+        raise unknown_backbone(name, timm.list_models())
     architecture, _, tag = name.partition(".")
     if tag:
         raise InputError(

@@ -157,7 +157,7 @@ class FinetunedModel(nn.Module):
     ) -> Any:
         """Answer for images of one person each, or for the people in their boxes.
 
-        The predictions are those that ``python -m patchit_hf.evaluate`` writes.
+        The predictions are those that ``patchit evaluate`` writes.
 
         Args:
             images: one image or many: PIL images, paths, bytes of files, arrays ``[H, W, 3]``,
@@ -219,7 +219,7 @@ class FinetunedModel(nn.Module):
     ) -> NDArray[np.float32]:
         """Return features of whole images by the backbone, without the task's head.
 
-        They are those that ``python -m patchit_hf.evaluate FOLDER --embed`` writes, which by
+        They are those that ``patchit evaluate FOLDER --embed`` writes, which by
         default re-estimates batch statistics on the images; see ``PatchTaskModel.embed``.
 
         Args:

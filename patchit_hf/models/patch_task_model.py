@@ -209,7 +209,7 @@ class PatchTaskModel(nn.Module):
         Batch normalisation has learnt its statistics on patches, and whole crops have others.
         ``reestimate_batch_norm`` sets them, on a copy, to those of (at most 2000 of) the given
         images, which should then be many and of the kind that is embedded later: what one image's
-        features are depends on the others. ``python -m patchit_hf.evaluate FOLDER --embed`` does
+        features are depends on the others. ``patchit evaluate FOLDER --embed`` does
         so by default.
 
         Args:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchit_hf.common.errors import InputError, check_options
+from patchit_hf.common.errors import InputError, check_options, did_you_mean
 
 if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
@@ -76,10 +78,25 @@ def _resolve(name: str) -> tuple[str, dict[str, Any]]:
         presets = _presets(module.name)
         if name in presets:
             return module.name, presets[name]
-    raise InputError(f"--task {name!r}: unknown task (known: {', '.join(list_tasks())})")
+    known = list_tasks()
+    raise InputError(
+        f"--task {name!r}: unknown task (known: {', '.join(known)}){did_you_mean(name, known)}"
+    )
 
 
 def _presets(module_name: str) -> dict[str, dict[str, Any]]:
+    """Return a task's presets; if they are plain values, without importing it, and so torch."""
+    source = Path(__path__[0], f"{module_name}.py").read_text(encoding="utf-8")
+    if "PRESETS" not in source:
+        return {}
+    for line in ast.parse(source).body:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == "PRESETS" for target in targets):
+            try:
+                found: dict[str, dict[str, Any]] = ast.literal_eval(line.value)  # type: ignore[attr-defined]
+                return found
+            except ValueError:
+                break
     presets: dict[str, dict[str, Any]] = getattr(
         import_module(f"{__name__}.{module_name}"), "PRESETS", {}
     )

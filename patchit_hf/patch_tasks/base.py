@@ -119,23 +119,27 @@ class PatchTask:
         """
         return self
 
-    def sees_all_after(self, max_steps: int) -> int:
-        """Return after how many steps ``see_all`` is called, once; 0 for never."""
-        return 0
+    def sees_all_after(self, max_steps: int) -> list[int]:
+        """Return the numbers of steps after which ``see_all`` is called."""
+        return []
 
     def see_all(
         self,
         head: nn.Module,
         features: Callable[[Tensor], Tensor],
         batches: Iterable[tuple[Tensor, Tensor]],
-    ) -> None:
+    ) -> str:
         """Let a head see every training crop, without gradients.
 
         Args:
             head: this task's head; changed in place.
             features: from inputs ``[N, 3, h, w]`` to unpooled features.
             batches: rows of crops, int64 ``[B]``, and these crops, uint8 ``[B, 3, H, W]``.
+
+        Returns:
+            What to tell the user, if anything.
         """
+        return ""
 
     def bytes_per_run(self, num_crops: int) -> int:
         """Return the memory that ``for_training`` leads to, gradients and optimiser included."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.patch_tasks.contrast import info_nce
+from patchit_hf.patch_tasks.groups import groups_of
 from patchit_hf.patch_tasks.heads import norm_head
 
 EMBEDDING = 128  # numbers of an embedding, and of a crop's vector
@@ -34,9 +35,12 @@ class IdentityHead(nn.Module):
     Attributes:
         table: a vector for each training crop, ``[crops, 128]``; None before a training, without
             that question, and with too many crops.
+        group: the crop whose vector stands for each crop, int64 ``[crops]``; None if crops are
+            never joined, and every crop is its own class.
     """
 
     table: nn.Parameter | None
+    group: Tensor | None
 
     def __init__(
         self,
@@ -56,9 +60,17 @@ class IdentityHead(nn.Module):
         if first < inputs:
             self.projection = norm_head(num_features, hidden, EMBEDDING)
         self.register_parameter("table", None)
+        self.register_buffer("group", None)
 
-    def set_table(self, crops: int, seed: int) -> None:
-        """Give each of so many crops a random vector; none for 0 crops."""
+    def set_table(self, crops: int, seed: int, *, joined: bool = False) -> None:
+        """Give each of so many crops a random vector; none for 0 crops.
+
+        Args:
+            crops: how many.
+            seed: of the vectors.
+            joined: whether crops may become one class later; see ``join``.
+        """
+        self.group = torch.arange(crops) if joined and crops else None
         if not crops:
             self.table = None
             return
@@ -81,9 +93,31 @@ class IdentityHead(nn.Module):
             raise RuntimeError("a head has a table after for_training")
         self.table[rows.to(self.table.device)] = vectors
 
+    @torch.no_grad()
+    def join(self, neighbours: int, overlap: float) -> int:
+        """Make one class of crops whose vectors are alike; its vector is their mean.
+
+        Args:
+            neighbours: see ``groups_of``.
+            overlap: see ``groups_of``.
+
+        Returns:
+            The number of classes.
+
+        Raises:
+            RuntimeError: if the table was not made for this.
+        """
+        if self.table is None or self.group is None:
+            raise RuntimeError("a head joins crops after set_table(..., joined=True)")
+        group = groups_of(self.table, neighbours, overlap)
+        total = torch.zeros_like(self.table).index_add(0, group, self.table)
+        self.table.copy_(F.normalize(total, dim=1))  # rows that stand for no crop are not used
+        self.group.copy_(group)
+        return len(group.unique())
+
     def without_table(self) -> IdentityHead:
         """Return a copy of this head without the vectors of crops."""
-        return copy.deepcopy(self, {id(self.table): None})
+        return copy.deepcopy(self, {id(self.table): None, id(self.group): None})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return what each question's loss compares.
@@ -91,7 +125,8 @@ class IdentityHead(nn.Module):
         Returns:
             ``places``, logits ``[B, places, classes]``; ``embedding``, ``[B, K - first, 128]``; in
             training, where there is a table, also ``crops``, the cosines of these embeddings and
-            the table, ``[B * (K - first), crops]``.
+            the vectors of all classes, ``[B * (K - first), classes]``, and where crops may be
+            joined ``classes``, the class of each crop, int64 ``[crops]``.
         """
         pooled = self.pool(features).unflatten(0, (-1, self.inputs))
         asked = pooled[:, : self.asked]
@@ -101,8 +136,11 @@ class IdentityHead(nn.Module):
             embedding = self.projection(pooled[:, self.first :].flatten(0, 1))
             output["embedding"] = embedding.unflatten(0, (len(pooled), -1))
             if self.training and self.table is not None:
-                vectors = F.normalize(self.table, dim=1)
-                output["crops"] = F.normalize(embedding.float(), dim=1) @ vectors.T
+                table: Tensor = self.table
+                if self.group is not None:
+                    used, output["classes"] = self.group.unique(return_inverse=True)
+                    table = table[used]
+                output["crops"] = F.normalize(embedding.float(), dim=1) @ F.normalize(table).T
         return output
 
 

@@ -87,6 +87,10 @@ class Task(PatchTask):
             person is that of the sample before in the batch.
         table_limit: most crops that get a vector each; 0 for InfoNCE always.
         table_rate: peak learning rate of these vectors.
+        joins: how often crops that are alike are made one class, evenly spread over the training
+            from ``identity_start`` on; 0 for never. Each time the network sees every crop once.
+        join_neighbours: two crops are compared by so many nearest neighbours of each, and
+        join_overlap: joined if so large a share of these is common; see ``groups_of``.
         head_hidden: width of the head's hidden layers.
         **options: see ``PatchTransform``; ``grayscale`` is 0.1 by default.
 
@@ -127,6 +131,9 @@ class Task(PatchTask):
         cutmix: float = 0.5,
         table_limit: int = 200_000,
         table_rate: float = 2e-3,
+        joins: int = 0,
+        join_neighbours: int = 4,
+        join_overlap: float = 0.3,
         head_hidden: int = 512,
         **options: Any,
     ) -> None:
@@ -143,6 +150,9 @@ class Task(PatchTask):
         self.temperature = within("temperature", temperature, 100, low=1e-3)
         self.label_smoothing = within("label_smoothing", label_smoothing, 0.9)
         self.table_rate = within("table_rate", table_rate, 1)
+        self.joins = whole("joins", joins, 0)
+        self.join_neighbours = whole("join_neighbours", join_neighbours, 1)
+        self.join_overlap = within("join_overlap", join_overlap, 1)
         if not position_weight and not identity_weight:
             raise InputError(
                 "position_weight=0 identity_weight=0 in --task-kwargs: there is nothing to learn"
@@ -254,21 +264,25 @@ class Task(PatchTask):
         """Return the task for so many crops, and give each a vector in the head's table."""
         task = copy.copy(self)
         task.table_size = self._table_size(num_crops)
-        cast(IdentityHead, head).set_table(task.table_size, seed)
+        cast(IdentityHead, head).set_table(task.table_size, seed, joined=self.joins > 0)
         return task
 
-    def sees_all_after(self, max_steps: int) -> int:
-        """Return the steps after which the second question gets its weight; 0 if at once."""
-        first = math.ceil(self.identity_start * max_steps)
-        return first if self.table_size and not self._counts(0.0) and first < max_steps else 0
+    def sees_all_after(self, max_steps: int) -> list[int]:
+        """Return when the second question gets its weight, unless at once, and when to join."""
+        start = self.identity_start
+        shares = [start + (1 - start) * i / self.joins for i in range(self.joins)] or [start]
+        if not self.table_size or (self._counts(0.0) and not self.joins):
+            return []
+        steps = {math.ceil(share * max_steps) for share in shares}
+        return sorted(step for step in steps if 0 < step < max_steps)
 
     def see_all(
         self,
         head: nn.Module,
         features: Callable[[Tensor], Tensor],
         batches: Iterable[tuple[Tensor, Tensor]],
-    ) -> None:
-        """Set each crop's vector to the embedding of its person.
+    ) -> str:
+        """Set each crop's vector to the embedding of its person, and join crops that are alike.
 
         From random vectors the question is learnt several times more slowly.
         """
@@ -276,6 +290,10 @@ class Task(PatchTask):
         for rows, crops in batches:
             persons = self.transform(resized(crops[:, None], self._window(self.canvas)), None)
             owner.fill_table(rows, owner.embedded(features(persons.flatten(0, 1))))
+        if not self.joins:
+            return ""
+        classes = owner.join(self.join_neighbours, self.join_overlap)
+        return f"crops that are alike were joined: {self.table_size:,} crops, {classes:,} classes"
 
     def bytes_per_run(self, num_crops: int) -> int:
         """Return the memory of the table, its gradient and the optimiser's two moments."""
@@ -401,11 +419,13 @@ class Task(PatchTask):
             rows = targets[:, 0, -4].to(torch.int64)
             return batch_loss(output["embedding"], rows, self.temperature)
         right, partner, share, _ = targets[:, self.details :, -4:].flatten(0, 1).unbind(1)
-        mixed = partner.to(torch.int64), share
+        right, partner = right.to(torch.int64), partner.to(torch.int64)
+        if "classes" in output:
+            right, partner = output["classes"][right], output["classes"][partner]
         return table_loss(
             output["crops"],
-            right.to(torch.int64),
-            mixed,
+            right,
+            (partner, share),
             self.temperature,
             self.label_smoothing,
         )

@@ -1,4 +1,4 @@
-"""Pretraining on a patch task: ``python -m patchit_hf.pretrain``, or ``PatchTaskTrainer``."""
+"""Pretraining on a patch task: ``patchit pretrain``, or ``PatchTaskTrainer``."""
 
 from __future__ import annotations
 

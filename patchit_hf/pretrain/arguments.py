@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from patchit_hf.common.arguments import arg
+from patchit_hf.common.config import recipes
+from patchit_hf.common.errors import InputError
 from patchit_hf.training.arguments import LoopArguments, PatchDataArguments
 
 # Defaults that depend on the initial weights, for random ones and for others: LEARNING_RATE is that
 # of the trials with ImageNet's weights.
 DEFAULT_BACKBONE = "resnet18"
+RECIPES = Path(__file__).with_name("recipes")  # YAML, as --config reads it
 LEARNING_RATE = {"random": 4e-3, "other": 1e-3}
 
 
@@ -50,6 +54,13 @@ class TrainingArguments(LoopArguments):
         "--head-first",
         "training",
         "steps at the beginning in which only the head is trained; below 1, a fraction of the run",
+    )
+    keep_initial: float = arg(
+        0.0,
+        "--keep-initial",
+        "training",
+        "share of the initial weights in the result, mixed in after the last step; 0.5 keeps much "
+        "of what they knew and most of what was learnt",
     )
     max_eval_crops: int = arg(
         300,
@@ -105,13 +116,28 @@ class TrainingArguments(LoopArguments):
         self._check_whole("freeze_stages", 0)
         self._check_number("head_first")
         self._check_layer_decay(self.layer_decay)
+        if not 0 <= self.keep_initial < 1:
+            raise self._error("keep_initial", "a number from 0 to below 1")
+        if self.keep_initial and self.early_stopping_patience:
+            raise InputError(
+                f"--keep-initial {self.keep_initial:g}: is not possible with "
+                "--early-stopping-patience, which may end a training before its last step"
+            )
 
     def settled(self, *, random: bool) -> Self:
         """Return these arguments with the defaults for what a training starts from.
 
         Args:
             random: whether the initial weights are random.
+
+        Raises:
+            InputError: if random weights were to be kept.
         """
+        if self.keep_initial and random:
+            raise InputError(
+                f"--keep-initial {self.keep_initial:g}: there is nothing to keep in random weights;"
+                " give --init, such as --init timm"
+            )
         if self.learning_rate is not None:
             return self
         rate = LEARNING_RATE["random" if random else "other"]
@@ -139,6 +165,14 @@ class PretrainArguments(PatchDataArguments):
         "--init",
         "model",
         "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file",
+    )
+    recipe: str | None = arg(
+        None,
+        "--recipe",
+        "model",
+        "task and settings for a purpose; flags given beside it win",
+        identity=False,
+        choices=lambda: recipes(RECIPES),
     )
     backbone_kwargs: dict[str, Any] = arg(
         {}, "--backbone-kwargs", "model", "options of the model, such as drop_path_rate=0.1"

@@ -1,4 +1,4 @@
-"""Pretrain a timm backbone on person crops: ``python -m patchit_hf.pretrain``."""
+"""Pretrain a timm backbone on person crops: ``patchit pretrain``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ import os
 from typing import Any
 
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded, say
-from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
+from patchit_hf.common.arguments import stated
+from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.models.names import check_backbone
+from patchit_hf.pretrain.arguments import RECIPES, PretrainArguments, TrainingArguments
 
 DESCRIPTION = """\
 Pretrain a timm backbone on unlabelled person crops with a patch task.
 
-  accelerate launch -m patchit_hf.pretrain --backbone resnet18
-  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
-  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --dataset ... --dry-run
-  accelerate launch -m patchit_hf.pretrain --backbone resnet18 --init timm --dataset ...
+  patchit pretrain --backbone resnet18
+  patchit pretrain --backbone resnet18 --dataset FOLDER_OR_HUB_ID
+  patchit pretrain --backbone resnet18 --dataset ... --dry-run
+  patchit pretrain --backbone resnet18 --init timm --dataset ...
+  accelerate launch --num_processes 4 -m patchit_hf.pretrain --backbone resnet18
 
 The same command continues an interrupted run."""
+ARGUMENTS = (PretrainArguments, TrainingArguments)
+PROG = "patchit pretrain"
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -30,10 +35,9 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, args = cli.parse(
-        DESCRIPTION, argv, PretrainArguments, TrainingArguments, prog="patchit_hf.pretrain"
-    )
-    from patchit_hf.data.canvas import parse_canvas
+    what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES)
+    check_backbone(what.backbone)
+    from patchit_hf.data.choices import parse_canvas
     from patchit_hf.models.build import build_model
     from patchit_hf.patch_tasks import create_task
     from patchit_hf.pretrain.record import default_output_dir, run_config
@@ -44,8 +48,9 @@ def run(argv: list[str] | None = None) -> int:
     args = args.settled(random=model.origin is None)
     info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
     folder = args.output_dir or default_output_dir(model, task, info["name"])
-    run_folder = RunFolder(folder, run_config(model, task, args, info))
     args = dataclasses.replace(args, output_dir=folder)
+    config = run_config(model, task, args, info)
+    run_folder = RunFolder(folder, config, stated(what, args), PROG)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:
         say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")
@@ -79,20 +84,22 @@ def run(argv: list[str] | None = None) -> int:
         trainer.train()
     finally:
         if run_folder.finished:  # even if the push failed afterwards
-            _report(folder, trainer.results())
+            _report(folder, what.dataset, trainer.results())
         run_folder.release()
     trainer.accelerator.end_training()
     return 0
 
 
-def _report(folder: str, results: dict[str, Any]) -> None:
+def _report(folder: str, dataset: str | None, results: dict[str, Any]) -> None:
     if "eval_accuracy" in results:
         say(
             f"{folder}: held-out accuracy {results['eval_accuracy']:.1%}, "
             f"{results['eval_accuracy'] / results['chance']:.1f} times chance "
             f"({results['chance']:.1%})"
         )
-    say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True, num_classes=N)')
+    say(f'load it: timm.create_model("local-dir:{folder}", pretrained=True)')
+    if dataset is None:  # the rendered people have labels
+        say_then("finetune", "--init", folder)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,12 @@ from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.probe import OnlineProbe
 from patchit_hf.training.outcome import RunOutcome
 
-LATER = ("layer_decay", "freeze_stages", "head_first")  # arguments that earlier runs lack
+LATER = (
+    "layer_decay",
+    "freeze_stages",
+    "head_first",
+    "keep_initial",
+)  # arguments that earlier runs lack
 
 
 def describe_run(

@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS
@@ -27,12 +28,13 @@ from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks import create_task, list_tasks
-from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
 from patchit_hf.pretrain.evaluator import Evaluator
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
+from patchit_hf.pretrain.keep import Initial
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
@@ -138,6 +140,7 @@ class PatchTaskTrainer(HubTrainer):
         self.task = self.model.task = task
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
+        self.initial = Initial(self.model.backbone) if args.keep_initial else None
         self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
         self._prepare(parameter_groups(self.model, self.task, args))
@@ -266,8 +269,10 @@ class PatchTaskTrainer(HubTrainer):
                 parameter.grad = None
 
     def _after_step(self, step: int, means: Means) -> bool:
-        if step + 1 == self.task.sees_all_after(self.max_steps):
+        if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
+        if step + 1 == self.max_steps and self.initial is not None:
+            self._keep(self.initial)
         return super()._after_step(step, means)
 
     def _show_all_crops(self) -> None:
@@ -278,10 +283,27 @@ class PatchTaskTrainer(HubTrainer):
             crops = (batch.to(device) for batch in self.source.batches(plan))
             with torch.no_grad(), batch_statistics(self.model):
                 batches = zip(plan, crops, strict=True)
-                self.task.see_all(self.model.head, self.model.features, batches)
+                told = self.task.see_all(self.model.head, self.model.features, batches)
+            if told:
+                self._running().progress.say(told)
         if self.world > 1:
-            for parameter in self.model.head.parameters():
-                broadcast(parameter.data)
+            for value in (*self.model.head.parameters(), *self.model.head.buffers()):
+                broadcast(value.data)
+
+    def _keep(self, initial: Initial) -> None:
+        """Mix the initial weights into those of the last step, alike on any number of processes."""
+        if self.is_main:
+            streamed = isinstance(self.source, StreamedCrops)
+            share = self.share if streamed else dataclasses.replace(self.share, world=1)
+            parts = training_parts(
+                self.source, self.task, share, self.args.seed, 0, self.max_steps,
+                self.accelerator.device,
+            )  # fmt: skip
+            inputs = (batch.inputs.flatten(0, -4) for _, batch in parts)
+            initial.mix_into(self.model.backbone, self.args.keep_initial, inputs, self.model.frozen)
+        if self.world > 1:
+            for value in (*self.model.backbone.parameters(), *self.model.backbone.buffers()):
+                broadcast(value.data)
 
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
@@ -340,4 +362,11 @@ def _open_run(
     model: PatchTaskModel, task: PatchTask, args: TrainingArguments, info: dict[str, Any]
 ) -> RunFolder:
     folder = args.output_dir or default_output_dir(model, task, str(info["name"]))
-    return RunFolder(folder, run_config(model, task, args, info))
+    known = {
+        "backbone": model.spec.name,
+        "task": task_name(task),
+        "task-kwargs": task.kwargs,
+        "canvas": "{}x{}".format(*task.canvas),
+    }
+    arguments = {**known, **stated(args), "output-dir": folder}
+    return RunFolder(folder, run_config(model, task, args, info), arguments, "patchit pretrain")

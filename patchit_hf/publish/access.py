@@ -26,7 +26,7 @@ GOES_ON = {
 }
 LATER = {
     "model": "leave out --push-to-hub and push the run's folder later with: "
-    "python -m patchit_hf.publish.hub FOLDER {repo_id}",
+    "patchit push FOLDER {repo_id}",
     "dataset": "give --output instead, and run the same command with --push-to-hub later",
 }
 

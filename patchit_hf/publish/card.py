@@ -1,12 +1,11 @@
 """The model card: words around what the run measured, and nothing else.
 
-``python -m patchit_hf.publish.card FOLDER --output DIR`` writes the card of a run's folder, with
-the figures that it shows, to another folder.
+``patchit card RUN --output FOLDER`` writes the card of a run's folder, with the figures that it
+shows, to another folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import shutil
@@ -19,9 +18,8 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from patchit_hf.common.console import guarded
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json
+from patchit_hf.common.files import read_json, write_text
 from patchit_hf.common.layout import DONE_FILE
 
 # The figures of a card and their captions. Those that show single people stay in the run's folder,
@@ -113,11 +111,12 @@ def write_card(folder: Path, output: Path) -> Path:
     record, config = read_json(folder / DONE_FILE), read_json(folder / "config.json")
     text = render_card(record, config)
     output.mkdir(parents=True, exist_ok=True)
-    for name in shown_figures(record):
-        (output / "figures").mkdir(exist_ok=True)
-        shutil.copyfile(folder / "figures" / name, output / "figures" / name)
+    if output.resolve() != folder.resolve():
+        for name in shown_figures(record):
+            (output / "figures").mkdir(exist_ok=True)
+            shutil.copyfile(folder / "figures" / name, output / "figures" / name)
     card = output / "README.md"
-    card.write_text(text, encoding="utf-8")
+    write_text(card, text)
     return card
 
 
@@ -262,29 +261,5 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def run(argv: list[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        InputError: for a folder that holds no finished run.
-    """
-    parser = argparse.ArgumentParser(prog="patchit_hf.publish.card", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a finished run's folder")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder for the card and its figures"
-    )
-    args = parser.parse_args(argv)
-    sys.stdout.write(f"{write_card(args.folder, args.output)}\n")
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(import_module("patchit_hf.publish.card_command").main())

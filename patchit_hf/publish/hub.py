@@ -1,4 +1,4 @@
-"""Push a run's folder to the Hub: ``python -m patchit_hf.publish.hub FOLDER org/name``.
+"""Push a run's folder to the Hub: ``patchit push RUN org/name``.
 
 This module knows nothing of training. From a finished run it pushes the export as it is in the
 folder. From an unfinished run it pushes the newest checkpoint; ``--resume hub:org/name`` continues
@@ -7,12 +7,12 @@ from it.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from huggingface_hub import (
@@ -29,7 +29,6 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from patchit_hf.common.console import guarded
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import Contents, contents_of
 from patchit_hf.publish.failures import FailedError, Failure, RefusedError, Retry, persist, sleep
@@ -57,7 +56,7 @@ class Target:
 
     def command(self, folder: Path, message: str | None = None) -> str:
         """Return the command that pushes a folder there."""
-        words = ["python", "-m", "patchit_hf.publish.hub", str(folder), self.repo_id]
+        words = ["patchit", "push", str(folder), self.repo_id]
         words += ["--private"] if self.private else []
         words += ["--revision", self.revision] if self.revision else []
         words += ["--include-people"] if self.include_people else []
@@ -223,38 +222,5 @@ def refuse_public(head: ModelInfo | DatasetInfo, private: bool) -> None:
         )
 
 
-def run(argv: list[str] | None = None) -> int:
-    """Push a folder as the arguments say.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        InputError: for bad input, or if the push fails.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m patchit_hf.publish.hub",
-        description="Push a run's folder to the Hub: its export, or else its newest checkpoint.",
-    )
-    parser.add_argument("folder", metavar="FOLDER", help="the run's folder")
-    parser.add_argument("repo_id", metavar="ORG/NAME", help="repository; created if missing")
-    parser.add_argument("--private", action="store_true", help="the repository must be private")
-    parser.add_argument("--revision", help="branch; created if missing")
-    parser.add_argument("--message", help="commit message")
-    parser.add_argument(
-        "--include-people",
-        action="store_true",
-        help="also upload the figures that show single people of your data",
-    )
-    words = vars(parser.parse_args(argv))
-    sys.stdout.write(push_folder(words.pop("folder"), words.pop("repo_id"), **words) + "\n")
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command sends what is missing")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(import_module("patchit_hf.publish.push_command").main())

@@ -12,8 +12,10 @@ from typing import Any
 
 from patchit_hf.common.arguments import Arguments, arg
 from patchit_hf.common.errors import InputError
+from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.training.other_names import INSTEAD, SAME, understood
+from patchit_hf.patch_tasks import list_tasks
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
@@ -242,13 +244,17 @@ class PatchDataArguments(Arguments):
         False, "--streaming", "data", "stream the data instead of preparing it first"
     )
     canvas: str = arg("200x100", "--canvas", "data", "height x width that crops are resized to")
-    task: str = arg("position", "--task", "task", "patch task, or a preset (pt18, pt8)")
+    task: str = arg("position", "--task", "task", "patch task, or a preset", choices=list_tasks)
     task_kwargs: dict[str, Any] = arg(
         {},
         "--task-kwargs",
         "task",
         "options of the task, such as rows=6 cols=3 patch_size=32 jitter=4",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_canvas(self.canvas)
 
 
 def in_steps(value: float, max_steps: int) -> int:

@@ -7,16 +7,13 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from patchit_hf.common.config import write_args
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, write_json
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
-
-if TYPE_CHECKING:
-    pass
-
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +27,22 @@ class RunFolder:
     Args:
         path: the folder.
         config: what decides the trained weights, as JSON values.
+        arguments: all arguments by flag, for ``args.yaml``; see ``common.arguments.stated``.
+        prog: the command that takes them back.
 
     Raises:
         InputError: if the folder holds anything but a run with this configuration.
     """
 
-    def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        config: dict[str, Any],
+        arguments: dict[str, Any] | None = None,
+        prog: str = "",
+    ) -> None:
         self.path = Path(path)
+        self.arguments, self.prog = arguments, prog
         self.config = json.loads(json.dumps(config))
         self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
@@ -84,6 +90,8 @@ class RunFolder:
             refuse_other(f"{name} holds another run", read_json(self.record)["config"], self.config)
         else:
             write_json(self.record, {"config": self.config})
+        if self.arguments is not None:
+            write_args(self.path, self.arguments, self.prog)
         for pattern in LEFTOVERS:  # this process holds the lock: nobody else writes them
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

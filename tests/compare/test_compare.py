@@ -19,7 +19,7 @@ from patchit_hf.compare.table import table
 from patchit_hf.data.people import load_people
 from patchit_hf.figures.label_efficiency import label_efficiency
 from patchit_hf.finetune.arguments import FinetuningArguments
-from tests.conftest import write_people
+from tests.conftest import some_people, write_people
 
 BOTH = ["--init", "random", "--init", "a=random"]
 
@@ -202,7 +202,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(
 
 @pytest.mark.e2e
 def test_a_test_split_without_any_match_keeps_what_was_trained(folder, capsys, tmp_path):
-    people = load_people(600, num_proc=1)
+    people = some_people()
     _, first = np.unique(people["person_id"], return_index=True)
     people.select(first).to_parquet(str(tmp_path / "alone" / "test-00000-of-00001.parquet"))
     out = tmp_path / "compare"

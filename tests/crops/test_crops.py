@@ -153,7 +153,7 @@ def test_a_data_set_that_loads_at_once(tmp_path, scenes, capsys):
     assert set(report["splits"]) == {"train", "validation", "test"}
     assert {p.name for p in out.iterdir()} == {
         "data", "README.md", "contact_sheet.png", "report.json", "dropped.jsonl",
-        "bad_pictures.jsonl",
+        "bad_pictures.jsonl", "args.yaml",
     }  # fmt: skip
     crops = load_crops(str(out))
     assert (crops.image_column, crops.held_out_from) == ("image", "validation split")
@@ -610,21 +610,20 @@ def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hu
                 image = row.pop("image")
                 row["digest"] = hashlib.sha256(image["bytes"]).hexdigest()
                 print(json.dumps([name, image["path"], row]))
+        from patchit_hf.pretrain import main
+        words = "--backbone test_resnet --dataset org/crops --streaming --max-steps 3 " \\
+            "--batch-size 8 --workers 0 --no-figures --no-audit --output-dir"
+        print(main([*words.split(), FOLDER]))
     """
-    streamed = [json.loads(line) for line in hub.run(code).stdout.splitlines()]
-    assert len(streamed) == 36
+    *streamed, ended = map(
+        json.loads, hub.run(code.replace("FOLDER", repr(str(tmp_path / "run")))).stdout.splitlines()
+    )
+    assert (len(streamed), ended) == (36, 0)
     for split, path, row in streamed:
         there = cut[split].pop(path)
         assert row.pop("digest") == hashlib.sha256(there.pop("image")["bytes"]).hexdigest()
         assert row == there
     assert cut == {"train": {}, "validation": {}}
-    code = f"""
-        from patchit_hf.pretrain import main
-        words = "--backbone test_resnet --dataset org/crops --streaming --max-steps 3 " \\
-            "--batch-size 8 --workers 1 --no-figures --no-audit --output-dir"
-        print(main([*words.split(), {str(tmp_path / "run")!r}]))
-    """
-    assert hub.run(code).stdout.splitlines()[-1] == "0"
     record = json.loads((tmp_path / "run/patchit.json").read_text())
     assert (record["data"]["hub"], record["results"]["step"]) == (True, 3)
 

@@ -11,12 +11,11 @@ from PIL import Image
 
 from patchit_hf import FinetunedModel
 from patchit_hf.common.errors import InputError
-from patchit_hf.data.people import load_people
 from patchit_hf.evaluate import evaluate, main
 from patchit_hf.evaluate.features import open_extractor, probe_column, reestimated
 from patchit_hf.finetune.labelled import open_crops_of
 from patchit_hf.training.arguments import LoopArguments
-from tests.conftest import make_crops
+from tests.conftest import make_crops, some_people
 
 pytestmark = pytest.mark.usefixtures("with_people")
 
@@ -44,7 +43,7 @@ def test_figures_and_predictions(task, finetuned, folder, tmp_path):
     assert "test split" in found["data"]
     table = datasets.Dataset.from_parquet(str(tmp_path / "predictions.parquet"))
     assert len(table) == 60
-    assert table["person_id"][0] == load_people(600, num_proc=1)[200]["person_id"]
+    assert table["person_id"][0] == some_people()[200]["person_id"]
     rows = datasets.load_dataset(folder, split="test")
     kept = torch.tensor([table[name][:] for name in model.task.columns(torch.zeros(1, 99, 3))]).T \
         if task == "attributes" else None  # fmt: skip

@@ -21,6 +21,7 @@ from patchit_hf.patch_tasks.identity import retrieval_accuracy
 from patchit_hf.patch_tasks.lattice import Lattice
 from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.training.optim import create_optimizer
+from tests.conftest import train_and_kill
 from tests.patch_tasks.conftest import CANVAS, PLAIN, small_task
 
 CANVASES = {"tall": (64, 32), "wide": (32, 64), "square": (48, 48)}
@@ -183,13 +184,13 @@ def test_identity_targets_say_which_crop():
 def test_the_table_starts_from_the_persons():
     task = small_task("octaves", identity_start=0.25)
     model = build_model("test_resnet", task, 0).eval()
-    assert task.sees_all_after(10) == 0  # no table yet
+    assert task.sees_all_after(10) == []  # no table yet
     task = task.for_training(model.head, 9, seed=3)
-    assert task.sees_all_after(10) == 3  # the first step with at least a quarter done
+    assert task.sees_all_after(10) == [3]  # the first step with at least a quarter done
     for other in ({"position_weight": 0}, {"identity_weight": 0}, {"identity_start": 0}):
         always = small_task("octaves", **other)
         head = build_model("test_resnet", always, 0).head
-        assert always.for_training(head, 9, seed=3).sees_all_after(10) == 0
+        assert always.for_training(head, 9, seed=3).sees_all_after(10) == []
     crops = torch.randint(0, 256, (9, 3, *CANVAS), dtype=torch.uint8)
     rows = torch.randperm(9)
     task.see_all(model.head, model.features, [(part, crops[part]) for part in rows.split(4)])
@@ -356,6 +357,31 @@ def test_a_run_finds_its_people_and_reloads(tmp_path, caplog, capsys):
     trainer.model.eval()
     for key, value in trainer.model(inputs).items():
         torch.testing.assert_close(again(inputs)[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("killed_after", [6, 11], ids=["between the joins", "after them"])
+def test_a_killed_run_keeps_what_it_joined(tmp_path, killed_after, capsys):
+    crops = _people(24)
+    task = small_task("octaves", joins=2, join_neighbours=2, join_overlap=0.2)
+
+    def trainer(name):
+        args = TrainingArguments(
+            output_dir=str(tmp_path / name), max_steps=12, train_batch_size=48, audit=False,
+            figures=False, save_steps=5, eval_steps=0,
+        )  # fmt: skip
+        return PatchTaskTrainer("test_resnet", args, task, crops, crops)
+
+    whole = trainer("whole")
+    assert whole.task.sees_all_after(12) == [3, 8]
+    whole.train()
+    assert capsys.readouterr().err.count("crops that are alike were joined: 24 crops") == 2
+    assert 1 < len(whole.model.head.group.unique()) < 24
+    train_and_kill(trainer("killed"), killed_after)
+    resumed = trainer("killed")
+    resumed.train()
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[key], value), key
 
 
 @pytest.mark.e2e

@@ -1,12 +1,14 @@
 """Pretraining from weights that there are: which are taken, which refused, what is said of them."""
 
 import contextlib
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import yaml
 from safetensors.torch import load_file, save, save_file
 from torch import distributed
@@ -385,6 +387,63 @@ def test_frozen_stages_stay_with_their_statistics(tmp_path, task, crops):
     assert trainer.notes["gradient"]["untouched"] == []
 
 
+def test_the_initial_weights_are_mixed_in_at_the_end(tmp_path, task, crops):
+    file = _file(tmp_path / "mine.safetensors")
+
+    def trained(name, **options):
+        model = build_model("test_resnet", task, 0, init=str(file))
+        trainer = PatchTaskTrainer(
+            model, _args(tmp_path / name, max_steps=3, **options), task, crops
+        )
+        begun = {n: v.clone() for n, v in model.backbone.state_dict().items()}
+        trainer.train()
+        return trainer, begun, load_file(tmp_path / name / "model.safetensors")
+
+    _, initial, plain = trained("plain", freeze_stages=1)
+    trainer, _, kept = trained("kept", freeze_stages=1, keep_initial=0.25)
+    parameters = dict(trainer.model.backbone.named_parameters())
+    assert any(not torch.equal(plain[name], initial[name]) for name in parameters)
+    for name in parameters:
+        expected = 0.25 * initial[name] + 0.75 * plain[name]
+        torch.testing.assert_close(kept[name], expected, rtol=1e-5, atol=1e-6)
+
+    for name, value in kept.items():
+        if name.startswith(("conv1", "bn1", "layer1")):  # the frozen stages
+            assert torch.equal(value, initial[name]), name
+    card = (tmp_path / "kept" / "README.md").read_text()
+    assert "| share of the initial weights in these | 0.25 |" in card
+    assert "share of the initial weights" not in (tmp_path / "plain" / "README.md").read_text()
+
+    # Batch statistics are those of the first 16 batches: seen at the first layer.
+    trainer, _, kept = trained("all", keep_initial=0.25)
+    inputs = [part.inputs.flatten(0, -4) for part in itertools.islice(trainer._parts(0), 16)]
+    first = trainer.model.backbone.conv1[0]
+    maps = [F.conv2d(x, first.weight, None, first.stride, first.padding) for x in inputs]
+    means = [values.mean((0, 2, 3)) for values in maps]
+    torch.testing.assert_close(
+        kept["conv1.1.running_mean"], torch.stack(means).mean(0).detach(), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--keep-initial", "0.5"], "nothing to keep in random weights; give --init"),
+        (["--keep-initial", "1"], "--keep-initial 1.0: must be a number from 0 to below 1"),
+        (
+            ["--keep-initial", "0.5", "--early-stopping-patience", "2"],
+            "not possible with --early-stopping-patience",
+        ),
+    ],
+)
+def test_initial_weights_that_cannot_be_kept(tmp_path, capsys, options, words):
+    out = tmp_path / "run"
+    code = main(["--backbone", "test_resnet", *SMALL, *GRID, *options, "--output-dir", str(out)])
+    assert code == 2
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_deep_layers_learn_faster(tmp_path, task, crops):
     args = _args(tmp_path / "run", layer_decay=0.5, optim="adamw")
     trainer = PatchTaskTrainer("test_resnet", args, task, crops)
@@ -563,7 +622,7 @@ def test_a_finetuned_model_as_initial_weights_tells_of_its_labels(tmp_path, expo
 def test_an_earlier_run_continues(tmp_path, task, crops):
     """The configuration of a run from random weights has no more keys than it had."""
     trainer = PatchTaskTrainer("test_resnet", _args(tmp_path / "run"), task, crops)
-    new = {"init", "initial_weights", "layer_decay", "freeze_stages", "head_first"}
+    new = {"init", "initial_weights", "layer_decay", "freeze_stages", "head_first", "keep_initial"}
     assert not new & set(trainer.run.config)
     assert trainer.run.config["learning_rate"] == 4e-3
 
@@ -573,6 +632,7 @@ def test_a_killed_run_from_weights_ends_as_the_uninterrupted_one(tmp_path, task,
     file = _file(tmp_path / "mine.safetensors")
     options = {
         "max_steps": 8, "save_steps": 3, "head_first": 4, "freeze_stages": 1, "layer_decay": 0.7,
+        "keep_initial": 0.3,
     }  # fmt: skip
 
     def trainer(name):

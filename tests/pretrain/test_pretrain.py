@@ -141,7 +141,7 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path, crops, capsys):
         (["--learning-rate", "nan"], "--learning-rate nan: must be a finite number"),
         (["--batch-size", "0"], "--batch-size 0: must be a whole number of at least 1"),
         (["--batch-size", "1"], "test_resnet has batch normalisation"),
-        (["--task", "positon"], "--task 'positon': unknown task"),
+        (["--task", "positon"], "did you mean position?"),
         (["--canvas", "wide"], "--canvas 'wide': must be HEIGHTxWIDTH"),
         (["--optimizer", "adamm"], "--optimizer 'adamm': timm has no such optimiser"),
         (["--report-to", "trackio"], "--report-to 'trackio': not installed"),

@@ -72,7 +72,7 @@ def test_offline_mode(hub: Hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     line = refusal()
     assert "offline mode (HF_HUB_OFFLINE)" in line
-    assert line.endswith(f"python -m patchit_hf.publish.hub FOLDER {ID}")
+    assert line.endswith(f"patchit push FOLDER {ID}")
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, None])

@@ -122,7 +122,7 @@ def test_trouble_is_said_once_until_it_is_over(tmp_path, push, hub: Hub, caplog)
     assert "\n" not in line
     assert line.startswith(f"repository '{ID}': not pushed: the Hub cannot be reached: ")
     assert f"The checkpoint is safe in '{tmp_path}'; push it later with: " in line
-    assert line.endswith(f"python -m patchit_hf.publish.hub {tmp_path} {ID} (training continues)")
+    assert line.endswith(f"patchit push {tmp_path} {ID} (training continues)")
     hub.start()
     push.submit(tmp_path, 6)
     assert push.finish(30)
@@ -163,7 +163,7 @@ def test_an_upload_that_takes_too_long_is_given_up(tmp_path, push, hub: Hub, gat
     assert not push.finish(0.05)
     (line,) = warnings(caplog)
     assert line.startswith("checkpoint 2 is not on the Hub yet: the upload was given up after 0 s.")
-    assert line.endswith(f"push it later with: python -m patchit_hf.publish.hub {tmp_path} {ID}")
+    assert line.endswith(f"push it later with: patchit push {tmp_path} {ID}")
     assert not list(tmp_path.glob(".push-*"))
     gate.set()
 

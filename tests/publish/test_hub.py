@@ -19,7 +19,8 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, figures
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
-from patchit_hf.publish.hub import NotPushedError, main, push_folder
+from patchit_hf.publish.hub import NotPushedError, push_folder
+from patchit_hf.publish.push_command import main
 from tests.conftest import train_and_kill
 from tests.hub.server import Hub
 from tests.publish.folders import (
@@ -430,8 +431,8 @@ def test_the_command_that_a_refusal_names(folder, hub: Hub):
     hub.fail("/commit/", status=403)
     line = refusal(folder, private=True, revision="trial", message="It's", include_people=True)
     words = shlex.split(line.partition("push it later with: ")[2])
-    assert words[:3] == ["python", "-m", "patchit_hf.publish.hub"]
-    done = hub.run([sys.executable, *words[1:]])
+    assert words[:2] == ["patchit", "push"]
+    done = hub.run([sys.executable, "-m", "patchit_hf", *words[1:]])
     assert done.stdout == f"{hub.endpoint}/{ID}/commit/{hub.repo(ID).head('trial')}\n"
     assert done.stderr == ""
     assert set(hub.files(ID, "trial")) == EXPORT | PICTURES

@@ -104,7 +104,11 @@ def _stop(process, number, running, seconds=1.0):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGINT],
+    ids=lambda n: n.name,
+)
 def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, folder, number):
     out = tmp_path / "run"
     process = _start("pretrain", *_pretraining(folder, out, 100_000))

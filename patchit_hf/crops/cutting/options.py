@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from patchit_hf.common.arguments import arg
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.boxes import OUTSIDE
-from patchit_hf.data.canvas import parse_canvas
+from patchit_hf.crops.choices import OUTSIDE
+from patchit_hf.data.choices import parse_canvas
 
 SHARES = ("min_visible", "max_overlap", "validation", "test")
 NUMBERS = ("context", "min_height", "max_height", "min_aspect", "max_aspect", "min_sharpness")
@@ -17,7 +17,7 @@ NUMBERS = ("context", "min_height", "max_height", "min_aspect", "max_aspect", "m
 
 @dataclass(frozen=True, kw_only=True)
 class CropOptions:
-    """How boxes become crops; see each field's help, or ``python -m patchit_hf.crops --help``.
+    """How boxes become crops; see each field's help, or ``patchit crops --help``.
 
     Raises:
         InputError: for a value out of range; the message names its flag.

@@ -8,6 +8,7 @@ from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
+from patchit_hf.crops.choices import FORMATS as FORMATS
 from patchit_hf.crops.detections.coco import read_coco
 from patchit_hf.crops.detections.mot import mot_files, read_mot
 from patchit_hf.crops.detections.parse27k import read_parse27k
@@ -17,7 +18,6 @@ from patchit_hf.crops.detections.text import read_text
 from patchit_hf.crops.detections.voc import read_voc
 from patchit_hf.crops.detections.yolo import NAMES, read_yolo
 
-FORMATS = ("coco", "voc", "yolo", "mot", "text", "table", "parse27k")
 SAMPLE = 65536  # bytes of a file that are read to detect its format
 
 
