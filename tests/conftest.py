@@ -21,6 +21,7 @@ from PIL import Image
 
 from patchit_hf import PatchTaskTrainer
 from patchit_hf.data.people import load_people
+from tests.forked import Server
 from tests.hub.fixtures import hub  # noqa: F401
 
 datasets.disable_progress_bars()
@@ -176,3 +177,10 @@ def finetuned(
         return folder
 
     return finetune
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts commands in forks of one process that has imported everything."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server

@@ -28,6 +28,7 @@ def arg(
     *,
     identity: bool = True,
     choices: tuple[str, ...] | Callable[[], Sequence[str]] | None = None,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """Return a dataclass field that carries its flag.
 
@@ -39,6 +40,7 @@ def arg(
         help: the text that ``--help`` shows.
         identity: whether the argument changes what a run computes.
         choices: the allowed values, or a function that lists them; None for any.
+        words: what may be given instead of a number; the class makes a number of it.
     """
     metadata = {
         "flag": flag,
@@ -46,6 +48,7 @@ def arg(
         "help": help,
         "identity": identity,
         "choices": choices,
+        "words": words,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -154,6 +157,11 @@ def _plain(value: Any) -> Any:
     """Return a number of NumPy or torch as Python's, and a path as text."""
     if isinstance(value, os.PathLike):
         return os.fspath(Path(value).expanduser())
+    if isinstance(value, str):
+        at_home = value == "~" or value.startswith(f"~{os.sep}")
+        return os.path.expanduser(value) if at_home else value
+    if isinstance(value, list) and any(isinstance(v, str | os.PathLike) for v in value):
+        return [_plain(v) for v in value]
     module = type(value).__module__.partition(".")[0]
     if module in ("numpy", "torch") and hasattr(value, "item") and not getattr(value, "ndim", 0):
         return value.item()

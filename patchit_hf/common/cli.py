@@ -164,7 +164,7 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
         options |= {"nargs": "+", "action": "extend", "type": _reader(element)}
         options["metavar"] = TYPES[element]
     else:
-        options |= {"type": _reader(kind), "metavar": TYPES[kind]}
+        options |= {"type": _reader(kind, meta["words"]), "metavar": TYPES[kind]}
         if 0 < len(choices) <= MANY:
             options["metavar"] = "{" + ",".join(choices) + "}"
     if meta["flag"].startswith("-"):
@@ -195,12 +195,15 @@ class _KeyValues(argparse.Action):
         setattr(namespace, self.dest, result)
 
 
-def _reader(kind: type[Any]) -> Any:
+def _reader(kind: type[Any], words: tuple[str, ...] = ()) -> Any:
     def read(text: str) -> Any:
+        if text in words:
+            return text
         try:
             return kind(text)
         except ValueError as error:
             wanted = "a whole number" if kind is int else "a number"
+            wanted += "".join(f" or {word}" for word in words)
             raise argparse.ArgumentTypeError(f"{text!r}: must be {wanted}") from error
 
     return read

@@ -67,7 +67,9 @@ def read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
         if name not in fields:
             hint = did_you_mean(str(key), [*by_flag, *fields])
             raise InputError(f"--config {path!r}: unknown key {key!r}{hint}")
-        if value is not None:
+        if value in fields[name][0].metadata["words"]:
+            values[name] = value
+        elif value is not None:
             values[name] = _checked(path, key, value, fields[name][1])
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
+from patchit_hf.common.resources import line_of
 
 
 def guarded(
@@ -19,6 +21,7 @@ def guarded(
 ) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2.
 
+    What the machine lacks (room, permission, memory, open files) becomes one line and exit code 1.
     A signal that asks it to stop becomes one line, too, and exit code 128 + the signal's number.
 
     Other libraries' messages are shown from warnings up.
@@ -38,6 +41,12 @@ def guarded(
         return 2
     except FloatingPointError as error:
         say(f"error: {error}")
+        return 1
+    except Exception as error:
+        line = line_of(error)
+        if line is None:
+            raise
+        say(f"error: {line}; {after_interrupt}")
         return 1
     except Stopped as stopped:
         say(f"stopped by {stopped.name}; {stopped.state or after_interrupt}")
@@ -59,7 +68,8 @@ def say_then(*words: str) -> None:
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
     rank = os.environ.get("RANK", "0")
-    if rank == "0":
-        sys.stderr.write(f"{line}\n")
-    elif line.startswith("error:"):
-        sys.stderr.write(f"process {rank}: {line}\n")
+    with contextlib.suppress(OSError):  # a log on a full disk, or a pipe that nobody reads
+        if rank == "0":
+            sys.stderr.write(f"{line}\n")
+        elif line.startswith("error:"):
+            sys.stderr.write(f"process {rank}: {line}\n")

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,23 +18,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.lock import LOCK, FolderLock, is_abandoned
+from patchit_hf.common.resources import writing
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+ABANDONED = 86400.0  # seconds after which an unlocked draft, as of earlier versions, has no owner
+
+
 @contextmanager
-def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, shared: bool = False, needed: int | None = None) -> Iterator[Path]:
     """Write a file atomically: it is always either the complete old one or the complete new one.
 
     Args:
         path: the file.
         shared: set this if several processes may write the file at once; each then has its own
             draft. Otherwise a draft left by a killed process is overwritten by the next one.
+        needed: the bytes that the file takes, for the error where there is no room.
 
     Yields:
-        The draft to write, in the same folder. It becomes the file, or is deleted if an exception
+        The draft to write, on the same disk. It becomes the file, or is deleted if an exception
         is raised.
+
+    Raises:
+        ResourceError: if the disk is full, or the folder may not be written.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -42,16 +52,18 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         >>> [file.name for file in folder.iterdir()]
         ['notes.txt']
     """
-    draft = _draft(path, shared)
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with writing(path, needed), _draft(path, shared) as draft:
+        try:
+            yield draft
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
+def replacing_folder(
+    path: Path, *, shared: bool = False, needed: int | None = None
+) -> Iterator[Path]:
     """Create a folder atomically: it exists completely or not at all; see ``replacing``.
 
     Yields:
@@ -60,14 +72,14 @@ def replacing_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     Raises:
         OSError: if the folder already exists and is not empty.
     """
-    draft = _draft(path, shared)
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
+    with writing(path, needed), _draft(path, shared) as draft:
         shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            os.replace(draft, path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
@@ -78,16 +90,58 @@ def adding_to(folder: Path) -> Iterator[Path]:
         The draft, an empty folder inside ``folder``. Its files are moved to ``folder``, or deleted
         if an exception is raised.
     """
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as name:
+    with (
+        writing(folder / "."),
+        tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as name,
+    ):
         draft = Path(name)
         yield draft
         for file in sorted(draft.iterdir()):
             os.replace(file, folder / file.name)
 
 
-def _draft(path: Path, shared: bool) -> Path:
-    mine = f".{os.getpid()}.{uuid.uuid4().hex[:8]}" if shared else ""
-    return path.with_name(f".{path.name.removeprefix('.')}{mine}.tmp")
+@contextmanager
+def _draft(path: Path, shared: bool) -> Iterator[Path]:
+    """Yield the path of a draft: beside the file, or in a folder that this process holds."""
+    if not shared:
+        yield path.with_name(f".{path.name.removeprefix('.')}.tmp")
+        return
+    folder, lock = _held_folder(path)
+    try:
+        yield folder / path.name
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _held_folder(path: Path) -> tuple[Path, FolderLock]:
+    while True:
+        name = f".{path.name.removeprefix('.')}.{uuid.uuid4().hex[:12]}.tmp"
+        folder = path.with_name(name)
+        folder.mkdir(parents=True)
+        try:
+            return folder, FolderLock(folder, name)
+        except (FileNotFoundError, InputError):  # tidied away before this process held it
+            if not path.parent.is_dir():
+                raise
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the drafts of shared files that no living process owns.
+
+    The operating system ends a process's locks with it, however it ends. What has no lock, such as
+    the drafts of versions before 0.2, goes after a day without a change.
+
+    Args:
+        folder: where the files lie; it may be missing.
+    """
+    for draft in folder.glob(".*.tmp"):
+        try:
+            old = time.time() - draft.stat().st_mtime > ABANDONED
+            if is_abandoned(draft) or (old and not (draft / LOCK).exists()):
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        except OSError:  # another process was faster, or it may not be removed
+            continue
 
 
 def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -102,7 +156,8 @@ def save_weights(module: nn.Module, path: Path, metadata: dict[str, str] | None 
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in module.state_dict().items()
     }
-    with replacing(path) as draft:
+    needed = sum(value.nbytes for value in tensors.values())
+    with replacing(path, needed=needed) as draft:
         draft.unlink(missing_ok=True)
         draft.touch()
         mode = stat.S_IMODE(draft.stat().st_mode)
@@ -137,5 +192,23 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Write text as UTF-8, atomically; see ``replacing``."""
-    with replacing(path, shared=shared) as draft:
-        draft.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with replacing(path, shared=shared, needed=len(content)) as draft:
+        draft.write_bytes(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line of text to a file; where it cannot be written whole, the file stays as it was.
+
+    Raises:
+        ResourceError: if the disk is full.
+    """
+    content = f"{line}\n".encode()
+    with writing(path, len(content)), path.open("ab", buffering=0) as file:
+        size, view = file.tell(), memoryview(content)
+        try:
+            while view:
+                view = view[file.write(view) or 0 :]
+        except OSError:
+            file.truncate(size)
+            raise

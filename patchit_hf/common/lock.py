@@ -80,6 +80,21 @@ def check_free(folder: Path, what: str) -> None:
     os.close(descriptor)
 
 
+def is_abandoned(folder: Path) -> bool:
+    """Whether a folder was held once, and no living process holds it any more."""
+    file = folder / LOCK
+    if not file.exists() or (os.getpid(), str(folder.resolve())) in _holds:
+        return False
+    try:
+        descriptor = _acquire(file)
+    except OSError:  # it is gone by now, or belongs to somebody else
+        return False
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
 def busy_line(file: Path, what: str) -> str:
     """Return the error message that names the process holding a lock."""
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import replacing
 from patchit_hf.common.provenance import versions
 from patchit_hf.compare import table
 from patchit_hf.compare.arguments import CompareArguments
@@ -80,7 +81,8 @@ class Comparison:
         figure = label_efficiency(result)
         if figure is not None:
             files.append(folder / "label_efficiency.png")
-            figure.savefig(files[-1])
+            with replacing(files[-1]) as draft:
+                figure.savefig(draft, format="png")
         return files
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.common.files import write_json
+from patchit_hf.common.files import write_json, write_text
 from patchit_hf.metrics.names import short_name
 
 
@@ -50,4 +50,4 @@ def table(result: dict[str, Any]) -> str:
 def write_results(folder: Path, result: dict[str, Any], head: dict[str, Any]) -> None:
     """Write ``compare.json``, which begins with the entries of ``head``, and ``compare.md``."""
     write_json(folder / "compare.json", {**head, **result})
-    (folder / "compare.md").write_text(table(result), encoding="utf-8")
+    write_text(folder / "compare.md", table(result))

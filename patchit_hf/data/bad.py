@@ -14,6 +14,7 @@ from patchit_hf.common.draws import philox
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import write_lines
 from patchit_hf.common.layout import RUN_FILE
+from patchit_hf.common.resources import writing
 from patchit_hf.data.choices import ON_BAD as ON_BAD
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class BadImages:
         """Append the images that are not written yet; several processes may append at a time."""
         fresh = list(self.found.values())[self._written :]
         text = "".join(json.dumps(asdict(image), ensure_ascii=False) + "\n" for image in fresh)
-        with path.open("ab", buffering=0) as file:
+        with writing(path), path.open("ab", buffering=0) as file:
             file.write(text.encode())
         self._written = len(self.found)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import datasets
 
+from patchit_hf.common.files import remove_abandoned
+
 
 def cache_path(name: str, key: str) -> Path:
     """Return the path of a cached file or folder; its parent folder may not exist yet.
@@ -16,4 +18,13 @@ def cache_path(name: str, key: str) -> Path:
         key: everything that the content depends on: versions, fingerprints, options.
     """
     word = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf" / name.format(word)
+    return _folder() / name.format(word)
+
+
+def tidy() -> None:
+    """Remove the drafts of cache files that no living process owns."""
+    remove_abandoned(_folder())
+
+
+def _folder() -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf"

@@ -39,6 +39,14 @@ class DecodeArguments(Arguments):
         "decoded each time",
         identity=False,
     )
+    verify_cache: bool = arg(
+        False,
+        "--verify",
+        "data",
+        "compare every cached crop with its checksum before the start; otherwise each is compared "
+        "when it is read for the first time",
+        identity=False,
+    )
     dataloader_num_workers: int = arg(
         2, "--workers", "data", "threads or processes that decode", identity=False
     )

@@ -7,6 +7,8 @@ a data set on disk it is cached.
 from __future__ import annotations
 
 import hashlib
+import logging
+import zipfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,11 +21,14 @@ import pyarrow.compute
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import replacing
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.columns import GROUP_COLUMNS
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.1  # fraction of the crops that is held out
 VERSION = 1  # of the choice
@@ -52,13 +57,11 @@ def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, data
     file = None
     if train.cache_files:
         key = f"{VERSION} {HELD_OUT} {dataset_fingerprint(train)} {column}"
-        file = cache_path("{}.held-out.npy", key)
-    if file is not None and file.exists():
-        held, grouped = _load(file)
-    else:
-        held, grouped = _choose(train, column)
-        if file is not None:
-            _save(file, held, grouped)
+        file = cache_path("{}.held-out.npz", key)
+    known = None if file is None else _load(file, len(train))
+    held, grouped = known or _choose(train, column)
+    if known is None and file is not None:
+        _save(file, held, grouped)
     rest = np.ones(len(train), dtype=np.bool_)
     rest[held] = False
     words = "10 % of the training split" + (f", by {column}" if grouped else "")
@@ -186,11 +189,32 @@ def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def _save(file: Path, held: NDArray[np.int64], grouped: bool) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file, shared=True) as draft, draft.open("wb") as out:
-        np.save(out, np.append(held, int(grouped)), allow_pickle=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file, shared=True) as draft, draft.open("wb") as out:
+            np.savez(out, rows=held, grouped=grouped)  # a zip file, which has checksums
+    except (OSError, ResourceError) as error:  # it is chosen again next time
+        logger.warning("the choice of the held-out crops is not kept: %s", one_line(error))
 
 
-def _load(file: Path) -> tuple[NDArray[np.int64], bool]:
-    values = np.load(file, allow_pickle=False)
-    return values[:-1], bool(values[-1])
+def _load(file: Path, count: int) -> tuple[NDArray[np.int64], bool] | None:
+    """Return the rows that an earlier start chose among ``count``; None if that is not known."""
+    earlier = file.with_suffix(".npy")  # of versions before 0.2: the rows and the answer in one
+    file = file if file.exists() or not earlier.exists() else earlier
+    if not file.exists():
+        return None
+    try:
+        if file == earlier:
+            values = np.load(file, allow_pickle=False)
+            held, grouped = values[:-1], bool(values[-1])
+        else:
+            with np.load(file, allow_pickle=False) as known:
+                held, grouped = known["rows"], bool(known["grouped"])
+        if not (0 < len(held) < count and (np.diff(held) > 0).all() and 0 <= held[0]):
+            raise ValueError("it holds no rows in order")
+        if held[-1] >= count:
+            raise ValueError(f"it holds row {held[-1]} of {count}")
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        logger.warning("%s is damaged and made anew: %s", file, one_line(error))
+        return None
+    return held, grouped

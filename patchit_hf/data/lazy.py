@@ -37,6 +37,9 @@ class LazyCrops:
         fingerprint: fingerprint of the data set.
         bad: policy for bad images, and the list that they are added to.
         index: row of each crop ``[M]``; None for all rows in order.
+
+    Attributes:
+        known_as: fingerprints that other ways to read the same crops have.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LazyCrops:
     ) -> None:
         self.rows, self.canvas, self.fit, self.workers = rows, canvas, fit, workers
         self.fingerprint, self.bad, self.index = fingerprint, bad, index
+        self.known_as: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows) if self.index is None else len(self.index)

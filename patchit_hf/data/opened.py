@@ -10,6 +10,7 @@ was added, deleted or renamed is then noticed; one that was overwritten is simpl
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json, write_text
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_index import index_pictures
 from patchit_hf.data.rows import open_arrow
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1  # of the notes' format
 FILES = 10_000  # largest folder whose files are all compared
@@ -72,7 +76,6 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict
     if not plain:
         return splits
     note = _note(folder)
-    note.parent.mkdir(parents=True, exist_ok=True)
     made = {
         name: {
             "fingerprint": dataset_fingerprint(split),
@@ -82,7 +85,11 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict
         for name, split in splits.items()
     }
     text = json.dumps({"folder": str(folder.resolve()), "seen": seen, "splits": made})
-    write_text(note, text, shared=True)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_text(note, text, shared=True)
+    except (OSError, ResourceError) as error:  # it is looked through again next time
+        logger.warning("the note about %s is not kept: %s", folder, one_line(error))
     return {name: _open(name, split) for name, split in made.items()}
 
 

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import pyarrow
 import pyarrow.compute
 
 from patchit_hf.common.files import replacing_folder
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.rows import open_arrow
 
@@ -114,15 +116,32 @@ def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
         columns["label"] = datasets.ClassLabel(names=sorted(labels))
     features = datasets.Features(columns)
     target = cache_path("pictures-{}", key)
+    if _is_damaged(target, {name: len(paths) for name, paths in names.items()}):
+        logger.warning("the index %s is damaged and made anew", target)
+        shutil.rmtree(target, ignore_errors=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(target, shared=True) as draft:
             for name, paths in names.items():
                 _write(draft / f"{name}.arrow", paths, features)
             datasets.DatasetInfo(features=features).write_to_directory(str(draft))
-    except OSError:
+    except (OSError, ResourceError):
         if not target.exists():  # unless another process has made the same folder
             raise
     return {name: _open(target, name, key) for name in names}
+
+
+def _is_damaged(target: Path, counts: dict[str, int]) -> bool:
+    """Whether an index that is there lacks rows, or cannot be opened."""
+    if not target.exists():
+        return False
+    try:
+        return any(
+            len(open_arrow(str(target / f"{name}.arrow"))) != count
+            for name, count in counts.items()
+        )
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return True
 
 
 def _paths(root: Path, rules: FolderRules) -> Iterator[tuple[str, Any]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,9 @@ from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.resources import SPACE, ResourceError, lack, number_of
 from patchit_hf.data import opened
+from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
 from patchit_hf.data.held_out import hold_out, hold_out_stream
@@ -78,6 +81,7 @@ def load_crops(
         >>> len(crops.train), len(crops.held_out), crops.image_column, crops.held_out_from
         (9, 1, 'image', '10 % of the training split')
     """
+    tidy()
     splits = _open(dataset, streaming)
     name = _name(dataset)
     split = _choose_split(splits, split, name)
@@ -234,16 +238,33 @@ def _open_named(dataset: str | None, streaming: bool, *, is_path: bool = False) 
 def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
     try:
         return dict(datasets.load_dataset(path, streaming=streaming))
+    except OSError as error:
+        _refuse_full_disk(error)
+        hint = "" if Path(path).exists() else "; and there is no such folder"
+        raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
     except datasets.exceptions.DatasetGenerationError as error:
+        _refuse_full_disk(error)
         cause = error.__cause__ or error
         raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
     except YAMLError as error:
         raise InputError(
             f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
         hint = "" if Path(path).exists() else "; and there is no such folder"
         raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
+
+
+def _refuse_full_disk(error: Exception) -> None:
+    """Check that it was not the cache of ``datasets`` that could not be written.
+
+    Raises:
+        ResourceError: if its disk is full, or may only be read.
+    """
+    number = number_of(error)
+    if number in (*SPACE, errno.EROFS):
+        folder = Path(datasets.config.HF_DATASETS_CACHE)
+        raise ResourceError(lack(folder, number)) from error
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:

@@ -7,33 +7,31 @@ for bad images; a second file lists them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import shutil
 import weakref
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from patchit_hf.common.draws import sampled_rows
-from patchit_hf.common.files import replacing, write_text
-from patchit_hf.data.bad import BadImage, BadImages, substitute
-from patchit_hf.data.cached import cache_path
-from patchit_hf.data.canvas import BadImageError
+from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.files import read_json, write_text
+from patchit_hf.common.resources import ResourceError
+from patchit_hf.data.bad import BadImages, substitute
+from patchit_hf.data.cached import cache_path, tidy
+from patchit_hf.data.crop_cache import CropCache, Guard
 from patchit_hf.data.dataset_state import dataset_fingerprint
+from patchit_hf.data.decoded import Found, decode_all, found_as_json, read_found
 from patchit_hf.data.file_states import FileStates, file_states
-from patchit_hf.data.lazy import LazyCrops, Scan, bad_image, load_row, none_left
+from patchit_hf.data.lazy import LazyCrops, Scan, none_left
 from patchit_hf.data.transformed import TransformedRows, image_rows
 
 __all__ = ["CropStore", "LazyCrops", "open_crops"]
@@ -41,8 +39,6 @@ __all__ = ["CropStore", "LazyCrops", "open_crops"]
 logger = logging.getLogger(__name__)
 
 VERSION = 2  # of the cache format
-CHUNK = 64
-Found = dict[int, BadImage]  # bad images by row
 
 
 class CropStore:
@@ -53,6 +49,10 @@ class CropStore:
         fingerprint: hash of the pixels.
         bad: the bad images among them.
         index: row of the array for each crop ``[M]``; None for all rows in order.
+        guard: compares crops of a file with their checksums; None for none.
+
+    Attributes:
+        known_as: fingerprints that other ways to read the same crops have.
 
     Example:
         >>> store = CropStore(np.zeros((5, 200, 100, 3), np.uint8), "zeros")
@@ -66,8 +66,11 @@ class CropStore:
         fingerprint: str,
         bad: BadImages | None = None,
         index: NDArray[np.int64] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.array, self.fingerprint, self.index = array, fingerprint, index
+        self._guard = guard
+        self.known_as: tuple[str, ...] = ()
         self.bad = bad or BadImages()
         self._path = str(getattr(array, "filename", ""))
         self._file: int | None = None
@@ -88,16 +91,23 @@ class CropStore:
         """Write crops into an array ``[B, H, W, 3]``, by row numbers ``[B]``.
 
         Raises:
-            OSError: if the cache file has become too short.
+            OSError: if the cache file has become too short, and there is no guard to mend it.
         """
         numbers = rows.numpy() if self.index is None else self.index[rows.numpy()]
         if self._file is None:
             np.take(self.array, numbers, axis=0, out=crops)
-            return
-        # Reading through the mapping would let the process appear to grow to the file's size.
+        else:  # reading through the mapping would let the process appear to grow to the file's size
+            self._read(self._file, numbers, crops)
+        if self._guard is not None:
+            self._guard.check(numbers, crops)
+
+    def _read(self, file: int, numbers: NDArray[np.int64], crops: NDArray[np.uint8]) -> None:
         for crop, number in zip(crops, numbers.tolist(), strict=True):
-            if os.preadv(self._file, [crop.data], number * crop.nbytes) != crop.nbytes:
-                raise OSError(f"{self._path}: crop {number} is missing")
+            done = os.preadv(file, [crop.data], number * crop.nbytes)
+            if done != crop.nbytes:
+                if self._guard is None:
+                    raise OSError(f"{self._path}: crop {number} is missing")
+                crop.reshape(-1)[done:] = 0
 
     def batches(self, plan: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the crops of each planned batch of row numbers."""
@@ -121,6 +131,7 @@ def open_crops(
     name: str = "data set",
     bad: BadImages | None = None,
     beforehand: bool = False,
+    verify: bool = False,
 ) -> CropStore | LazyCrops:
     """Open a map-style data set as decoded crops.
 
@@ -141,6 +152,8 @@ def open_crops(
         beforehand: whether to settle all replacements of bad images before the first batch, so that
             the caller can match labels by the result's ``index``. Without a cache, this decodes all
             images once.
+        verify: whether to compare every crop of an existing cache with its checksum; otherwise each
+            is compared when it is read for the first time.
 
     Returns:
         The cached crops, or crops that are decoded on the fly. Both yield batches of crops, uint8
@@ -173,6 +186,7 @@ def open_crops(
             name,
         )
         return _without_bad(lazy, None, beforehand, main=main)
+    lazy.known_as = _noted(note)
     if size > cache_gb * 1e9:
         logger.info(
             "%s: %.1f GB of crops, more than the cache may have; decoded on the fly",
@@ -182,22 +196,19 @@ def open_crops(
         return _without_bad(lazy, note, beforehand, main=main)
     if note is None or not on_disk:
         array = np.empty(shape, dtype=np.uint8)
-        return _store(array, *_fill(array, lazy, main=main), lazy)
-    pixels = note.with_suffix(".uint8")
-    if not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(note.parent).free < size + 10**9:
-            logger.warning(
-                "%s: no room for %.1f GB of crops in %s; decoded on the fly",
-                name,
-                size / 1e9,
-                note.parent,
-            )
-            return _without_bad(lazy, note, beforehand, main=main)
-        _write(pixels, note, shape, lazy, main=main)
-    known = json.loads(note.read_text(encoding="utf-8"))
-    array = np.memmap(pixels, np.uint8, "r", shape=shape)
-    return _store(array, known["fingerprint"], _read_found(known["bad"]), lazy)
+
+        def keep(start: int, chunk: NDArray[np.uint8]) -> None:
+            array[start : start + len(chunk)] = chunk
+
+        decoded = decode_all(lazy, keep, main=main)
+        return _store(array, decoded.fingerprint, decoded.found, lazy)
+    tidy()
+    cache = CropCache(note, shape, lazy, main)
+    opened = cache.open(verify=verify)
+    if opened is None:
+        return _without_bad(lazy, note, beforehand, main=main)
+    mapped, known = opened
+    return _store(mapped, known.fingerprint, known.found, lazy, Guard(cache, known.sums))
 
 
 def _note(
@@ -221,12 +232,31 @@ def _note(
     return cache_path("{}.json", json.dumps([*key, files.key]))
 
 
-def _store(array: NDArray[np.uint8], fingerprint: str, found: Found, crops: LazyCrops) -> CropStore:
+def _noted(note: Path | None) -> tuple[str, ...]:
+    """Return the fingerprint of the pixels, where a cache was made of them."""
+    try:
+        return () if note is None else (str(read_json(note)["fingerprint"]),)
+    except (InputError, OSError, KeyError):
+        return ()
+
+
+def _store(
+    array: NDArray[np.uint8],
+    fingerprint: str,
+    found: Found,
+    crops: LazyCrops,
+    guard: Guard | None = None,
+) -> CropStore:
     """Return the crops under the policy for bad images."""
     index = _index(found, crops)
-    if index is not None and crops.bad.policy == "skip":
-        fingerprint += "-without-bad"
-    return CropStore(array, fingerprint, crops.bad, index)
+    end = _ending(index, crops)
+    store = CropStore(array, fingerprint + end, crops.bad, index, guard)
+    store.known_as = (crops.fingerprint + end,)
+    return store
+
+
+def _ending(index: NDArray[np.int64] | None, crops: LazyCrops) -> str:
+    return "-without-bad" if index is not None and crops.bad.policy == "skip" else ""
 
 
 def _index(found: Found, crops: LazyCrops) -> NDArray[np.int64] | None:
@@ -262,69 +292,28 @@ def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main:
     if crops.bad.policy != "skip" and not (beforehand and crops.bad.policy == "replace"):
         return crops
     file = note and note.with_suffix(".bad.json")
-    if file and file.exists():
-        found = _read_found(json.loads(file.read_text(encoding="utf-8")))
-    else:
+    found = None if file is None else _recalled(file)
+    if found is None:
         found = Scan(crops).run(main=main)
         if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(_found_as_json(found)), shared=True)
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_text(file, json.dumps(found_as_json(found)), shared=True)
+            except (OSError, ResourceError) as error:
+                logger.warning("the list of bad images is not kept: %s", one_line(error))
     crops.index = _index(found, crops)
-    if crops.index is not None and crops.bad.policy == "skip":
-        crops.fingerprint += "-without-bad"
+    end = _ending(crops.index, crops)
+    crops.fingerprint += end
+    crops.known_as = tuple(name + end for name in crops.known_as)
     return crops
 
 
-def _write(
-    pixels: Path, note: Path, shape: tuple[int, ...], crops: LazyCrops, *, main: bool
-) -> None:
-    """Write pixels and note under temporary names, and move them when complete."""
-    with replacing(pixels, shared=True) as draft:
-        array = np.memmap(draft, np.uint8, "w+", shape=shape)
-        fingerprint, found = _fill(array, crops, main=main)
-        array.flush()
-        del array
-    known = {"fingerprint": fingerprint, "shape": shape, "bad": _found_as_json(found)}
-    write_text(note, json.dumps(known), shared=True)
-
-
-def _fill(array: NDArray[np.uint8], crops: LazyCrops, *, main: bool) -> tuple[str, Found]:
-    """Decode every crop into the array; return the hash of all pixels and the bad images."""
-    rows, bad = crops.rows, crops.bad
-
-    def fill_chunk(start: int) -> tuple[int, bytes, Found]:
-        stop = min(start + CHUNK, len(array))
-        found: Found = {}
-        for row in range(start, stop):
-            try:
-                array[row] = load_row(rows, row, crops.canvas, crops.fit, bad.name)
-            except BadImageError as error:
-                array[row] = 0
-                found[row] = bad_image(rows, row, error, bad.part, "left out")
-        digest = hashlib.blake2b(array[start:stop].tobytes(), digest_size=16).digest()
-        return stop - start, digest, found
-
-    total, found = hashlib.blake2b(digest_size=16), Found()
-    bar = tqdm(total=len(array), desc=f"decoding {bad.name}", unit=" crops", disable=not main)
-    with ThreadPoolExecutor(max(1, crops.workers)) as pool, bar:
-        futures = [pool.submit(fill_chunk, start) for start in range(0, len(array), CHUNK)]
-        try:
-            for future in futures:
-                done, digest, images = future.result()
-                if images and bad.policy == "raise":
-                    bad.add(next(iter(images.values())))
-                total.update(digest)
-                found |= images
-                bar.update(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return total.hexdigest(), found
-
-
-def _found_as_json(found: Found) -> list[Any]:
-    return [[row, asdict(image)] for row, image in found.items()]
-
-
-def _read_found(known: list[Any]) -> Found:
-    return {row: BadImage(**image) for row, image in known}
+def _recalled(file: Path) -> Found | None:
+    """Return the bad images that an earlier start found; None if that is not known."""
+    if not file.exists():
+        return None
+    try:
+        return read_found(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("%s is damaged and made anew: %s", file, one_line(error))
+        return None

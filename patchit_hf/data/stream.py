@@ -81,7 +81,7 @@ class StreamedCrops:
         self.column, self.canvas, self.fit, self.rank = column, canvas, fit, rank
         self.workers = min(workers, self.dataset.num_shards)
         self.bad = bad or BadImages()
-        self.fingerprint = "streamed"
+        self.fingerprint, self.known_as = "streamed", ()
 
     def stream(self, batch: int, skip: int) -> Iterator[Tensor]:
         """Yield batches of ``batch`` crops without end, leaving out the first ``skip`` batches."""

@@ -86,6 +86,7 @@ def open_training(
         main=rank == 0,
         name=name,
         bad=bad,
+        verify=decode.verify_cache,
     )
 
 

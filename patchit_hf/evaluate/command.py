@@ -54,6 +54,7 @@ def _score(what: EvaluateArguments) -> int:
         fit=what.fit,
         on_bad_image=what.on_bad_image,
         crop_cache_gb=what.crop_cache_gb,
+        verify_cache=what.verify_cache,
         dataloader_num_workers=what.dataloader_num_workers,
     )
     if result.note:

@@ -24,6 +24,7 @@ def evaluate(
     fit: str | None = None,
     on_bad_image: str = "raise",
     crop_cache_gb: float = 8.0,
+    verify_cache: bool = False,
     dataloader_num_workers: int = 2,
 ) -> Evaluation:
     """Measure a finetuned model on a labelled split: ``patchit evaluate`` in Python.
@@ -41,6 +42,7 @@ def evaluate(
         fit: how images get to the canvas, ``squash`` or ``cover``; as it was finetuned by default.
         on_bad_image: ``raise``, or ``skip`` to leave bad images out.
         crop_cache_gb: decoded crops are kept on disk up to this size.
+        verify_cache: whether to compare every cached crop with its checksum first.
         dataloader_num_workers: threads or processes that decode.
 
     Returns:
@@ -64,6 +66,7 @@ def evaluate(
         image_column=image_column,
         on_bad_image=on_bad_image,
         crop_cache_gb=crop_cache_gb,
+        verify_cache=verify_cache,
         dataloader_num_workers=dataloader_num_workers,
     )
     if isinstance(dataset, datasets.Dataset):

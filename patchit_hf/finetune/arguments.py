@@ -22,7 +22,12 @@ class FinetuningArguments(LoopArguments):
         20.0, "--epochs", "training", "number of epochs; an epoch shows every crop once"
     )
     train_batch_size: int = arg(
-        32, "--batch-size", "training", "crops per optimiser step, over all processes"
+        32,
+        "--batch-size",
+        "training",
+        "crops per optimiser step, over all processes; auto for the default in as many parts as "
+        "memory needs",
+        words=("auto",),
     )
     learning_rate: float = arg(1e-3, "--learning-rate", "training", "peak learning rate")
     optim: str = arg("adamw", "--optimizer", "training", "timm's name of the optimiser")

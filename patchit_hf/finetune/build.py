@@ -39,7 +39,9 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     check_subset(what.fraction, what.shots, what.subset_seed)
     folder = args.output_dir or _default_output_dir(what)
     args = dataclasses.replace(args, output_dir=str(folder))
-    run = RunFolder(folder, identity(what, args), stated(what, args), "patchit finetune")
+    run = RunFolder(
+        folder, identity(what, args), stated(what, args), "patchit finetune", args.change
+    )
     if run.finished:
         return run.path
     crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)

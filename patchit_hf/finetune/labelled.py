@@ -135,6 +135,7 @@ def _open(
         name=name,
         bad=BadImages(policy, part=part),
         beforehand=True,
+        verify=args.verify_cache,
     )
 
 

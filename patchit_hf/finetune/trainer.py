@@ -191,6 +191,9 @@ class FinetuneTrainer(HubTrainer):
             "eval_crops": len(self.validation or ()),
         }
 
+    def _known_as(self) -> tuple[str, ...]:
+        return self.data.store.known_as
+
     def _bad_images(self) -> tuple[BadImages, ...]:
         return tuple(p.store.bad for p in (self.data, self.validation) if p is not None)
 
@@ -295,4 +298,4 @@ def _open_run(
     }
     known = {"task": name, "task-kwargs": task.kwargs, "init": source, "backbone": initial.name}
     arguments = {**known, **stated(args), "output-dir": folder}
-    return RunFolder(folder, config, arguments, "patchit finetune")
+    return RunFolder(folder, config, arguments, "patchit finetune", args.change)

@@ -50,7 +50,7 @@ def run(argv: list[str] | None = None) -> int:
     folder = args.output_dir or default_output_dir(model, task, info["name"])
     args = dataclasses.replace(args, output_dir=folder)
     config = run_config(model, task, args, info)
-    run_folder = RunFolder(folder, config, stated(what, args), PROG)
+    run_folder = RunFolder(folder, config, stated(what, args), PROG, args.change)
     first = os.environ.get("RANK", "0") == "0"
     if run_folder.finished and not what.dry_run:
         say(f"{folder}: this run is finished; its results are in {folder}/patchit.json")

@@ -214,6 +214,9 @@ class PatchTaskTrainer(HubTrainer):
             "std": list(transform.std),
         }
 
+    def _known_as(self) -> tuple[str, ...]:
+        return self.source.known_as
+
     def _statistics(self, task: PatchTask) -> Statistics:
         """Return the mean and deviation that the initial weights expect, or those of the crops."""
         return self.model.statistics or statistics(self.source, task.covered)
@@ -248,9 +251,25 @@ class PatchTaskTrainer(HubTrainer):
         return dict(self.evaluator.probed())
 
     def _checkpoint(self) -> Checkpoint | None:
-        return super()._checkpoint() or named_checkpoint(
-            self.args.resume_from_checkpoint, self.accelerator
-        )
+        newest, named = super()._checkpoint(), self.args.resume_from_checkpoint
+        if newest is None:
+            return named_checkpoint(named, self.accelerator)
+        self._refuse_newer(newest, named)
+        return newest
+
+    def _refuse_newer(self, newest: Checkpoint, named: str | None) -> None:
+        """Check that a change begins where ``--resume`` says.
+
+        Raises:
+            InputError: if the run's folder has a newer checkpoint of the run before the change.
+        """
+        if not (self.args.change and named) or newest.config == self._config_with_data(newest):
+            return
+        if Path(named).resolve() != newest.folder.resolve():
+            raise InputError(
+                f"--resume {named!r} with --change: {str(newest.folder)!r} is newer, and of the "
+                "run before the change; choose another --output-dir"
+            )
 
     def _continue_from(self, checkpoint: str) -> None:
         self.args = dataclasses.replace(self.args, resume_from_checkpoint=checkpoint)
@@ -369,4 +388,5 @@ def _open_run(
         "canvas": "{}x{}".format(*task.canvas),
     }
     arguments = {**known, **stated(args), "output-dir": folder}
-    return RunFolder(folder, run_config(model, task, args, info), arguments, "patchit pretrain")
+    config = run_config(model, task, args, info)
+    return RunFolder(folder, config, arguments, "patchit pretrain", args.change)

@@ -119,7 +119,7 @@ class HubTrainer(Trainer):
             The results, as in ``patchit.json``.
 
         Raises:
-            FloatingPointError: if the loss stops being finite; checkpoints stay.
+            FloatingPointError: if the loss stops being finite; what was saved before stays.
             InputError: if the Hub rejects the push; the export stays.
         """
         results = super().train(resume_from_checkpoint)

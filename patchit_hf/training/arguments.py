@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from patchit_hf.common.arguments import Arguments, arg
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.decoding import DecodeArguments
-from patchit_hf.training.other_names import INSTEAD, SAME, understood
 from patchit_hf.patch_tasks import list_tasks
+from patchit_hf.training.other_names import INSTEAD, SAME, understood
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
 _STEP_OPTIONS = ("step_epochs", "step_factor")
+# What may change when a run continues: it only decides the length and the rate of later steps.
+CHANGEABLE = (
+    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "max_grad_norm", "max_steps",
+    "num_train_epochs", "warmup_steps",
+)  # fmt: skip
+LENGTH = ("max_steps", "num_train_epochs")  # what --extend changes
+_FIELD = {  # flags that are not called as their fields
+    "epochs": "num_train_epochs",
+    "schedule": "lr_scheduler_type",
+    "schedule_kwargs": "lr_scheduler_kwargs",
+    "warmup": "warmup_steps",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +67,17 @@ class LoopArguments(DecodeArguments):
         256,
         "--batch-size",
         "training",
-        "inputs of the backbone per optimiser step, over all processes and accumulation steps",
+        "inputs of the backbone per optimiser step, over all processes and accumulation steps; "
+        "auto for the default in as many parts as memory needs",
+        words=("auto",),
     )
     gradient_accumulation_steps: int = arg(
         1,
         "--gradient-accumulation-steps",
         "training",
-        "number of parts that each process splits its batch into, to save memory",
+        "number of parts that each process splits its batch into, to save memory; 0 to find by a "
+        "trial how many are needed",
+        identity=False,
     )
     learning_rate: float | None = arg(4e-3, "--learning-rate", "training", "peak learning rate")
     lr_scheduler_type: str = arg(
@@ -153,6 +169,22 @@ class LoopArguments(DecodeArguments):
         "number of checkpoints to keep; older ones are deleted",
         identity=False,
     )
+    extend: bool = arg(
+        False,
+        "--extend",
+        "output",
+        "go on with a run, also a finished one, for longer: --max-steps or --epochs is above its "
+        "own, and the learning rate follows the new length from there",
+        identity=False,
+    )
+    change: list[str] = arg(
+        [],
+        "--change",
+        "output",
+        "arguments whose value may differ from that of the checkpoint that is continued, such as "
+        "learning_rate; record and card say it",
+        identity=False,
+    )
     report_to: str = arg(
         "none", "--report-to", "output", "experiment tracker", identity=False, choices=_REPORTERS
     )
@@ -182,17 +214,17 @@ class LoopArguments(DecodeArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in (
-            "train_batch_size", "gradient_accumulation_steps", "logging_steps", "save_total_limit",
-        ):  # fmt: skip
+        self._resolve_auto()
+        for name in ("train_batch_size", "logging_steps", "save_total_limit"):
             self._check_whole(name, 1)
-        for name in ("seed", "early_stopping_patience"):
+        for name in ("seed", "early_stopping_patience", "gradient_accumulation_steps"):
             self._check_whole(name, 0)
         for name in (
             "warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps",
             "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
+        self._check_change()
         if self.learning_rate is not None:
             self._check_number("learning_rate", positive=True)
         if self.max_steps != -1:
@@ -211,6 +243,23 @@ class LoopArguments(DecodeArguments):
             )
         if self.push_to_hub and not self.hub_model_id:
             raise InputError("--push-to-hub needs --hub-model-id, such as org/name")
+
+    def _resolve_auto(self) -> None:
+        """Make ``--batch-size auto`` the default batch, in parts whose number is to be found."""
+        if self.train_batch_size == "auto":  # type: ignore[comparison-overlap]
+            default = next(f.default for f in fields(self) if f.name == "train_batch_size")
+            object.__setattr__(self, "train_batch_size", default)
+            object.__setattr__(self, "gradient_accumulation_steps", 0)
+
+    def _check_change(self) -> None:
+        """Bring the names to those of the fields, as in ``learning_rate``."""
+        names = [name.lstrip("-").replace("-", "_") for name in self.change]
+        names = [_FIELD.get(name, name) for name in names]
+        for name in names:
+            if name not in CHANGEABLE:
+                raise InputError(f"--change {name!r}: must be among {', '.join(CHANGEABLE)}")
+        more = [name for name in LENGTH if self.extend and name not in names]
+        object.__setattr__(self, "change", [*names, *more])
 
     @property
     def peak_learning_rate(self) -> float:

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ def save_checkpoint(
 
     Returns:
         The checkpoint's folder, ``step-<step>``.
+
+    Raises:
+        ResourceError: if there is no room; the checkpoints before it stay.
     """
     final = folder / f"step-{step:08d}"
     if final.exists():
@@ -94,9 +98,11 @@ def save_checkpoint(
         else:
             return final
     state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}}
-    with replacing_folder(final) as draft:
+    needed = sum(t.nbytes for t in (*model.state_dict().values(), *_tensors(state)))
+    with replacing_folder(final, needed=needed) as draft:
         save_weights(model, draft / WEIGHTS_FILE)
-        torch.save(state, draft / OPTIMIZER_FILE)
+        with (draft / OPTIMIZER_FILE).open("wb") as file:  # torch's own writer loses the error
+            torch.save(state, file)
         write_json(draft / STATE_FILE, {"step": step, "config": config, "notes": notes})
         lines = [f"{_checksum(draft / name)}  {name}\n" for name in CHECKPOINT_FILES]
         (draft / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
@@ -192,19 +198,45 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def restore(
-    checkpoint: Checkpoint, config: dict[str, Any], model: nn.Module, optimizer: Any, scaler: Any
-) -> None:
+    checkpoint: Checkpoint,
+    config: dict[str, Any],
+    model: nn.Module,
+    optimizer: Any,
+    scaler: Any,
+    change: Sequence[str] = (),
+) -> dict[str, list[Any]]:
     """Load a checkpoint into model and optimiser.
+
+    Args:
+        checkpoint: the checkpoint.
+        config: what decides the trained weights now.
+        model: the unwrapped model.
+        optimizer: the optimiser.
+        scaler: the gradient scaler of fp16, or None.
+        change: names of values that may differ from those of the checkpoint.
+
+    Returns:
+        The values that changed, before and after, by name.
 
     Raises:
         InputError: if it belongs to another run or task.
     """
     where = f"checkpoint {str(checkpoint.folder)!r} belongs to another run"
-    refuse_other(where, checkpoint.config, config)
+    changed = refuse_other(where, checkpoint.config, config, change)
     model.load_state_dict(checkpoint.weights)
     optimizer.load_state_dict(checkpoint.optimizer)
     if scaler and checkpoint.scaler:
         scaler.load_state_dict(checkpoint.scaler)
+    return changed
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    """Yield every tensor of a state of lists and dictionaries."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
+            yield from _tensors(value)
 
 
 def _checksum(file: Path) -> str:

@@ -25,6 +25,10 @@ class Hooks(ABC):
         """Return what the record says about the data that was opened, its ``fingerprint`` too."""
 
     @abstractmethod
+    def _known_as(self) -> tuple[str, ...]:
+        """Return further fingerprints of the same crops, as other ways to read them have."""
+
+    @abstractmethod
     def _bad_images(self) -> tuple[BadImages, ...]:
         """Return the bad images of each part of the data."""
 

@@ -182,7 +182,12 @@ class Monitor:
         if self.accelerator.mixed_precision == "fp16":
             remedy += ", or --mixed-precision bf16"
         kept = checkpoints(self.checkpoints)
-        state = f"the last checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+        state = "there is no checkpoint yet"
+        if kept:
+            state = (
+                f"the last checkpoint is {kept[0]}, from which the same command goes on; with a "
+                "lower rate, add --change learning_rate"
+            )
         return FloatingPointError(f"{what} after step {self.done}: {remedy}; {state}")
 
     def record(self, evaluated: dict[str, Any]) -> None:

@@ -65,6 +65,7 @@ class RunOutcome:
                 "processes": self.processes,
                 "mixed_precision": self.mixed_precision,
                 "compiled": self.compiled,
+                "changes": self.notes.get("changes", []),
             },
             "results": self.results,
         }

@@ -6,19 +6,25 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.config import write_args
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import read_json, write_json
+from patchit_hf.common.files import append_line, read_json, write_json, write_text
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
+from patchit_hf.common.resources import GONE, ResourceError, check_writable, writing
+from patchit_hf.training.arguments import CHANGEABLE, LENGTH
 
 logger = logging.getLogger(__name__)
 
 # Drafts that a killed process leaves behind.
 LEFTOVERS = (".draft-*", ".export-*", ".*.tmp", f"{CHECKPOINTS}/.*.tmp")
+# Values that earlier versions counted as part of a run's identity.
+PATHS = ("dataset", "init")  # values that may be paths
+NO_IDENTITY = ("gradient_accumulation_steps",)
 
 
 class RunFolder:
@@ -29,9 +35,11 @@ class RunFolder:
         config: what decides the trained weights, as JSON values.
         arguments: all arguments by flag, for ``args.yaml``; see ``common.arguments.stated``.
         prog: the command that takes them back.
+        change: names of values that may differ from those of the run that is there.
 
     Raises:
         InputError: if the folder holds anything but a run with this configuration.
+        ResourceError: if it may not be written.
     """
 
     def __init__(
@@ -40,18 +48,20 @@ class RunFolder:
         config: dict[str, Any],
         arguments: dict[str, Any] | None = None,
         prog: str = "",
+        change: Sequence[str] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path, self.change = Path(path), tuple(change)
         self.arguments, self.prog = arguments, prog
         self.config = json.loads(json.dumps(config))
         self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output-dir {str(path)!r}: is a file")
+        self._identity: tuple[int, int] | None = None
         if os.environ.get("RANK", "0") == "0":  # only the main process writes
+            check_writable(self.path)
             check_free(self.path, f"--output-dir {str(path)!r}")
         if self.record.exists():
-            there = read_json(self.record)["config"]
-            refuse_other(f"--output-dir {str(path)!r} holds another run", there, self.config)
+            self._refuse_other(f"--output-dir {str(path)!r} holds another run")
         elif self.path.exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
             raise InputError(
                 f"--output-dir {str(path)!r}: has files, but not of a run; choose a new folder"
@@ -64,11 +74,17 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished and exported; a damaged record counts as neither."""
+        """Whether the run is finished and exported; a damaged record counts as neither.
+
+        A run that is to be longer now is not.
+        """
         try:
-            return bool(read_json(self.path / DONE_FILE))
+            done = read_json(self.path / DONE_FILE)
         except (InputError, OSError):
             return False
+        there = done.get("config", {})
+        known = [name for name in LENGTH if name in there and name in self.config]
+        return bool(done) and all(there[name] == self.config[name] for name in known)
 
     def release(self) -> None:
         """Let others write to the folder; otherwise that happens when the object is deleted."""
@@ -83,11 +99,15 @@ class RunFolder:
             InputError: if another process is writing to it, or has started another run in it
                 meanwhile.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         name = f"--output-dir {str(self.path)!r}"
-        self._lock = self._lock or FolderLock(self.path, name)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._lock or FolderLock(self.path, name)
+        self._identity = _identity(self.path)
         if self.record.exists():
-            refuse_other(f"{name} holds another run", read_json(self.record)["config"], self.config)
+            known = self._refuse_other(f"{name} holds another run")
+            if known["config"] != self.config:
+                write_json(self.record, {**known, "config": self.config})
         else:
             write_json(self.record, {"config": self.config})
         if self.arguments is not None:
@@ -95,6 +115,38 @@ class RunFolder:
         for pattern in LEFTOVERS:  # this process holds the lock: nobody else writes them
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @property
+    def parts(self) -> int | None:
+        """The number of parts of the batch that an earlier start found to fit into memory."""
+        known = read_json(self.record).get("parts") if self.record.exists() else None
+        return known if isinstance(known, int) and known > 0 else None
+
+    def keep_parts(self, parts: int) -> None:
+        """Write down the number of parts of the batch, for later starts."""
+        write_json(self.record, {**read_json(self.record), "parts": parts})
+
+    def _refuse_other(self, what: str) -> dict[str, Any]:
+        known = read_json(self.record)
+        refuse_other(what, dict(known["config"]), self.config, self.change)
+        return known
+
+    def check_there(self) -> None:
+        """Check that the folder is still the one that this process writes to.
+
+        Raises:
+            ResourceError: if it was deleted or replaced.
+        """
+        if self._identity is not None and _identity(self.path) != self._identity:
+            raise ResourceError(f"--output-dir {str(self.path)!r}: {GONE}; nothing more is written")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 class History:
@@ -114,8 +166,7 @@ class History:
             logger.warning("%s: %d damaged lines are left out", file, entries[:-1].count(None))
         self.entries = [entry for entry in entries if entry is not None and entry["step"] <= step]
         if writes:
-            text = "".join(json.dumps(entry) + "\n" for entry in self.entries)
-            file.write_text(text, encoding="utf-8")
+            write_text(file, "".join(json.dumps(entry) + "\n" for entry in self.entries))
 
     @property
     def last(self) -> dict[str, Any]:
@@ -123,11 +174,14 @@ class History:
         return self.entries[-1] if self.entries else {}
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Append an evaluation."""
+        """Append an evaluation: the whole line or nothing.
+
+        Raises:
+            ResourceError: if the disk is full.
+        """
         self.entries.append(entry)
         if self.writes:
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            append_line(self.file, json.dumps(entry))
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -144,21 +198,49 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
 
 
-def refuse_other(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Check that two configurations are the same.
+def _is_same_path(there: Any, here: Any) -> bool:
+    """Whether two spellings name the same folder or file, as with a slash at the end."""
+    if not (isinstance(there, str) and isinstance(here, str)):
+        return False
+    a, b = (Path(text).expanduser() for text in (there, here))
+    return b.exists() and a.resolve() == b.resolve()
+
+
+def refuse_other(
+    what: str, there: dict[str, Any], here: dict[str, Any], change: Sequence[str] = ()
+) -> dict[str, list[Any]]:
+    """Check that two configurations are the same, but for what may change.
+
+    Args:
+        what: the beginning of the message.
+        there: the configuration that was written.
+        here: the configuration of this start.
+        change: names of values that may differ.
+
+    Returns:
+        The values that changed, before and after, by name.
 
     Raises:
-        InputError: if they differ; the message names every field that does.
+        InputError: if others differ; the message names every field that does.
 
     Example:
         >>> refuse_other("holds another run", {"seed": 1}, {"seed": 2})
         Traceback (most recent call last):
         patchit_hf.common.errors.InputError: holds another run; these differ: seed (1 there, 2 here)
     """
-    differing = [
-        f"{name} ({there.get(name)!r} there, {here.get(name)!r} here)"
-        for name in sorted({*there, *here})
+    changed = {
+        name: [there.get(name), here.get(name)]
+        for name in sorted({*there, *here} - {*NO_IDENTITY})
         if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise InputError(f"{what}; these differ: {', '.join(differing)}")
+        and not (name in PATHS and _is_same_path(there.get(name), here.get(name)))
+    }
+    other = {name: pair for name, pair in changed.items() if name not in change}
+    if other:
+        differing = ", ".join(f"{name} ({a!r} there, {b!r} here)" for name, (a, b) in other.items())
+        hint = ""
+        if other.keys() <= {*LENGTH}:
+            hint = "; to train longer, add --extend"
+        elif other.keys() <= {*CHANGEABLE}:
+            hint = f"; to continue with other values, add --change {' '.join(other)}"
+        raise InputError(f"{what}; these differ: {differing}{hint}")
+    return changed

@@ -54,7 +54,7 @@ class Share:
         Raises:
             InputError: if the batch size cannot be divided evenly.
         """
-        turns = args.gradient_accumulation_steps
+        turns = args.gradient_accumulation_steps or 1  # 0 is to be found, see ``memory``
         unit = inputs * world * turns
         if args.train_batch_size % unit:
             factors = "processes x gradient accumulation steps"

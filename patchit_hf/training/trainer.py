@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.training.accelerator import compiled_by, create_accelerator, start_tracker
 from patchit_hf.training.arguments import LoopArguments, in_steps
 from patchit_hf.training.callbacks import Callbacks
-from patchit_hf.training.checkpoint import (
-    Checkpoint,
-    checkpoints,
-    newest_whole,
-    restore,
-    save_checkpoint,
-)
-from patchit_hf.training.hooks import Hooks
+from patchit_hf.training.checkpoint import save_checkpoint
 from patchit_hf.training.loop import Means, due
 from patchit_hf.training.loop import train as run_steps
+from patchit_hf.training.memory import is_out_of_memory
 from patchit_hf.training.monitor import Monitor, Reporter
 from patchit_hf.training.optim import create_optimizer, schedule
 from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
+from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
-from patchit_hf.training.share import Share, count_steps, steps_per_epoch
+from patchit_hf.training.share import count_steps, steps_per_epoch
 
 logger = logging.getLogger(__name__)
 
 FIRST_MINUTES = 2.0  # of a run, after which it has a checkpoint
 
 
-class Trainer(Hooks):
+class Trainer(Resumes):
     """A run: it starts or resumes, trains, evaluates, writes checkpoints, and exports its result.
 
     A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and
@@ -57,9 +50,6 @@ class Trainer(Hooks):
         callbacks: objects that are told of what happens; see ``callbacks.Callback``.
     """
 
-    args: LoopArguments
-    model: nn.Module
-    share: Share
     reporter: Reporter
 
     def __init__(
@@ -101,11 +91,6 @@ class Trainer(Hooks):
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes and speaks."""
-        return bool(self.rank == 0)
-
     def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
 
@@ -117,41 +102,20 @@ class Trainer(Hooks):
             The results, as in ``patchit.json``.
 
         Raises:
-            FloatingPointError: if the loss stops being finite; checkpoints stay.
+            FloatingPointError: if the loss stops being finite; what was saved before stays.
+            ResourceError: if the machine lacks room or memory; what was saved before stays.
             Stopped: if a signal (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) asked for it, after the step
                 that runs and its checkpoint. It is a ``KeyboardInterrupt``.
         """
         self._check_resume(resume_from_checkpoint)
         with process_settings(self.accelerator):
-            self._train()
+            try:
+                self._train()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise ResourceError(self._out_of_memory(error)) from None
         return self.results()
-
-    def _check_resume(self, wanted: bool | str | Path | None) -> None:
-        """Check that there is a checkpoint where one is asked for, and none where none is.
-
-        Raises:
-            InputError: otherwise.
-        """
-        folder = self.run.path / CHECKPOINTS
-        if isinstance(wanted, str | Path):
-            self._continue_from(str(wanted))
-        elif wanted is True and not checkpoints(folder):
-            raise InputError(f"resume_from_checkpoint=True: there is none in {str(folder)!r}")
-        elif wanted is False and checkpoints(folder):
-            raise InputError(
-                f"resume_from_checkpoint=False: {str(self.run.path)!r} holds a run with "
-                "checkpoints; give another output_dir, or delete it"
-            )
-
-    def _continue_from(self, checkpoint: str) -> None:
-        """Take a checkpoint of another folder as the one to go on from.
-
-        Raises:
-            InputError: where that is not offered.
-        """
-        raise InputError(
-            f"resume_from_checkpoint={checkpoint!r}: finetuning goes on in its own output_dir only"
-        )
 
     def evaluate(self) -> dict[str, Any]:
         """Return loss and metrics on the held-out crops, empty without any.
@@ -202,16 +166,14 @@ class Trainer(Hooks):
         """Return the evaluation of the weights that are kept."""
         return self.monitor.history.last if self.monitor else {}
 
-    def _checkpoint(self) -> Checkpoint | None:
-        """Return the checkpoint to resume from: the newest whole one of the run's folder."""
-        return newest_whole(self.run.path / CHECKPOINTS, say=self.is_main)
-
     def _train(self) -> None:
         start = self._resume()
         if self.is_main:
             self.run.start()
         self.accelerator.wait_for_everyone()
         args = self.args
+        if args.gradient_accumulation_steps == 0:
+            self._find_parts()
         self.monitor = monitor = Monitor(
             self.accelerator,
             args,
@@ -259,6 +221,7 @@ class Trainer(Hooks):
         self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:
             tracker.finish()
+        self._check_folder()
         self.save_pretrained()
         self.callbacks.tell("on_end", self, self.results())
 
@@ -314,21 +277,23 @@ class Trainer(Hooks):
 
     def _evaluate_and_record(self) -> None:
         monitor, values = self._running(), self._evaluated()
+        self._check_folder()
         if self._also_evaluates(monitor.done):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
         self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
 
-    def _config_with_data(self) -> dict[str, Any]:
-        config = {**self.run.config, "data_fingerprint": self._data()["fingerprint"]}
-        return dict(json.loads(json.dumps(config)))
+    def _check_folder(self) -> None:
+        if self.is_main:
+            self.run.check_there()
 
     def _save(self, done: int) -> None:
         monitor = self._running()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise monitor.diverged("the weights are not finite")
         means = monitor.since_record.state(self.accelerator)
+        self._check_folder()
         if self.is_main:
             saved = save_checkpoint(
                 self.run.path / CHECKPOINTS,
@@ -337,26 +302,10 @@ class Trainer(Hooks):
                 self.model,
                 self.optimizer,
                 self.accelerator.scaler,
-                {**self.notes, "seconds": monitor.seconds, "means": means},
+                {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
             )
             self._after_save(done)
             self.callbacks.tell("on_save", self, done, saved)
         self._saved, self._has_saved = monitor.seconds, True
         self.accelerator.wait_for_everyone()
-
-    def _resume(self) -> int:
-        """Read the newest checkpoint and return how many steps are done."""
-        found = self._checkpoint()
-        if found is None:
-            return 0
-        restore(
-            found, self._config_with_data(), self.model, self.optimizer, self.accelerator.scaler
-        )
-        self.notes = found.notes
-        if self.is_main:
-            self._resumed(found.folder)
-            logger.info(
-                "continuing after step %d of %d from %s", found.step, self.max_steps, found.folder
-            )
-        return found.step

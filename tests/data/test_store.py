@@ -25,7 +25,7 @@ def _expected(dataset, rows):
 def _cached():
     """Return the cache files of decoded crops."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "patchit_hf"
-    others = (".opened.json", ".held-out.npy")  # notes about opened folders
+    others = (".opened.json", ".held-out.npz")  # notes about opened folders
     return sorted(p for p in folder.glob("*") if not p.name.endswith(others))
 
 
@@ -36,7 +36,7 @@ def test_cached_crops_are_the_images(crop_folder):
     assert isinstance(store.array, np.memmap)
     rows = torch.tensor([3, 0, 35, 3])
     assert torch.equal(store[rows], _expected(train, rows.tolist()))
-    assert [p.suffix for p in _cached()] == [".json", ".uint8"]
+    assert [p.suffix for p in _cached()] == [".crc32", ".json", ".uint8"]
 
 
 def test_cache_is_read_again_and_names_the_same_pixels(crop_folder):

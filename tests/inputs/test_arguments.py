@@ -123,7 +123,7 @@ def test_resume_from_checkpoint_as_in_transformers(tmp_path, crops, small):
     with pytest.raises(InputError, match="resume_from_checkpoint=True: there is none in"):
         killed.train(resume_from_checkpoint=True)
     train_and_kill(killed, 1)
-    with pytest.raises(InputError, match="resume_from_checkpoint=False: .* holds a run"):
+    with pytest.raises(InputError, match=r"resume_from_checkpoint=False: .* holds a run"):
         _trainer(tmp_path / "run", crops, small).train(resume_from_checkpoint=False)
     whole = _trainer(tmp_path / "other", crops, small, max_steps=3)
     chosen = tmp_path / "run" / "checkpoints" / "step-00000002"

@@ -50,6 +50,26 @@ def test_a_later_start_sees_what_the_whole_run_sees(store, small):
         assert torch.equal(a[1], b[1])
 
 
+def test_the_sequence_survives_one_two_four_and_one_process(store, small):
+    """The logged crop, cell and jitter of every sample, over a run on four machines."""
+    task = create_task("position", (50, 25), **small)
+
+    class Log:
+        def sample(self, crops, draws):
+            cells = draws.integers("cell", task.grid.num_cells)
+            jitter = [draws.integers(name, 5) for name in ("jitter_y", "jitter_x")]
+            return torch.stack([draws.rows, cells, *jitter], dim=1), cells
+
+    alone = [logged for logged, _ in _steps(store, Log(), 1, 1, 0, 8)]
+    changed = [
+        logged
+        for turn, world in enumerate((1, 2, 4, 1))
+        for logged, _ in _steps(store, Log(), world, 1, 2 * turn, 2)
+    ]
+    assert torch.equal(torch.cat(alone), torch.cat(changed))
+    assert len(torch.cat(alone).unique(dim=0)) > 80
+
+
 def test_the_draws_say_which_crops_they_are(store):
     class Rows:
         def sample(self, crops, draws):

@@ -1,0 +1,256 @@
+"""What a run does when something goes wrong: for each fault, what the user sees, and what is lost.
+
+Each fault is provoked with the real command (its ``main`` with its arguments, in a fork of a
+process that has imported everything; see ``tests/forked.py``). Then the same command is started
+again without the fault, and the end is compared with that of an uninterrupted run. Full disks and
+read-only folders are small file systems in memory, which need root; without it, these rows say so.
+
+    OMP_NUM_THREADS=1 python benchmarks/faults.py --output benchmarks/results/faults.json
+
+A table is written beside the JSON, with the ending ``.md``. Exit code 1 means that a row has a
+traceback, or ended otherwise than the uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from fault_cases import cases  # noqa: E402
+
+from patchit_hf.common.provenance import versions  # noqa: E402
+from patchit_hf.training.checkpoint import DamagedError, check, checkpoints  # noqa: E402
+from tests.forked import Server  # noqa: E402
+from tests.kill import PRETRAIN  # noqa: E402
+
+USUAL = re.compile(
+    r"^$|\d+%\||it/s|\?/s|: held-out accuracy |: validation |^load it: |continuing after step|"
+    r"^the task's gradient|^no shortcut audit|^\S+ crops \(|this run is finished"
+)
+SHORT = "--max-steps 6 --batch-size 16 --save-every 2 --save-limit 3 --eval-every 3".split()
+
+
+@dataclass
+class Scene:
+    """One fault: a folder of its own, and what its starts have shown.
+
+    Attributes:
+        server: starts commands.
+        work: the folder; the run is ``run`` in it, unless the case says otherwise.
+        words: the command; a case may replace it.
+        code: exit code of the last start.
+        said: lines of the last start that a usual run does not show.
+        how: what every start of this case gets, such as its cache.
+    """
+
+    server: Server
+    work: Path
+    words: list[str] = field(default_factory=lambda: [*PRETRAIN, *SHORT])
+    code: int = 0
+    said: list[str] = field(default_factory=list)
+    how: dict[str, Any] = field(default_factory=dict)
+    expected: str = "same"  # what the next start has to bring: "same", "finished", or "refused"
+    output: Path | None = None
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.output or self.work / "run"
+
+    @property
+    def log(self) -> Path:
+        """What all starts said."""
+        return self.work.parent / f"{self.work.name}.log"
+
+    def start(self, *more: str, **how: Any) -> None:
+        """Start the command once."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        words = [*self.words, *more]
+        if self.output is not None and "--output" not in words:
+            words += ["--dataset", str(self.server.data), "--output-dir", str(self.output)]
+        ended = self.server.start(self.work, words, **{**self.how, **how})
+        text = ""
+        if self.log.exists():
+            text = self.log.read_bytes()[before:].decode(errors="replace")
+        lines = text.replace("\r", "\n").splitlines()
+        self.code, self.said = ended[0], [line for line in lines if not USUAL.search(line)]
+        self.resumed = next((line for line in lines if "continuing after step" in line), "")
+        self.traced = "Traceback" in text
+
+    def during(self, ready: Callable[[], bool], act: Callable[[int], None], **how: Any) -> None:
+        """Start the command, and act on its process once it is ready."""
+        file = self.log.with_suffix(".pid")
+        file.unlink(missing_ok=True)
+        thread = threading.Thread(target=self.start, kwargs=how)
+        thread.start()
+        while thread.is_alive() and not (file.exists() and file.read_text() and ready()):
+            time.sleep(0.005)
+        if thread.is_alive():
+            act(int(file.read_text()))
+        thread.join()
+
+    def broken(self) -> None:
+        """Make a run that ended after four of six steps, with checkpoints after two and four."""
+        shutil.copytree(self.server.folder / "whole" / "run", self.run)
+        for name in ("patchit.json", "model.safetensors", "head.safetensors", "README.md"):
+            (self.run / name).unlink()
+        shutil.rmtree(self.run / "checkpoints" / "step-00000006")
+
+    @property
+    def newest(self) -> Path:
+        """The newest checkpoint."""
+        return checkpoints(self.run / "checkpoints")[0]
+
+
+def on_disk(scene: Scene) -> str:
+    """Return in words what a run's folder holds."""
+    if not scene.run.exists():
+        return "no folder"
+    found = []
+    for folder in reversed(checkpoints(scene.run / "checkpoints")):
+        try:
+            check(folder)
+            found.append(f"step {int(folder.name[5:])}")
+        except DamagedError:
+            found.append(f"step {int(folder.name[5:])} (damaged)")
+    done = (scene.run / "patchit.json").is_file() and (scene.run / "model.safetensors").is_file()
+    drafts = [p for p in scene.run.rglob(".*") if p.name != ".lock"]
+    parts = ["whole export" if done else "no export"]
+    parts.append(f"checkpoints: {', '.join(found)}" if found else "no checkpoint")
+    return "; ".join(parts + [f"{len(drafts)} draft{'s' * (len(drafts) > 1)}"] * bool(drafts))
+
+
+def outcome(scene: Scene, whole: bytes) -> tuple[str, str]:
+    """Return what the next start did, in words, and what is wrong with it."""
+    finished = (scene.run / "patchit.json").is_file()
+    scene.start()
+    if scene.traced:
+        return "a traceback", "a traceback"
+    if scene.expected == "refused":
+        line = scene.said[-1] if scene.said else "nothing"
+        return f"exit {scene.code}: {line}", "" if scene.code in (1, 2) else "it was not refused"
+    if scene.code:
+        return f"exit {scene.code}: {' '.join(scene.said[-1:])}", "the next start failed"
+    went = "was finished" if finished and not scene.resumed else "from the start"
+    if scene.resumed:
+        went = "from step " + re.sub(r".*after step (\d+) of.*", r"\1", scene.resumed)
+    drafts = [p for p in scene.work.rglob(".*") if p.name.endswith(".tmp") or "draft" in p.name]
+    if drafts:
+        return f"{went}; leaves {drafts[0].name}", "a leftover"
+    if scene.expected == "finished":
+        return f"{went}, to the end", ""
+    same = (scene.run / "model.safetensors").read_bytes() == whole
+    words = "the same weights as uninterrupted" if same else "OTHER WEIGHTS"
+    return f"{went}, {words}", "" if same else "other weights"
+
+
+def play(case: Any, server: Server, number: int) -> dict[str, Any]:
+    """Provoke one fault, start the command again, and return the row of the table."""
+    scene = Scene(server, server.folder / f"case-{number}")
+    scene.how = {"cache": str(server.folder / "cache")}
+    scene.work.mkdir()
+    row: dict[str, Any] = {"group": case.group, "fault": case.name}
+    with contextlib.ExitStack() as stack:
+        try:
+            case.provoke(scene, stack)
+        except (subprocess.CalledProcessError, FileNotFoundError, PermissionError) as error:
+            return row | {"said": f"not provoked: {error}", "code": "", "disk": "", "next": ""}
+        row |= {"code": scene.code, "said": "<br>".join(dict.fromkeys(scene.said)) or "nothing"}
+        row |= {"disk": on_disk(scene), "traceback": scene.traced}
+        if case.mend is not None:
+            case.mend(scene)
+        reference = server.folder / case.reference / "run" / "model.safetensors"
+        row["next"], wrong = outcome(scene, reference.read_bytes())
+    wrong = "a traceback" if row["traceback"] else wrong
+    if case.code is not None and row["code"] != case.code:
+        wrong = wrong or f"exit code {row['code']}, not {case.code}"
+    row["wrong"] = wrong
+    for key in ("said", "next"):
+        text = row[key].replace(str(scene.work), "WORK").replace(str(server.folder), "TMP")
+        row[key] = re.sub(r"\b[0-9a-f]{24}\b", "NAME", text)
+    shutil.rmtree(scene.work, ignore_errors=True)
+    return row
+
+
+HEAD = """\
+# What happens when something goes wrong
+
+`{command}`
+
+{count} faults; {packages}. Each was provoked with the real command, which was then started again
+without the fault. "Uninterrupted" means that the weights are those of a run without any fault, byte
+by byte. WORK is the folder of the case.
+
+| what | fault | what the user saw | exit code | on the disk | the next start |
+|---|---|---|---|---|---|
+"""
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the rows as Markdown."""
+    text = HEAD.format(count=len(result["rows"]), **result)
+    for row in result["rows"]:
+        cells = [row["group"], row["fault"], row["said"], row["code"], row["disk"], row["next"]]
+        text += "| " + " | ".join(" ".join(str(c).replace("|", "\\|").split()) for c in cells)
+        text += " |\n"
+    wrong = [f"{row['fault']}: {row['wrong']}" for row in result["rows"] if row.get("wrong")]
+    return f"{text}\nWrong: {'; '.join(wrong) or 'none of them'}.\n"
+
+
+def main() -> int:
+    """Play all cases and write the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--only", default="", help="faults whose group or name has this in it")
+    args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also if SIGINT is ignored here
+    rows = []
+    chosen = [case for case in cases() if args.only in f"{case.group}: {case.name}"]
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
+        for name, words in references(chosen).items():
+            scene = Scene(server, server.folder / name, words)
+            scene.start(cache=str(server.folder / "cache"))
+            if scene.code:
+                raise SystemExit(f"{name}: {scene.said}")
+        for number, case in enumerate(chosen):
+            rows.append(row := play(case, server, number))
+            print(f"{case.group}: {case.name}: {row.get('wrong') or 'as it should'}", flush=True)
+    result = {
+        "command": shlex.join(["python", "benchmarks/faults.py", *sys.argv[1:]]),
+        "packages": ", ".join(f"{name} {versions()[name]}" for name in ("patchit_hf", "torch")),
+        "wrong": sum(bool(row.get("wrong")) for row in rows),
+        "rows": rows,
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    args.output.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    return 1 if result["wrong"] else 0
+
+
+def references(chosen: list[Any]) -> dict[str, list[str]]:
+    """Return the uninterrupted runs that the cases are compared with, by name."""
+    from fault_cases import REFERENCES
+
+    needed = {"whole", *(case.reference for case in chosen)}
+    return {name: words for name, words in REFERENCES.items() if name in needed}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""How a run continues: the checkpoint it is read from, and what may differ from it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE
+from patchit_hf.training.arguments import LENGTH
+from patchit_hf.training.checkpoint import Checkpoint, checkpoints, newest_whole, restore
+from patchit_hf.training.memory import FitsMemory
+
+logger = logging.getLogger(__name__)
+
+
+class Resumes(FitsMemory):
+    """The part of a trainer that continues a run."""
+
+    notes: dict[str, Any]
+    optimizer: Any
+    max_steps: int
+    rank: int
+    world: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and speaks."""
+        return bool(self.rank == 0)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint to resume from: the newest whole one of the run's folder."""
+        return newest_whole(self.run.path / CHECKPOINTS, say=self.is_main)
+
+    def _resume(self) -> int:
+        """Read the newest checkpoint and return how many steps are done."""
+        found = self._checkpoint()
+        if found is None:
+            self._refuse_anew()
+            return 0
+        config, change = self._config_with_data(found), self.args.change
+        scaler = self.accelerator.scaler
+        changed = restore(found, config, self.model, self.optimizer, scaler, change)
+        if found.step >= self.max_steps and {*changed} & {*LENGTH}:
+            raise InputError(
+                f"--extend: {found.step} steps are done; must be more, and the run has "
+                f"{self.max_steps}"
+            )
+        self.notes = found.notes
+        self._say_parts()
+        if changed:
+            entry = {"after_step": found.step, "values": changed}
+            self.notes["changes"] = [*self.notes.get("changes", []), entry]
+        if self.is_main:
+            self._resumed(found.folder)
+            for name, (before, after) in changed.items():
+                logger.info("after step %d: %s %s, not %s", found.step, name, after, before)
+            logger.info(
+                "continuing after step %d of %d from %s", found.step, self.max_steps, found.folder
+            )
+        return found.step
+
+    def _refuse_anew(self) -> None:
+        """Check that a finished run, which is to be extended, is not begun anew.
+
+        Raises:
+            InputError: if there is no checkpoint to go on from.
+        """
+        if self.args.extend and (self.run.path / DONE_FILE).exists():
+            raise InputError(
+                f"--extend: {str(self.run.path)!r} holds no checkpoint to go on from (--save-every "
+                "0, or they were deleted)"
+            )
+
+    def _config_with_data(self, found: Checkpoint | None = None) -> dict[str, Any]:
+        """Return what decides the trained weights, including the data.
+
+        Args:
+            found: a checkpoint; its name for the data is taken where it means the same crops.
+        """
+        fingerprint = self._data()["fingerprint"]
+        if found is not None:
+            there = found.config.get("data_fingerprint")
+            names = {fingerprint, *self._known_as()}
+            if names & {there, *found.notes.get("data_known_as", [])}:
+                fingerprint = there
+        return dict(json.loads(json.dumps({**self.run.config, "data_fingerprint": fingerprint})))
+
+    def _noted(self) -> dict[str, Any]:
+        """Return what a checkpoint says beside the notes that are carried along."""
+        parts = self.share.accumulation * self.world
+        return {"data_known_as": list(self._known_as()), "parts": parts}
+
+    def _say_parts(self) -> None:
+        """Say so where batch normalisation sees another number of inputs from now on."""
+        before, parts = self.notes.get("parts"), self.share.accumulation * self.world
+        normalises = any(name.endswith("running_mean") for name, _ in self.model.named_buffers())
+        if self.is_main and before not in (None, parts) and normalises:
+            logger.info(
+                "each batch is in %d parts now, in %d before: batch normalisation sees one part at "
+                "a time, so the weights will differ",
+                parts,
+                before,
+            )
+
+    def _check_resume(self, wanted: bool | str | Path | None) -> None:
+        """Check that there is a checkpoint where one is asked for, and none where none is.
+
+        Raises:
+            InputError: otherwise.
+        """
+        folder = self.run.path / CHECKPOINTS
+        if isinstance(wanted, str | Path):
+            self._continue_from(str(wanted))
+        elif wanted is True and not checkpoints(folder):
+            raise InputError(f"resume_from_checkpoint=True: there is none in {str(folder)!r}")
+        elif wanted is False and checkpoints(folder):
+            raise InputError(
+                f"resume_from_checkpoint=False: {str(self.run.path)!r} holds a run with "
+                "checkpoints; give another output_dir, or delete it"
+            )
+
+    def _continue_from(self, checkpoint: str) -> None:
+        """Take a checkpoint of another folder as the one to go on from.
+
+        Raises:
+            InputError: where that is not offered.
+        """
+        raise InputError(
+            f"resume_from_checkpoint={checkpoint!r}: finetuning goes on in its own output_dir only"
+        )
