@@ -35,6 +35,7 @@ from patchit_hf.models.origin import (
     origin_of_file,
     origin_of_timm,
 )
+from patchit_hf.models.weight_files import SUFFIXES, plain_weights
 from patchit_hf.models.weights_fit import (
     Shapes,
     backbone_state,
@@ -95,8 +96,8 @@ def open_initial(
     Args:
         source: ``random``; ``timm`` or ``timm:TAG`` for timm's own weights; ``hf-hub:org/name`` or
             ``org/name[@revision]``; the folder of an export or of a finetuned model; a
-            ``.safetensors`` file of backbone weights; or a timm model, also compiled or
-            distributed, which stays as it is.
+            file of backbone weights (``.safetensors``, or ``.pth``, which is not unpickled); or a
+            timm model, also compiled or distributed, which stays as it is.
         backbone: timm's architecture name; None for an export, which brings its own.
         num_classes: outputs of the classifier, 0 for none.
         seed: seed of everything random.
@@ -213,7 +214,7 @@ def _opened(source: str | nn.Module, request: _Request) -> Initial:
         args = request.args(name)
         model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
         return _described(model, name, args, source, origin_of_timm(source, name, model))
-    if source.endswith(".safetensors"):
+    if Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir():
         return _from_file(source, request)
     return _from_export(source, request)
 
@@ -266,16 +267,18 @@ def _from_file(source: str, request: _Request) -> Initial:
     file, name = Path(source), request.named()
     if not file.is_file():
         raise InputError(f"--init {source!r}: no such file")
-    overlay = {"file": str(file.absolute()), "custom_load": False, "hf_hub_id": None, "url": ""}
     args = request.args(name)
-    model = request.create_from_file(file, name, args, pretrained_cfg_overlay=overlay)
+    with plain_weights(file, source) as plain:
+        there = {"file": str(plain.absolute()), "hf_hub_id": None, "url": ""}
+        overlay = {**there, "custom_load": False}
+        model: Any = request.create_from_file(plain, name, args, pretrained_cfg_overlay=overlay)
     return _described(model, name, args, source, origin_of_file(source, name))
 
 
 def _from_export(source: str, request: _Request) -> Initial:
     rest = source.removeprefix("hf-hub:").removeprefix("local-dir:")
     if not Path(rest).is_dir() and not _HUB_ID.fullmatch(rest):
-        known = "random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file"
+        known = "random, timm[:tag], hf-hub:org/name, a folder, or a file of weights"
         near = difflib.get_close_matches(source, ["random", "timm"], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"--init {source!r}: neither a folder nor a known source ({known}){hint}")

@@ -164,7 +164,7 @@ class PretrainArguments(PatchDataArguments):
         "random",
         "--init",
         "model",
-        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file",
+        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors or .pth file",
     )
     recipe: str | None = arg(
         None,
