@@ -11,6 +11,7 @@ from typing import Any
 import timm
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     HFValidationError,
     HTTPError,  # that of the HTTP library the client uses
 )
@@ -21,6 +22,8 @@ from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
+    EARLIER_HEAD_FILE,
+    HEAD_FILE,
 )
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
@@ -40,12 +43,16 @@ class Location:
         folder: the folder, or None.
         repo_id: ``org/name``, or None.
         revision: branch, tag or commit; None for the main branch.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
     """
 
     name: str
     folder: Path | None = None
     repo_id: str | None = None
     revision: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
 
     def fetch(self, *names: str) -> Path:
         """Return a folder that holds these files, all from one commit.
@@ -61,14 +68,44 @@ class Location:
         revision = self.revision
         try:
             for name in names:
-                path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
-                revision = path.parent.name  # the commit of the first file
+                path = Path(
+                    hf_hub_download(
+                        str(self.repo_id),
+                        name,
+                        revision=revision,
+                        cache_dir=self.cache_dir,
+                        token=self.token,
+                    )
+                )
+                root = path.parents[len(Path(name).parts) - 1]
+                revision = root.name  # the commit of the first file
         except (HFValidationError, HTTPError, OSError) as error:
             raise InputError(
                 f"{self.name!r}: no such folder, and its {name} cannot be read from the Hub: "
                 f"{one_line(error)}"
             ) from error
-        return path.parent
+        return root
+
+    def fetch_head(self, beside: Path) -> Path:
+        """Return the file of the head's weights; earlier exports have it at another place.
+
+        Args:
+            beside: what ``fetch`` returned for the backbone, whose commit the head is from.
+
+        Raises:
+            InputError: if there is none, or the Hub cannot be read.
+        """
+        if self.folder is not None:
+            earlier = not (self.folder / HEAD_FILE).is_file()
+            name = EARLIER_HEAD_FILE if earlier else HEAD_FILE
+            return self.fetch(name) / name
+        there = dataclasses.replace(self, revision=beside.name)
+        try:
+            return there.fetch(HEAD_FILE) / HEAD_FILE
+        except InputError as error:
+            if not isinstance(error.__cause__, EntryNotFoundError):
+                raise
+        return there.fetch(EARLIER_HEAD_FILE) / EARLIER_HEAD_FILE
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -79,13 +116,21 @@ class Location:
         return {"hf_hub_id": f"{self.repo_id}{revision}", "hf_hub_filename": BACKBONE_FILE}
 
 
-def locate(source: str | Path, revision: str | None = None) -> Location:
+def locate(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> Location:
     """Find out where an export is.
 
     Args:
         source: a folder, or ``org/name`` or ``org/name@revision`` on the Hub. timm's prefixes
             ``local-dir:`` and ``hf-hub:`` say which of the two it is.
         revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: if it is neither.
@@ -95,8 +140,8 @@ def locate(source: str | Path, revision: str | None = None) -> Location:
         'v1'
     """
     prefix, _, rest = str(source).partition(":")
-    if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).is_dir()):
-        folder = Path(rest if prefix == "local-dir" else source)
+    if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).expanduser().is_dir()):
+        folder = Path(rest if prefix == "local-dir" else source).expanduser()
         if not folder.is_dir():
             raise InputError(f"{str(source)!r}: no such folder")
         return Location(str(source), folder)
@@ -106,10 +151,17 @@ def locate(source: str | Path, revision: str | None = None) -> Location:
             f"{str(source)!r}: neither a folder nor a repository on the Hub (org/name or "
             "org/name@revision)"
         )
-    return Location(str(source), None, match["repo"], revision or match["revision"])
+    found = revision or match["revision"]
+    return Location(str(source), None, match["repo"], found, cache_dir, token)
 
 
-def pretrained_cfg(source: str | Path) -> dict[str, Any]:
+def pretrained_cfg(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> dict[str, Any]:
     """Return timm's complete configuration of an export, including where its weights are.
 
     For ``timm.create_model(architecture, pretrained=True, pretrained_cfg=...)``, or as an overlay
@@ -118,15 +170,24 @@ def pretrained_cfg(source: str | Path) -> dict[str, Any]:
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: if there is no export, or it refers to other files.
     """
-    location = locate(source)
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
     return whole_cfg(read_config(location), location)
 
 
-def model_args(source: str | Path) -> dict[str, Any]:
+def model_args(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> dict[str, Any]:
     """Return the arguments that ``timm.create_model`` needs besides ``pretrained_cfg``.
 
     Most convolutional networks need none. Vision transformers need their pooling (averaging) and
@@ -134,11 +195,15 @@ def model_args(source: str | Path) -> dict[str, Any]:
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: see ``pretrained_cfg``.
     """
-    return creation_args(read_config(locate(source)))
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
+    return creation_args(read_config(location))
 
 
 def read_config(location: Location) -> dict[str, Any]:

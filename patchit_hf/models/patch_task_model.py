@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
-from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
+from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION
 from patchit_hf.data.images import ImageInput, ImageInputs, Images
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.models.answers import PatchAnswers
@@ -90,14 +90,23 @@ class PatchTaskModel(nn.Module):
         self.frozen: frozenset[str] = frozenset()  # parameters of the backbone
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> PatchTaskModel:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> PatchTaskModel:
         """Load backbone, head and task of an export; see ``load_model``.
 
         Args:
             source: a folder, or ``org/name[@revision]`` on the Hub.
             revision: branch, tag or commit on the Hub.
+            cache_dir: where files of the Hub are kept; None for the usual place.
+            token: for the Hub; None for that of the login, False for none.
         """
-        return load_model(source, revision)
+        return load_model(source, revision, cache_dir=cache_dir, token=token)
 
     def with_task(self, task: PatchTask, seed: int = 0) -> PatchTaskModel:
         """Return a model of this backbone, which the two then share, with a new head for a task.
@@ -288,12 +297,20 @@ class PatchTaskModel(nn.Module):
         return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
 
-def load_model(source: str | Path, revision: str | None = None) -> PatchTaskModel:
+def load_model(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> PatchTaskModel:
     """Load an export: the backbone, its pretext head and its task.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
         revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Returns:
         The model in evaluation mode; ``task`` is its task, with mean and deviation of the crops.
@@ -301,13 +318,13 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     Raises:
         InputError: if there is no export, or one that this version cannot read.
     """
-    location = locate(source, revision)
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
     record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
     if "averaged" in record:
         raise InputError(
             f"{location.name!r}: is an average of backbones, which has no head; load it with timm"
         )
-    folder = location.fetch(DONE_FILE, BACKBONE_FILE, HEAD_FILE)
+    folder = location.fetch(DONE_FILE, BACKBONE_FILE)
     where = f"{location.name!r}: {DONE_FILE}"
     version = record.get("format_version")
     if version != FORMAT_VERSION:
@@ -327,7 +344,7 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
         head = task.head(num_features(network))  # its random weights are replaced
     model = PatchTaskModel(network, head, spec, task)
     _fill(model.backbone, folder / BACKBONE_FILE, location)
-    _fill(model.head, folder / HEAD_FILE, location)
+    _fill(model.head, location.fetch_head(folder), location)
     config = read_config(location)
     origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
     model.origin = dataclasses.replace(

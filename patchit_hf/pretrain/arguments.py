@@ -164,7 +164,8 @@ class PretrainArguments(PatchDataArguments):
         "random",
         "--init",
         "model",
-        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors or .pth file",
+        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a file (.safetensors, "
+        ".pth)",
     )
     recipe: str | None = arg(
         None,

@@ -93,7 +93,7 @@ def test_the_head_comes_back(tmp_path):
     )
     rebuilt = build_model(record["backbone"]["name"], again, 1, record["backbone"]["args"])
     rebuilt.backbone.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    rebuilt.head.load_state_dict(load_file(tmp_path / "head.safetensors"))
+    rebuilt.head.load_state_dict(load_file(tmp_path / "head/model.safetensors"))
     inputs = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(rebuilt.eval()(inputs), model(inputs))
 

@@ -34,7 +34,7 @@ from tests.publish.folders import (
 )
 
 ID = "org/patchit"
-FILES = {"README.md", "config.json", "head.safetensors", "model.safetensors", "patchit.json"}
+FILES = {"README.md", "config.json", "head/model.safetensors", "model.safetensors", "patchit.json"}
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ def _pickled():
 
 
 @pytest.mark.parametrize("data", [pickle.dumps(_Malice()), _pickled()], ids=["pickle", "torch"])
-@pytest.mark.parametrize("file", ["model.safetensors", "head.safetensors"])
+@pytest.mark.parametrize("file", ["model.safetensors", "head/model.safetensors"])
 def test_a_pickle_in_the_place_of_weights_is_refused(folder, monkeypatch, file, data):
     monkeypatch.chdir(folder)
     (folder / file).write_bytes(data)
