@@ -22,8 +22,9 @@ Data: TypeAlias = datasets.Dataset | datasets.IterableDataset
 Given: TypeAlias = Any  # see DATA
 
 DATA = (
-    "a datasets.Dataset or IterableDataset, a DatasetDict, a folder or a Hub id, a list of images, "
-    "or a torch data set that yields images, or tuples that begin with one"
+    "a datasets.Dataset or IterableDataset, a DatasetDict, a folder or a Hub id, what load_crops "
+    "returns, a list of images, or a torch data set that yields images, or tuples that begin with "
+    "one"
 )
 IMAGE = "image"  # the column of a data set that is made here
 KEYS = (IMAGE, "img", "pixel_values")  # of dictionaries that a torch data set yields

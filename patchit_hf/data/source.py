@@ -149,8 +149,9 @@ def given_splits(
         InputError: if they are nothing of that kind.
     """
     crops = None
-    if is_named(train):
-        crops = load_crops(train, image_column=image_column)
+    if is_named(train) or isinstance(train, Crops):
+        named = is_named(train)
+        crops = load_crops(train, image_column=image_column) if named else train
         train, given = crops.train, crops.held_out
     else:
         splits = named_splits(train)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
-from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION
+from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
 from patchit_hf.data.images import ImageInput, ImageInputs, Images
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.models.answers import PatchAnswers
@@ -379,6 +379,5 @@ def _fill(module: nn.Module, file: Path, location: Location) -> None:
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(
-            f"{location.name!r}: {file.name} cannot be read: {one_line(error)}"
-        ) from error
+        name = HEAD_FILE if file.as_posix().endswith(HEAD_FILE) else file.name
+        raise InputError(f"{location.name!r}: {name} cannot be read: {one_line(error)}") from error
