@@ -19,7 +19,6 @@ from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
 from patchit_hf.data.held_out import hold_out, hold_out_stream
-from patchit_hf.data.transformed import transform_name
 
 
 @dataclass
@@ -82,9 +81,9 @@ def load_crops(
         (9, 1, 'image', '10 % of the training split')
     """
     tidy()
-    splits = _open(dataset, streaming)
+    splits = open_given(dataset, streaming)
     name = _name(dataset)
-    split = _choose_split(splits, split, name)
+    split = chosen_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
     streaming = isinstance(train, datasets.IterableDataset)
@@ -121,76 +120,12 @@ def open_split(
     Raises:
         InputError: if there is no such split.
     """
-    splits, name = _open(dataset, False), _name(dataset)
+    splits, name = open_given(dataset, False), _name(dataset)
     if split is None and "test" not in splits:
         crops = load_crops(dataset, image_column=image_column)
         return crops.held_out, crops.held_out_from
-    chosen = _choose_split(splits, split or "test", name)
+    chosen = chosen_split(splits, split or "test", name)
     return splits[chosen], f"{chosen} split"
-
-
-def given_splits(
-    train: Given, held_out: Given, image_column: str | None = None
-) -> tuple[Crops | None, Any, Any]:
-    """Return the training and held-out crops that a trainer was given, as data sets.
-
-    Args:
-        train: a data set, or a folder or Hub id; see ``given.DATA``. One with several splits is
-            trained on ``train`` or its only split, and evaluated on its ``validation`` split where
-            no other is given.
-        held_out: likewise, or None.
-        image_column: the image column; if None, the only one.
-
-    Returns:
-        What is known of a folder or Hub id, else None; the training crops; the held-out crops or
-        None.
-
-    Raises:
-        InputError: if they are nothing of that kind.
-    """
-    crops = None
-    if is_named(train) or isinstance(train, Crops):
-        named = is_named(train)
-        crops = load_crops(train, image_column=image_column) if named else train
-        train, given = crops.train, crops.held_out
-    else:
-        splits = named_splits(train)
-        given = None if splits is None else splits.get("validation")
-        train = train if splits is None else splits[_choose_split(splits, None, "train_dataset")]
-    held_out = given if held_out is None else held_out
-    return crops, as_dataset(train, "train_dataset"), _held_out(held_out)
-
-
-def described(crops: Crops | None, train: Any) -> dict[str, Any]:
-    """Return what a trainer's record says of the data it was given.
-
-    Args:
-        crops: what is known of a folder or Hub id, or None.
-        train: the training crops.
-    """
-    transform = transform_name(train)
-    known = {} if transform is None else {"transform": transform}
-    if crops is None:
-        return known
-    named = {"name": crops.name, "split": crops.split, "held_out_from": crops.held_out_from}
-    return {**named, **crops.meta, **known}
-
-
-def _held_out(given: Given) -> Any:
-    if given is None:
-        return None
-    splits = _open(given, False) if is_named(given) else named_splits(given)
-    if splits is None:
-        return as_dataset(given, "eval_dataset")
-    for name in ("validation", "test"):
-        if name in splits:
-            return as_dataset(splits[name], "eval_dataset")
-    if len(splits) > 1:
-        raise InputError(
-            f"eval_dataset: has the splits {', '.join(splits)}; give one of them, such as "
-            f"dataset[{next(iter(splits))!r}]"
-        )
-    return as_dataset(next(iter(splits.values())), "eval_dataset")
 
 
 def _name(dataset: Given) -> str:
@@ -199,7 +134,8 @@ def _name(dataset: Given) -> str:
     return str(dataset) if is_named(dataset) else "dataset"
 
 
-def _open(dataset: Given, streaming: bool) -> dict[str, Any]:
+def open_given(dataset: Given, streaming: bool = False) -> dict[str, Any]:
+    """Return the splits of a data set of any kind, by their names."""
     if isinstance(dataset, os.PathLike):
         return _open_named(os.fspath(dataset), streaming, is_path=True)
     if dataset is None or isinstance(dataset, str):
@@ -279,7 +215,12 @@ def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     return splits
 
 
-def _choose_split(splits: dict[str, Any], split: str | None, name: str) -> str:
+def chosen_split(splits: dict[str, Any], split: str | None, name: str) -> str:
+    """Return the name of the training split.
+
+    Raises:
+        InputError: if there is no such split, or no telling which it is.
+    """
     names = ", ".join(splits)
     if split is not None:
         if split not in splits:

@@ -21,7 +21,8 @@ from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.given import Given
-from patchit_hf.data.source import Crops, described, given_splits
+from patchit_hf.data.given_splits import described, given_splits
+from patchit_hf.data.source import Crops
 from patchit_hf.downstream.augment import centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments

@@ -19,7 +19,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.given import Given
-from patchit_hf.data.source import described, given_splits
+from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
 from patchit_hf.models.build import build_model, freeze_unreached

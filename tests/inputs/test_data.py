@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from patchit_hf import InputError, load_crops
 from patchit_hf.data.decoding import DecodeArguments
-from patchit_hf.data.source import given_splits
+from patchit_hf.data.given_splits import given_splits
 from patchit_hf.data.training_set import open_held_out, open_training
 
 CANVAS = (20, 10)
