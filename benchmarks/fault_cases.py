@@ -136,7 +136,10 @@ def _signals() -> Iterator[Case]:
     def comparing(scene: Any, stack: Any) -> None:
         scene.expected, scene.output = "finished", scene.work / "compared"
         scene.words = [
-            *"compare --task attributes --init random --backbone test_resnet --workers 1".split(),
+            *"compare --task attributes --init random --workers 1 --init".split(),
+            str(scene.server.folder / "whole" / "run"),
+            "--backbone",
+            "test_resnet",
             *"--input-size 48x24 --epochs 12 --batch-size 16 --seeds 1 --bootstrap 8".split(),
             *"--learning-rates 0.001 --test-split validation".split(),
         ]
@@ -360,7 +363,7 @@ def _disks() -> Iterator[Case]:
     yield Case("read-only", "output folder", read_only, 1, grown)
 
     def read_only_cache(scene: Any, stack: contextlib.ExitStack) -> None:
-        small_disk(scene.work / "disk", 100_000_000, stack)
+        small_disk(scene.work / "disk", 2_000_000_000, stack)
         scene.how = {"cache": str(scene.work / "disk" / "cache")}
         scene.start("--crop-cache-gb", "0")
         shutil.rmtree(scene.run)
@@ -395,7 +398,7 @@ def _memory() -> Iterator[Case]:
     yield Case("memory", "the same, with parts to be found (--batch-size auto)", auto, 0)
 
     def files(scene: Any, stack: Any) -> None:
-        scene.start(limits={"NOFILE": 24})
+        scene.start(limits={"NOFILE": 8})
 
     yield Case("open files", "too many", files, 1)
 

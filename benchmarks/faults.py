@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -38,10 +37,11 @@ from fault_cases import cases  # noqa: E402
 from patchit_hf.common.provenance import versions  # noqa: E402
 from patchit_hf.training.checkpoint import DamagedError, check, checkpoints  # noqa: E402
 from tests.forked import Server  # noqa: E402
-from tests.kill import PRETRAIN  # noqa: E402
+from tests.kill import PRETRAIN, is_draft  # noqa: E402
 
 USUAL = re.compile(
-    r"^$|\d+%\||it/s|\?/s|: held-out accuracy |: validation |^load it: |continuing after step|"
+    r"^[\s\x1b\[A-Z]*$|^WARNING chance: |\d+%\||it/s|\?/s|: held-out accuracy |: validation |"
+    r"^load it: |continuing after step|"
     r"^the task's gradient|^no shortcut audit|^\S+ crops \(|this run is finished"
 )
 SHORT = "--max-steps 6 --batch-size 16 --save-every 2 --save-limit 3 --eval-every 3".split()
@@ -131,7 +131,7 @@ def on_disk(scene: Scene) -> str:
         except DamagedError:
             found.append(f"step {int(folder.name[5:])} (damaged)")
     done = (scene.run / "patchit.json").is_file() and (scene.run / "model.safetensors").is_file()
-    drafts = [p for p in scene.run.rglob(".*") if p.name != ".lock"]
+    drafts = [p for p in scene.run.rglob(".*") if is_draft(p.name)]
     parts = ["whole export" if done else "no export"]
     parts.append(f"checkpoints: {', '.join(found)}" if found else "no checkpoint")
     return "; ".join(parts + [f"{len(drafts)} draft{'s' * (len(drafts) > 1)}"] * bool(drafts))
@@ -151,7 +151,7 @@ def outcome(scene: Scene, whole: bytes) -> tuple[str, str]:
     went = "was finished" if finished and not scene.resumed else "from the start"
     if scene.resumed:
         went = "from step " + re.sub(r".*after step (\d+) of.*", r"\1", scene.resumed)
-    drafts = [p for p in scene.work.rglob(".*") if p.name.endswith(".tmp") or "draft" in p.name]
+    drafts = [p for p in scene.work.rglob(".*") if is_draft(p.name)]
     if drafts:
         return f"{went}; leaves {drafts[0].name}", "a leftover"
     if scene.expected == "finished":
@@ -207,7 +207,9 @@ def table(result: dict[str, Any]) -> str:
     """Return the rows as Markdown."""
     text = HEAD.format(count=len(result["rows"]), **result)
     for row in result["rows"]:
-        cells = [row["group"], row["fault"], row["said"], row["code"], row["disk"], row["next"]]
+        said = [line for line in row["said"].split("<br>") if not USUAL.search(line)]
+        cells = [row["group"], row["fault"], "<br>".join(said) or "nothing", row["code"]]
+        cells += [row["disk"], row["next"]]
         text += "| " + " | ".join(" ".join(str(c).replace("|", "\\|").split()) for c in cells)
         text += " |\n"
     wrong = [f"{row['fault']}: {row['wrong']}" for row in result["rows"] if row.get("wrong")]
@@ -218,11 +220,18 @@ def main() -> int:
     """Play all cases and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--only", default="", help="faults whose group or name has this in it")
+    parser.add_argument(
+        "--only", nargs="+", help="faults whose group or name has one of these in it; the other "
+        "rows of the output stay as they are"
+    )  # fmt: skip
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also if SIGINT is ignored here
-    rows = []
-    chosen = [case for case in cases() if args.only in f"{case.group}: {case.name}"]
+    wanted = args.only or [""]
+    chosen = [c for c in cases() if any(word in f"{c.group}: {c.name}" for word in wanted)]
+    known = {}
+    if args.only and args.output.exists():
+        rows = json.loads(args.output.read_text(encoding="utf-8"))["rows"]
+        known = {(row["group"], row["fault"]): row for row in rows}
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         for name, words in references(chosen).items():
             scene = Scene(server, server.folder / name, words)
@@ -230,18 +239,26 @@ def main() -> int:
             if scene.code:
                 raise SystemExit(f"{name}: {scene.said}")
         for number, case in enumerate(chosen):
-            rows.append(row := play(case, server, number))
+            row = play(case, server, number)
+            known[case.group, case.name] = row
             print(f"{case.group}: {case.name}: {row.get('wrong') or 'as it should'}", flush=True)
+            write(args.output, known)
+    return 1 if any(row.get("wrong") for row in known.values()) else 0
+
+
+def write(output: Path, known: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Write the rows, in the order of the cases, as JSON and as a table."""
+    order = [(case.group, case.name) for case in cases()]
+    rows = [known[key] for key in order if key in known]
     result = {
-        "command": shlex.join(["python", "benchmarks/faults.py", *sys.argv[1:]]),
+        "command": "python benchmarks/faults.py --output benchmarks/results/faults.json",
         "packages": ", ".join(f"{name} {versions()[name]}" for name in ("patchit_hf", "torch")),
         "wrong": sum(bool(row.get("wrong")) for row in rows),
         "rows": rows,
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    args.output.with_suffix(".md").write_text(table(result), encoding="utf-8")
-    return 1 if result["wrong"] else 0
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    output.with_suffix(".md").write_text(table(result), encoding="utf-8")
 
 
 def references(chosen: list[Any]) -> dict[str, list[str]]:

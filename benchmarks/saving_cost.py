@@ -83,7 +83,7 @@ def main() -> int:
             eval_steps=0, audit=False, figures=False,
         )  # fmt: skip
         run = PatchTaskTrainer(
-            args.backbone, options, create_task("position"), crops(folder / "data", 2000)
+            args.backbone, options, create_task("position"), crops(folder / "data", 400)
         )
         began = time.perf_counter()
         run.train()

@@ -54,7 +54,7 @@ def end_of(work: Path) -> dict[str, Any]:
     times = ("seconds", "samples_per_second", "data_share")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     weights = [p for p in run.glob("*.safetensors")]
-    left = [str(p.relative_to(work)) for p in work.rglob("*") if _is_draft(p.name)]
+    left = [str(p.relative_to(work)) for p in work.rglob("*") if is_draft(p.name)]
     return {
         "weights": {p.name: p.read_bytes() for p in weights},
         "metrics": [{k: v for k, v in line.items() if k not in times} for line in lines],
@@ -64,7 +64,8 @@ def end_of(work: Path) -> dict[str, Any]:
     }
 
 
-def _is_draft(name: str) -> bool:
+def is_draft(name: str) -> bool:
+    """Whether a file or folder of this name is written and not yet moved."""
     return name.startswith(DRAFTS) or (name.startswith(".") and name.endswith(".tmp"))
 
 
@@ -128,7 +129,13 @@ def random_kills(
     while done < kills:
         work, ended = server.folder / f"random-{name}-{runs}", [1]
         while done < kills and ended != [0] * processes:
+            began = time.monotonic()
+            began = time.monotonic()
             ended = server.start(work, words, processes, seconds=draw.uniform(0, seconds))
+            if ended == [0] * processes:  # faster than the kill: the machine is less busy now
+                seconds = min(seconds, time.monotonic() - began)
+            if ended == [0] * processes:  # it was faster than the kill; others may be busy less
+                seconds = min(seconds, time.monotonic() - began)
             done += -signal.SIGKILL in ended
             steps += [_newest(work)] if -signal.SIGKILL in ended else []
         if ended != [0] * processes:
@@ -166,19 +173,21 @@ def main() -> int:
             kills = round(args.kills * share)
             if kills:
                 parts.append(random_kills(server, words, kills, seed, processes))
-                print(
-                    json.dumps({k: v for k, v in parts[-1].items() if k != "command"}), flush=True
-                )
+                write(args.output, parts)
         for words in (PRETRAIN, FINETUNE) if args.events else ():
             parts.append(kills_at_events(server, words))
-            print(json.dumps({k: v for k, v in parts[-1].items() if k != "command"}), flush=True)
+            write(args.output, parts)
+    return 1 if any(part["other ends"] for part in parts) else 0
+
+
+def write(output: Path | None, parts: list[dict[str, Any]]) -> None:
+    """Write what has been done so far, and say it."""
     other = sum(len(part["other ends"]) for part in parts)
     result = {"kills": sum(part["kills"] for part in parts), "other ends": other, "parts": parts}
-    print(f"{result['kills']} kills, {other} runs ended otherwise")
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 1 if other else 0
+    print(f"\n{result['kills']} kills, {other} runs ended otherwise", flush=True)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

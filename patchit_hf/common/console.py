@@ -7,7 +7,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
@@ -31,8 +32,15 @@ def guarded(
         argv: its arguments.
         after_interrupt: what a line about a signal tells the user to do next.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("patchit_hf").setLevel(logging.INFO)
+    with _lasting_stderr():
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("patchit_hf").setLevel(logging.INFO)
+        return _guarded(run, argv, after_interrupt)
+
+
+def _guarded(
+    run: Callable[[list[str] | None], int], argv: list[str] | None, after_interrupt: str
+) -> int:
     try:
         with stoppable():
             return run(argv)
@@ -56,6 +64,39 @@ def guarded(
         return 130
 
 
+class _Lasting:
+    """A stream that says nothing where it cannot be written, as on a full disk."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, or do nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is pending, or do nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _lasting_stderr() -> Iterator[None]:
+    """Keep a run alive whose log is on a full disk, or goes into a pipe that nobody reads."""
+    before, lasting = sys.stderr, _Lasting(sys.stderr)
+    sys.stderr = lasting
+    try:
+        yield
+    finally:
+        if sys.stderr is lasting:
+            sys.stderr = before
+
+
 def say_then(*words: str) -> None:
     """Say what to do next: a command that works as it is printed.
 
@@ -68,7 +109,7 @@ def say_then(*words: str) -> None:
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
     rank = os.environ.get("RANK", "0")
-    with contextlib.suppress(OSError):  # a log on a full disk, or a pipe that nobody reads
+    with contextlib.suppress(OSError):
         if rank == "0":
             sys.stderr.write(f"{line}\n")
         elif line.startswith("error:"):

@@ -55,8 +55,9 @@ def write_figures(folder: Path, figures: dict[str, Figure]) -> list[Path]:
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        with replacing(path) as draft:
-            draft.write_bytes(as_png(figure))
+        content = as_png(figure)
+        with replacing(path, needed=len(content)) as draft:
+            draft.write_bytes(content)
         paths.append(path)
     return paths
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from patchit_hf.common.errors import one_line
+from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.training_set import HeldOut, Source
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
@@ -61,6 +62,8 @@ def wrap_up(
         crops = None if held_out is None else held_out.crops
         try:
             notes |= _draw(outcome, task, model, crops, confusion, baselines, trackers)
+        except ResourceError as error:
+            logger.warning("the figures could not be drawn: %s", error)
         except Exception as error:
             logger.warning(
                 "the figures could not be drawn: %s: %s", type(error).__name__, one_line(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import dataclasses
 import logging
 import traceback
@@ -83,10 +84,11 @@ class StepTrial:
     def _step(self, share: Share) -> None:
         model = copy.deepcopy(self.model).train()
         state = [torch.zeros_like(p) for p in model.parameters() for _ in range(OPTIMIZER)]
-        part = self.part(share)
-        with self.accelerator.autocast():
-            loss = self.loss_fn(model(part.inputs), part.targets)["loss"]
-        loss.backward()
+        for _ in range(2):  # the second beside the gradients of the first, as in a training
+            part = self.part(share)
+            with self.accelerator.autocast():
+                loss = self.loss_fn(model(part.inputs), part.targets)["loss"]
+            loss.backward()
         del state
 
 
@@ -117,9 +119,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(error: BaseException) -> None:
-    """Let go of the tensors that the frames of a failed step hold."""
+    """Let go of the tensors that the frames of a failed step hold.
+
+    The C library keeps freed memory in pieces, and a smaller step would not fit into them, either,
+    unless it is asked to give them back.
+    """
     traceback.clear_frames(error.__traceback__)
     clear_device_cache(garbage_collection=True)
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # a function of glibc's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class FitsMemory(Hooks):

@@ -163,7 +163,9 @@ class History:
         lines = file.read_bytes().splitlines() if file.exists() else []
         entries = [_entry(line) for line in lines]
         if writes and None in entries[:-1]:  # the last may be half written when a run is killed
-            logger.warning("%s: %d damaged lines are left out", file, entries[:-1].count(None))
+            count = entries[:-1].count(None)
+            verb = "line is" if count == 1 else "lines are"
+            logger.warning("%s: %d damaged %s left out", file, count, verb)
         self.entries = [entry for entry in entries if entry is not None and entry["step"] <= step]
         if writes:
             write_text(file, "".join(json.dumps(entry) + "\n" for entry in self.entries))
