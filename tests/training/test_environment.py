@@ -76,7 +76,7 @@ def test_the_precision_of_the_environment_is_recorded(tmp_path, crops, small, mo
     assert record["training"]["mixed_precision"] == "bf16"
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [("eager", "NO"), ("NO", "eager")])
 def test_a_compiled_run_goes_on_uncompiled_and_the_reverse(
     tmp_path, crops, small, monkeypatch, order
