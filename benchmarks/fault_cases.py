@@ -318,7 +318,13 @@ def _disks() -> Iterator[Case]:
     page = 4096
     pretrain, bare = [*PRETRAIN, *SHORT], [*PRETRAIN, *BARE]
     yield Case("disk full", "at the first checkpoint", full(pretrain, 500 * page), 1, grown)
-    yield Case("disk full", "at the third checkpoint", full(pretrain, 2500 * page), 1, grown)
+    yield Case(
+        "disk full",
+        "at the export, beside three checkpoints",
+        full(pretrain, 2500 * page),
+        1,
+        grown,
+    )
     yield Case(
         "disk full", "at the first line of metrics.jsonl", full(bare, 2 * page), 1, grown, "bare"
     )

@@ -67,6 +67,26 @@ def across_cameras(features: Tensor, persons: list[Any], cameras: list[int]) -> 
     return {**found.summary(), "queries": len(found.queries)}
 
 
+def same_source(features: Tensor, sources: list[Any], neighbours: int = 10) -> dict[str, float]:
+    """Return how often most of the nearest crops are of a crop's own source.
+
+    Args:
+        features: ``[N, C]``.
+        sources: the source of each, and ``None`` where it is unknown.
+        neighbours: how many are asked; the most frequent source is the answer.
+    """
+    unit = torch.nn.functional.normalize(features, dim=1)
+    numbers = torch.tensor([sorted(set(sources)).index(source) for source in sources])
+    right = []
+    for rows in torch.arange(len(unit)).split(256):
+        cosines = unit[rows] @ unit.T
+        cosines[torch.arange(len(rows)), rows] = -2
+        nearest = numbers[cosines.topk(neighbours, dim=1).indices]
+        right.append(nearest.mode(1).values == numbers[rows])
+    most = numbers.bincount().max().item() / len(numbers)
+    return {"knn": torch.cat(right).float().mean().item(), "most_frequent": most}
+
+
 class Frozen:
     """Standardised features of whole crops.
 
@@ -99,9 +119,18 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     frozen = Frozen(extractor, opened(args.dataset, "train")[1])
     split, crops = opened(args.dataset, args.split)
-    result = {
-        f"person_{k}": v for k, v in same_person(frozen(crops), split["person_id"][:]).items()
-    }
+    features, ids = frozen(crops), split["person_id"][:]
+    result = {f"person_{key}": value for key, value in same_person(features, ids).items()}
+    if args.source_column in split.column_names:
+        told = same_source(features, split[args.source_column][:])
+        result |= {f"source_{key}": value for key, value in told.items()}
+    cameras = split["camera"][:] if "camera" in split.column_names else []
+    seen = [row for row, camera in enumerate(cameras) if camera >= 0]
+    if len({cameras[row] for row in seen}) > 1:
+        found = across_cameras(
+            features[seen], [ids[row] for row in seen], [cameras[row] for row in seen]
+        )
+        result |= {f"other_camera_{key}": value for key, value in found.items()}
     if args.cameras:
         split, crops = opened(args.cameras, args.cameras_split)
         ids, cameras = split["person_id"][:], split["camera"][:]
@@ -119,6 +148,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--cameras", help="crops of persons that two cameras saw")
     parser.add_argument("--cameras-split", default="test")
+    parser.add_argument("--source-column", default="subset", help="column of the crops' sources")
     parser.add_argument("--input-size", default="128x64")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()

@@ -22,9 +22,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 from matplotlib.figure import Figure
-from PIL import Image
 
 from patchit_hf import InputError, PatchTaskModel, render_person
+from patchit_hf.data.formats import open_image
 from patchit_hf.figures import as_image, confusion_on_body, mean_crop, put_together
 
 TITLE = "Where is this patch from?"
@@ -81,7 +81,7 @@ class Checkpoint:
         """Refuse an image that has fewer pixels than a crop needs."""
         canvas = self.model.task.canvas
         least = (canvas[0] // 4, canvas[1] // 4)
-        with Image.open(file) as image:
+        with open_image(file) as image:
             width, height = image.size
         if height < least[0] or width < least[1]:
             raise InputError(
@@ -91,7 +91,7 @@ class Checkpoint:
 
     def wide(self, file: str) -> str:
         """Return a remark on a picture that cannot be one person's, or nothing."""
-        with Image.open(file) as image:
+        with open_image(file) as image:
             if image.width <= image.height:
                 return ""
         return (

@@ -44,7 +44,11 @@ def audit_dataset(args: AuditArguments) -> Audit:
 
     task = create_task(args.task, parse_canvas(args.canvas), **args.task_kwargs)
     crops = load_crops(
-        args.dataset, split=args.split, image_column=args.image_column, streaming=args.streaming
+        args.dataset,
+        split=args.split,
+        image_column=args.image_column,
+        streaming=args.streaming,
+        allow_urls=args.allow_urls,
     )
     held_out = open_held_out(
         crops.held_out,

@@ -24,11 +24,12 @@ from patchit_hf.average.sources import (
 from patchit_hf.average.weights import mean_weights
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.common.layout import FORMAT_VERSION
+from patchit_hf.common.layout import CONFIG_FILE, FORMAT_VERSION
 from patchit_hf.common.provenance import command, versions
 from patchit_hf.data.source import load_crops
 from patchit_hf.data.training_set import STATISTICS_CROPS, open_training
 from patchit_hf.models.backbone import has_batch_norm
+from patchit_hf.models.bounds import check_size
 from patchit_hf.models.features import reestimate_batch_norm
 from patchit_hf.publish.card import render_card
 from patchit_hf.publish.export import write_export
@@ -91,10 +92,17 @@ def _backbone(sources: list[Source]) -> nn.Module:
     """Return the network with the mean weights, in evaluation mode."""
     config = sources[0].config
     weights = mean_weights(sources)
-    try:
-        backbone: nn.Module = timm.create_model(
+
+    def build() -> nn.Module:
+        network: nn.Module = timm.create_model(
             config["architecture"], num_classes=0, **config.get("model_args", {})
         )
+        return network
+
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    check_size(build, shapes, f"{sources[0].name!r}: {CONFIG_FILE}")
+    try:
+        backbone = build()
         backbone.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
@@ -109,7 +117,12 @@ def _estimate(
 ) -> dict[str, Any]:
     """Set the batch-norm statistics to those of whole crops, and return which they were."""
     dataset = what.dataset if what.dataset is not None else _trained_on(sources)
-    crops = load_crops(dataset, split=what.split, image_column=what.image_column)
+    crops = load_crops(
+        dataset,
+        split=what.split,
+        image_column=what.image_column,
+        allow_urls=what.allow_urls,
+    )
     share = float(sources[0].cfg.get("crop_pct", 1.0))
     height, width = (max(side, round(side / share)) for side in size)
     opened = open_training(crops.train, what.decode, (height, width), name=crops.name)

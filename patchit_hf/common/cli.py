@@ -6,12 +6,12 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.arguments import choices_of, kind_of
-from patchit_hf.common.config import read_config, under
+from patchit_hf.common.config import parse_yaml, read_config, under
 from patchit_hf.common.config import recipes as list_recipes
 from patchit_hf.common.errors import InputError, did_you_mean
 from patchit_hf.common.unknown import explain_unknown
@@ -42,6 +42,7 @@ def parse(
     prog: str,
     without: Sequence[str] = (),
     recipes: Path | None = None,
+    recipe_for: Callable[[dict[str, Any]], str | None] = lambda values: None,
 ) -> tuple[Any, ...]:
     """Parse the command line into one object of each dataclass.
 
@@ -55,6 +56,7 @@ def parse(
         prog: the program's name in ``--help``.
         without: fields that the command sets itself, and which are no flags of it.
         recipes: a folder of YAML files, of which the field ``recipe`` names one.
+        recipe_for: which of them is used for given values that name none; None for none.
 
     Raises:
         InputError: for an unknown flag or key, or a value of the wrong type.
@@ -78,7 +80,8 @@ def parse(
     given = {key: value for key, value in vars(known).items() if value not in (None, [])}
     config = given.pop("config", None)
     values = {**read_config(config, fields), **given} if config else given
-    if recipes is not None and values.get("recipe"):
+    if recipes is not None and (name := values.get("recipe") or recipe_for(values)):
+        values["recipe"] = name
         values = under(_recipe(recipes, values["recipe"], fields), values)
     for name, (item, _) in fields.items():
         if not item.metadata["flag"].startswith(("-", "[")) and not values.get(name):
@@ -181,17 +184,12 @@ def _as_text(default: Any) -> str:
 
 class _KeyValues(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        import yaml
-
         result = dict(getattr(namespace, self.dest, {}))
         for word in values:
             key, equals, text = word.partition("=")
             if not equals or not key:
                 raise InputError(f"{option} {word!r}: expected KEY=VALUE")
-            try:
-                result[key] = yaml.safe_load(text) if text else text
-            except yaml.YAMLError as error:
-                raise InputError(f"{option} {word!r}: {text!r} cannot be read") from error
+            result[key] = parse_yaml(text, f"{option} {word!r}") if text else text
         setattr(namespace, self.dest, result)
 
 

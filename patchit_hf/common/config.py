@@ -9,6 +9,7 @@ from patchit_hf.common.arguments import kind_of
 from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file, one_line
 from patchit_hf.common.files import write_text
 from patchit_hf.common.layout import ARGS_FILE
+from patchit_hf.common.shown import redact
 
 
 def write_args(folder: Path, values: dict[str, Any], prog: str) -> Path:
@@ -32,8 +33,32 @@ def write_args(folder: Path, values: dict[str, Any], prog: str) -> Path:
 
     head = f"# to do the same again: {prog} --config {ARGS_FILE}\n"
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    write_text(folder / ARGS_FILE, head + text)
+    write_text(folder / ARGS_FILE, redact(head + text))
     return folder / ARGS_FILE
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML; nothing in it can run.
+
+    Args:
+        text: the YAML.
+        where: what the error names.
+
+    Raises:
+        InputError: if it is not valid, or nested too deeply.
+
+    Example:
+        >>> parse_yaml("a: [1, x]", "--config 'a.yaml'")
+        {'a': [1, 'x']}
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise InputError(f"{where}: its values are nested too deeply") from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # 2020-99-99, {{}: 1}
+        raise InputError(f"{where}: is not valid YAML: {one_line(error)}") from error
 
 
 def read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -49,15 +74,15 @@ def read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: for a file, key or value that cannot be.
     """
-    import yaml
+    from patchit_hf.common.text import read_yaml
 
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"--config {path!r}: no such file{did_you_mean_file(file)}")
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path!r}: {one_line(error)}") from error
+        loaded = read_yaml(file)
+    except InputError as error:
+        raise InputError(f"--config {error}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"--config {path!r}: must contain KEY: VALUE lines")
     by_flag = {item.metadata["flag"].lstrip("-"): name for name, (item, _) in fields.items()}

@@ -12,7 +12,9 @@ from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
+from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
+from patchit_hf.common.shown import shown
 
 
 def guarded(
@@ -33,7 +35,7 @@ def guarded(
         after_interrupt: what a line about a signal tells the user to do next.
     """
     with _lasting_stderr():
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
         logging.getLogger("patchit_hf").setLevel(logging.INFO)
         return _guarded(run, argv, after_interrupt)
 
@@ -42,7 +44,7 @@ def _guarded(
     run: Callable[[list[str] | None], int], argv: list[str] | None, after_interrupt: str
 ) -> int:
     try:
-        with stoppable():
+        with stoppable(), orphans_stop():
             return run(argv)
     except InputError as error:
         say(f"error: {error}")
@@ -108,9 +110,22 @@ def say_then(*words: str) -> None:
 
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
-    rank = os.environ.get("RANK", "0")
-    with contextlib.suppress(OSError):
+    rank, line = os.environ.get("RANK", "0"), shown(line)
+    with contextlib.suppress(OSError):  # a log on a full disk, or a pipe that nobody reads
         if rank == "0":
             sys.stderr.write(f"{line}\n")
         elif line.startswith("error:"):
             sys.stderr.write(f"process {rank}: {line}\n")
+
+
+class _Shown(logging.Formatter):
+    """The message alone, without terminal escapes and secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown("%(message)s"))
+    return handler

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+
+from patchit_hf.common.shown import in_one_line, redact, shown
 
 LONGEST = 300  # characters of another library's message
 LOOKED_AT = 10_000  # files of a folder among which a close name is searched
@@ -24,7 +28,7 @@ def one_line(error: object, limit: int = LONGEST) -> str:
         >>> one_line(EOFError())
         'EOFError'
     """
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(shown(error).split()) or type(error).__name__
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
@@ -32,8 +36,47 @@ class InputError(ValueError):
     """Bad input from a user: a flag, a file, a column, a folder.
 
     The message is one line that names the value, where it came from, and what is allowed. Commands
-    print it and exit with code 2. Any other exception is a bug and keeps its traceback.
+    print it and exit with code 2. Any other exception is a bug and keeps its traceback. Values may
+    be somebody else's text, so a message has no terminal escapes and no secrets.
+
+    Args:
+        message: the line.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(redact(in_one_line(message)))
+
+
+class ResourceError(RuntimeError):
+    """The machine lacks what the work needs.
+
+    The message is one line that names the folder and, where room is lacking, the free and the
+    needed bytes. Commands print it and exit with code 1; what was written before is whole.
+    """
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn whatever the readers of somebody else's files raise into one kind of error.
+
+    Args:
+        name: what the error calls the data.
+
+    Raises:
+        InputError: if they fail.
+    """
+    try:
+        yield
+    except (InputError, ResourceError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{name}: cannot be read: it holds a pickle (.pt, .pth), which might run a program"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"{name}: cannot be read: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.lock import LOCK, FolderLock, is_abandoned
 from patchit_hf.common.resources import writing
+from patchit_hf.common.shown import redact
+from patchit_hf.common.text import read_json_value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -171,30 +173,28 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: if the file is damaged, or holds another value.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: damaged file: {error}") from error
+    value = read_json_value(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: must contain a JSON object")
     return value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value atomically; see ``replacing``."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON value atomically, without secrets; see ``replacing``."""
+    write_text(path, redact(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write JSON values atomically, one per line; see ``replacing``."""
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    """Write JSON values atomically, one per line, without secrets; see ``replacing``."""
+    lines = (redact(json.dumps(value, ensure_ascii=False)) + "\n" for value in values)
+    write_text(path, "".join(lines))
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Write text as UTF-8, atomically; see ``replacing``."""
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")  # file names may hold bytes that are no text
     with replacing(path, shared=shared, needed=len(content)) as draft:
         draft.write_bytes(content)
 

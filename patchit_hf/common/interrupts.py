@@ -33,6 +33,10 @@ class Stopped(KeyboardInterrupt):
         super().__init__()
         self.number, self.state = number, state
 
+    def __str__(self) -> str:
+        """Return what notebooks show: which signal it was, and what was saved."""
+        return f"stopped by {self.name}" + (f"; {self.state}" if self.state else "")
+
     @property
     def exit_code(self) -> int:
         """128 + the signal's number."""

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchit_hf.common.shown import redact
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -30,7 +32,9 @@ def hardware(accelerator: Accelerator) -> str:
 
     if accelerator.device.type == "cuda":
         return torch.cuda.get_device_name(accelerator.device)
-    return f"{accelerator.device.type.upper()}, {torch.get_num_threads()} threads per process"
+    threads = torch.get_num_threads()
+    plural = "" if threads == 1 else "s"
+    return f"{accelerator.device.type.upper()}, {threads} thread{plural} per process"
 
 
 def versions() -> dict[str, str]:
@@ -39,11 +43,11 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """Return the command line of this process, in a form that others can type."""
+    """Return the command line of this process, in a form that others can type, without secrets."""
     program = Path(sys.argv[0])
     package = Path(__file__).parents[1]
     words = [program.name]
     if package in program.parents:
         parts = program.relative_to(package.parent).with_suffix("").parts
         words = ["python", "-m", ".".join(parts).removesuffix(".__main__")]
-    return shlex.join([*words, *sys.argv[1:]])
+    return redact(shlex.join([*words, *sys.argv[1:]]))

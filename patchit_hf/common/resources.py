@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from patchit_hf.common.errors import ResourceError as ResourceError
 from patchit_hf.common.errors import one_line
 
 try:
@@ -35,14 +36,6 @@ REASONS = {
 }
 SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")  # of errors without a number
-
-
-class ResourceError(RuntimeError):
-    """The machine lacks what the work needs.
-
-    The message is one line that names the folder and, where room is lacking, the free and the
-    needed bytes. Commands print it and exit with code 1; what was written before is whole.
-    """
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.compare.plan import Plan
 from patchit_hf.compare.rows import Tested, compare_with_random, row_of
 from patchit_hf.data.source import load_crops
+from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuneArguments
@@ -79,7 +80,11 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
     if not fresh:
         return opened
     crops = load_crops(
-        plan.what.dataset, split=plan.what.split, image_column=plan.args.image_column
+        plan.what.dataset,
+        split=plan.what.split,
+        image_column=plan.args.image_column,
+        allow_urls=plan.args.allow_urls,
+        people_in_names=task_class(plan.what.task).people_in_names,
     )
     if crops.held_out is None and len(plan.learning_rates) > 1:
         raise InputError(

@@ -10,7 +10,7 @@ from patchit_hf.common.config import write_args
 from patchit_hf.common.console import guarded, say
 from patchit_hf.compare.arguments import CompareArguments
 from patchit_hf.finetune.arguments import FinetuningArguments
-from patchit_hf.models.names import check_backbone
+from patchit_hf.models.names import check_backbone, check_init
 
 DESCRIPTION = """\
 Finetune from several initial weights with the same budget, order and augmentation, and compare.
@@ -38,6 +38,8 @@ def run(argv: list[str] | None = None) -> int:
     """
     what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG, without=WITHOUT)
     check_backbone(what.backbone)
+    for source in what.init:
+        check_init(source.partition("=")[2] or source)
     from patchit_hf.common.provenance import command
     from patchit_hf.compare.comparison import run_comparison
 

@@ -78,7 +78,7 @@ class Comparison:
         head = {name: result.pop(name) for name in first} | about | {"versions": versions()}
         table.write_results(folder, result, head)
         files = [folder / "compare.json", folder / "compare.md"]
-        figure = label_efficiency(result)
+        figure = label_efficiency({**result, "task": self.task, "test": self.test})
         if figure is not None:
             files.append(folder / "label_efficiency.png")
             with replacing(files[-1]) as draft:

@@ -10,6 +10,7 @@ import datasets
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.compare.arguments import CompareArguments
+from patchit_hf.downstream import task_class
 from patchit_hf.evaluate.scores import open_judged
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 from patchit_hf.finetune.labelled import check_subset
@@ -97,7 +98,13 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
         what.select_at or max(what.fractions),
         reference,
         folder,
-        lambda: open_judged(what.test_dataset or what.dataset, what.test_split, args.image_column),
+        lambda: open_judged(
+            what.test_dataset or what.dataset,
+            what.test_split,
+            args.image_column,
+            allow_urls=args.allow_urls,
+            people_in_names=task_class(what.task).people_in_names,
+        ),
         what.bootstrap,
     )
 

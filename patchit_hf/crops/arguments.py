@@ -31,7 +31,7 @@ class CropsArguments:
         None,
         "--images",
         "input",
-        "folder of images, folder of videos, or one video",
+        "folder of images, of videos, or of Parquet files that hold images; or one of these files",
         identity=False,
     )
     format: str | None = arg(

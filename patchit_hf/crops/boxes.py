@@ -6,12 +6,16 @@ pixel is ``[0, 0, 1, 1]``. Every function accepts ``N = 0``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from patchit_hf.crops.choices import OUTSIDE as OUTSIDE
 from patchit_hf.crops.choices import Outside as Outside
 
+Box = tuple[float, float, float, float]
 Boxes = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -27,6 +31,31 @@ def from_cxcywh(boxes: Boxes) -> Boxes:
     """Convert boxes from centre, width and height to xyxy."""
     half = boxes[:, 2:] / 2
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+
+
+def turned(box: Box, degrees: float, about: tuple[float, float]) -> Box:
+    """Return the bounding box of a box that is turned clockwise about a point.
+
+    Example:
+        >>> [round(v, 9) for v in turned((0, 0, 2, 1), 90, (0, 0))]
+        [-1.0, 0.0, 0.0, 2.0]
+    """
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    x0, y0, x1, y1 = box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) - about
+    return around((corners @ turn.T + about).tolist())
+
+
+def around(points: Iterable[Sequence[float]]) -> Box:
+    """Return the bounding box of points (x, y); NaN if there are none.
+
+    Example:
+        >>> around([(3, 5), (1, 9)])
+        (1, 5, 3, 9)
+    """
+    across, down = zip(*points, strict=True) if (points := list(points)) else ((math.nan,),) * 2
+    return min(across), min(down), max(across), max(down)
 
 
 def to_pixels(relative: Boxes, size: tuple[int, int]) -> Boxes:

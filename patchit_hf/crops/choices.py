@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-FORMATS = ("coco", "voc", "yolo", "mot", "text", "table", "parse27k")
+FORMATS = (
+    "coco", "crowdhuman", "cvat", "kitti", "labelme", "labelstudio", "mot", "openimages",
+    "parse27k", "table", "text", "visdrone", "voc", "yolo",
+)  # fmt: skip
 Outside = Literal["shift", "shrink", "drop"]
 OUTSIDE: tuple[str, ...] = get_args(Outside)

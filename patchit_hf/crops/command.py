@@ -10,6 +10,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
 from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.errors import InputError, did_you_mean_file
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.make import make_crops
@@ -25,8 +26,11 @@ Cut boxes of people out of images or videos into a data set of crops.
   patchit crops --detector NAME --images FOLDER_OR_VIDEO --output OUT
   patchit pretrain --dataset OUT
 
-BOXES is COCO JSON, Pascal VOC, YOLO, MOTChallenge, lines of `filename minx miny maxx maxy`, CSV,
-Parquet, or the database of PARSE-27k. To continue a stopped run, repeat the command."""
+BOXES is a file, a folder, or the root of an export: COCO JSON, YOLO, Pascal VOC, CVAT XML,
+LabelMe, Label Studio, MOTChallenge, KITTI, VisDrone, CrowdHuman, Open Images, CSV, Parquet, lines
+of `filename minx miny maxx maxy`, or PARSE-27k's database; docs/formats.md shows each. Crops show
+full bodies; --preset all keeps small, cut and overlapping people too. To continue a stopped run,
+repeat the command."""
 ARGUMENTS = (CropsArguments, CropOptions)
 PROG = "patchit crops"
 
@@ -66,7 +70,7 @@ def run(argv: list[str] | None = None) -> int:
         pictures_from=what.pictures_from,
     )
     write_args(Path(folder), {**stated(what, options), "output": folder}, PROG)
-    _tell(folder, report, options, what.on_bad_image)
+    _tell(folder, report, what.on_bad_image, options)
     if what.push_to_hub:
         say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
@@ -75,6 +79,10 @@ def run(argv: list[str] | None = None) -> int:
 def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:
     """Read the boxes from a file, or detect them."""
     if what.detections:
+        path = Path(what.detections).expanduser()
+        if not path.exists():
+            hint = did_you_mean_file(path)
+            raise InputError(f"--detections {what.detections!r}: no such file or folder{hint}")
         from patchit_hf.crops.detections import read_detections
 
         return read_detections(
@@ -98,11 +106,16 @@ def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections
     )
 
 
-def _tell(folder: str, report: dict[str, Any], options: CropOptions, on_bad_image: str) -> None:
+def _tell(folder: str, report: dict[str, Any], on_bad_image: str, options: CropOptions) -> None:
+    from patchit_hf.crops.cutting.select import list_classes
+
     boxes = report["boxes"]
     say(f"{folder}: {boxes['kept']:,} crops from {boxes['in_all']:,} boxes")
     for reason, count in boxes["reasons"].items():
-        say(f"  dropped, {reason}: {count:,}")
+        classes = list_classes(boxes.get("classes", {})) if reason == "class" else ""
+        say(f"  dropped, {reason}: {count:,}" + (f" ({classes})" if classes else ""))
+    if hint := options.hint(boxes["reasons"]):
+        say(f"  {hint}")
     if report["pictures"]["bad"]:
         bad, more = f"{report['pictures']['bad']:,}, see {folder}/bad_pictures.jsonl", ""
         if on_bad_image == "replace":

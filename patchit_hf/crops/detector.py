@@ -156,16 +156,18 @@ def _torchvision(
 
 
 def _read_weights(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: these weights cannot be read without running code; give safetensors"
         ) from error
+    except Exception as error:  # a damaged file may make its reader raise anything
+        raise ValueError(f"{path}: cannot be read: {one_line(error)}") from error
 
 
 def _transformers(name: str, label: str | None, device: torch.device) -> Detector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from patchit_hf.crops.cutting.options import CropOptions
 if TYPE_CHECKING:
     from patchit_hf.crops.cutting.shards import Shards
     from patchit_hf.crops.detections import Detections
+
+logger = logging.getLogger(__name__)
 
 
 def make_crops(
@@ -66,7 +69,7 @@ def make_crops(
         >>> boxes = read_detections(folder / "boxes.csv")
         >>> report = make_crops(boxes, folder / "photos", folder / "crops", CropOptions())
         >>> report["boxes"]["kept"], report["boxes"]["reasons"]
-        (1, {'too low': 1})
+        (1, {'too short': 1})
     """
     from patchit_hf.common.files import read_json
     from patchit_hf.crops.cutting.plan import make_plan, open_images
@@ -85,6 +88,8 @@ def make_crops(
     folder = Path(output).expanduser()
     plan = make_plan(detections, open_images(images, options, detections.kind), options)
     check_boxes(plan, options)
+    for note in plan.notes:
+        logger.warning(note)
     shards = Shards(folder, plan, options)
     if not shards.finished:
         cut_all(shards, plan, options, workers=workers, on_bad=on_bad_image)
@@ -102,10 +107,12 @@ def _finish(shards: Shards, name: str, about: dict[str, str]) -> None:
     report = make_report(shards, counts, name)
     if not counts:
         shutil.rmtree(shards.work)
-        reasons = report["boxes"]["reasons"].items()
+        reasons = report["boxes"]["reasons"]
+        hint = shards.options.hint(reasons)
         raise InputError(
             f"none of the {report['boxes']['in_all']} boxes gave a crop; dropped: "
-            + ", ".join(f"{reason} {count}" for reason, count in reasons)
+            + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+            + f" ({hint})" * bool(hint)
         )
     card = render_card(shards, report, about)
     files = {"contact_sheet.png": contact_sheet(shards), "README.md": card.encode()}

@@ -15,6 +15,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import write_lines
 from patchit_hf.common.layout import RUN_FILE
 from patchit_hf.common.resources import writing
+from patchit_hf.common.shown import redact
 from patchit_hf.data.choices import ON_BAD as ON_BAD
 
 logger = logging.getLogger(__name__)
@@ -107,9 +108,10 @@ class BadImages:
     def _append(self, path: Path) -> None:
         """Append the images that are not written yet; several processes may append at a time."""
         fresh = list(self.found.values())[self._written :]
-        text = "".join(json.dumps(asdict(image), ensure_ascii=False) + "\n" for image in fresh)
+        lines = (redact(json.dumps(asdict(image), ensure_ascii=False)) + "\n" for image in fresh)
+        text = "".join(lines)
         with writing(path), path.open("ab", buffering=0) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))
         self._written = len(self.found)
 
 
@@ -136,10 +138,19 @@ def settle(folder: Path, *parts: BadImages) -> int:
 
 
 def read_manifest(path: Path) -> dict[Key, BadImage]:
-    """Return the entries of a manifest by ``key``, ignoring an unfinished last line."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    images = [BadImage(**json.loads(line)) for line in lines if line.endswith("}")]
+    """Return the entries of a manifest by ``key``; half a line, or a damaged one, is none."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    images = [image for image in map(_entry, lines) if image is not None]
     return {image.key: image for image in images}
+
+
+def _entry(line: bytes) -> BadImage | None:
+    try:
+        image = BadImage(**json.loads(line))
+        hash(image.key)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return image if isinstance(image.part, str) and isinstance(image.row, int) else None
 
 
 def substitute(row: int, attempt: int, size: int) -> int:

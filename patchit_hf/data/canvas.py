@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.data import heif
 from patchit_hf.data.choices import FITS as FITS
 from patchit_hf.data.choices import Fit as Fit
 from patchit_hf.data.choices import parse_canvas as parse_canvas
+from patchit_hf.data.formats import known_formats, open_image
 
 RESAMPLE = Image.Resampling.BICUBIC  # the interpolation that the exported config names
 MAX_PIXELS = 100_000_000  # a larger crop is a decompression bomb
@@ -153,14 +155,16 @@ def open_any_size(file: IO[bytes]) -> Image.Image:
 
     Raises:
         UnidentifiedImageError: if no reader knows the format.
+        UnusableError: for a HEIC image without the package that reads it.
     """
-    try:
-        return Image.open(file)
-    except Image.DecompressionBombError:
-        file.seek(0)
-        start = file.read(16)  # by which Pillow recognises formats
-    for read, accepts in list(Image.OPEN.values()):
-        if accepts is not None and accepts(start) is not True:
+    start = file.read(64)
+    file.seek(0)
+    if heif.is_heif(start):
+        return _open_heif(file)
+    with suppress(Image.DecompressionBombError):
+        return open_image(file)
+    for read, accepts in [Image.OPEN[name] for name in known_formats()]:
+        if accepts is not None and accepts(start[:16]) is not True:  # as Pillow asks
             continue
         file.seek(0)
         try:
@@ -168,6 +172,15 @@ def open_any_size(file: IO[bytes]) -> Image.Image:
         except (SyntaxError, IndexError, TypeError, struct.error):  # another format, as in Pillow
             continue
     raise UnidentifiedImageError
+
+
+def _open_heif(file: IO[bytes]) -> Image.Image:
+    try:
+        return heif.open_heif(file)
+    except ImportError:
+        raise UnusableError(
+            f"a HEIC image, which needs the package pillow-heif ({heif.HINT})"
+        ) from None
 
 
 def check_usable(image: Image.Image, max_pixels: int = MAX_PIXELS, flag: str = "") -> Image.Image:

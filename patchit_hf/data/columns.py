@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.dataset_state import stream_features
 
 GROUP_COLUMNS = ("person_id", "pid", "identity", "track_id", "source", "video", "sequence")
+DISTRACTOR = "distractor"  # whether a row shows somebody whom nobody searches for
+NO_VALUE = frozenset({"", "-1", "-1.0", "nan"})  # how text writes that there is no value
+NOBODY = NO_VALUE | {"none", "null", "na", "n/a", "<na>", "unknown"}
+
+
+def missing(value: Any, words: frozenset[str] = NO_VALUE) -> bool:
+    """Say whether a value means that there is none: None, NaN, a number below 0, or such a word.
+
+    Args:
+        value: of a column.
+        words: the words that mean it, in lower case; ``NOBODY`` has more, for people and sources.
+
+    Example:
+        >>> [missing(value) for value in (None, float("nan"), -1, -1.0, " ", "-1", 0, "none")]
+        [True, True, True, True, True, True, False, False]
+        >>> missing("none", NOBODY)
+        True
+    """
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return value.strip().lower() in words
+    return isinstance(value, int | float) and not value >= 0  # NaN is not at least 0, either
 
 
 def find_image_column(
@@ -43,7 +68,10 @@ def find_image_column(
             )
         return column
     if not images:
-        raise InputError(f"data set {name!r} has no image column (columns: {', '.join(features)})")
+        raise InputError(
+            f"data set {name!r} has no image column (columns: {', '.join(features)}); it must be "
+            "images, or parquet or arrow files with a column of images"
+        )
     if len(images) > 1:
         raise InputError(
             f"data set {name!r} has {len(images)} image columns; choose one with --image-column: "

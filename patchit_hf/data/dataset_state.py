@@ -5,12 +5,15 @@ A new version of ``datasets`` may drop these names; ``tests/test_private_names.p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
 import numpy as np
 from datasets.fingerprint import generate_fingerprint
 from numpy.typing import NDArray
+
+from patchit_hf.common.errors import reading
 
 FINGERPRINT, INDICES = "_fingerprint", "_indices"  # of datasets.Dataset
 FEATURES = "_resolve_features"  # of datasets.IterableDataset
@@ -49,6 +52,18 @@ def stream_features(dataset: datasets.IterableDataset) -> Any:
     if dataset.features:
         return dataset.features
     resolve = getattr(dataset, FEATURES, None)
-    if resolve is not None:
-        return resolve().features
-    return datasets.Dataset.from_list(list(dataset.take(1))).features
+    with reading("the stream"):
+        if resolve is not None:
+            return resolve().features
+        return datasets.Dataset.from_list(list(dataset.take(1))).features
+
+
+def examples(stream: datasets.IterableDataset, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the examples of a stream; see ``reading``."""
+    waiting = iter(stream)
+    while True:
+        with reading(name):
+            example = next(waiting, None)
+        if example is None:
+            return
+        yield example

@@ -31,6 +31,13 @@ class DecodeArguments(Arguments):
         "and trims what sticks out",
         choices=FITS,
     )
+    allow_urls: bool = arg(
+        False,
+        "--allow-urls",
+        "data",
+        "also read images that rows of the data set name by an address instead of holding them",
+        identity=False,
+    )
     crop_cache_gb: float = arg(
         8.0,
         "--crop-cache-gb",

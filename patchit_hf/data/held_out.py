@@ -7,6 +7,7 @@ a data set on disk it is cached.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -25,20 +26,22 @@ from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import replacing
 from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.cached import cache_path
-from patchit_hf.data.columns import GROUP_COLUMNS
+from patchit_hf.data.columns import GROUP_COLUMNS, NOBODY, missing
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.1  # fraction of the crops that is held out
 VERSION = 1  # of the choice
+READ = 2  # of how keys that are no whole numbers are read
 KEYS = 10_000  # keys that are in memory as text at a time
 
 
 def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, datasets.Dataset, str]:
     """Split 10 % off a data set, by the first of ``GROUP_COLUMNS`` that it has.
 
-    A missing or negative key means an unknown person; such a row is a group of its own.
+    A key that is missing, below 0 or a word such as "-1" means an unknown person; such a row is a
+    group of its own. Lists and structs are keys by their content.
 
     Args:
         train: a ``datasets.Dataset``.
@@ -56,16 +59,22 @@ def hold_out(train: datasets.Dataset, name: str) -> tuple[datasets.Dataset, data
     column = next((c for c in GROUP_COLUMNS if c in train.column_names), None)
     file = None
     if train.cache_files:
-        key = f"{VERSION} {HELD_OUT} {dataset_fingerprint(train)} {column}"
+        read = "" if column is None or _numbered(train, column) else f" {READ}"
+        key = f"{VERSION} {HELD_OUT} {dataset_fingerprint(train)} {column}{read}"
         file = cache_path("{}.held-out.npz", key)
     known = None if file is None else _load(file, len(train))
-    held, grouped = known or _choose(train, column)
+    held, grouped, words_read = known or _choose(train, column)
     if known is None and file is not None:
-        _save(file, held, grouped)
+        _save(file, held, grouped, words_read)
     rest = np.ones(len(train), dtype=np.bool_)
     rest[held] = False
     words = "10 % of the training split" + (f", by {column}" if grouped else "")
-    return select(train, np.flatnonzero(rest), "train"), select(train, held, "held out"), words
+    mark = f" {READ}" if words_read else ""  # other rows than before, so another fingerprint
+    parts = (
+        select(train, np.flatnonzero(rest), f"train{mark}"),
+        select(train, held, f"held out{mark}"),
+    )
+    return *parts, words
 
 
 def select(dataset: datasets.Dataset, rows: NDArray[np.int64], what: str) -> datasets.Dataset:
@@ -119,18 +128,22 @@ def hold_out_stream(
 
 
 def _on_side(image: dict[str, Any] | None, group: Any = None, *, held_out: bool) -> bool:
-    unknown = group is None or (isinstance(group, int) and group < 0)
+    unknown = missing(group, NOBODY)
     picture = (image or {}).get("bytes") or str((image or {}).get("path")).encode()
     key = picture if unknown else str(group).encode()
     return (hashlib.blake2b(key).digest()[0] < round(256 * HELD_OUT)) == held_out
 
 
-def _choose(train: Any, column: str | None) -> tuple[NDArray[np.int64], bool]:
-    """Return the sorted held-out rows, and whether they are whole groups of the column."""
-    count = len(train)
-    codes, digests = _groups(train, column) if column else _rows(count)
-    if len(digests) < 2:
-        column, (codes, digests) = None, _rows(count)
+def _choose(train: Any, column: str | None) -> tuple[NDArray[np.int64], bool, bool]:
+    """Return the sorted held-out rows, whether they are whole groups, and what ``_groups`` says."""
+    count, words_read = len(train), False
+    codes, digests = _rows(count)
+    if column is not None:
+        theirs, found, words_read = _groups(train, column)
+        if len(found) < 2:
+            column = None
+        else:
+            codes, digests = theirs, found
     sizes = np.bincount(codes, minlength=len(digests))
     order = np.argsort(digests, kind="stable")
     reached = np.cumsum(sizes[order])
@@ -141,23 +154,36 @@ def _choose(train: Any, column: str | None) -> tuple[NDArray[np.int64], bool]:
         taken = np.array([np.argmin(sizes)])  # codes are in the order of their first rows
     chosen = np.zeros(len(digests), dtype=np.bool_)
     chosen[taken] = True
-    return np.flatnonzero(chosen[codes]), column is not None
+    return np.flatnonzero(chosen[codes]), column is not None, words_read
 
 
 def _rows(count: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     return np.arange(count), _digests(str(row) for row in range(count))
 
 
-def _groups(train: Any, column: str) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Return the group of each row, numbered by first appearance, and the groups' digests."""
+def _groups(train: Any, column: str) -> tuple[NDArray[np.int64], NDArray[np.uint64], bool]:
+    """Return the group of each row, numbered by first appearance, and the groups' digests.
+
+    The third value says whether some key had to be read: a word that means nobody, or a list.
+    """
     table = train.select_columns([column]).with_format("arrow")[:]
     keys = table.column(0).combine_chunks()
     if pyarrow.types.is_dictionary(keys.type):
         keys = keys.dictionary_decode()
-    known = keys.is_valid()
+    known, words_read = keys.is_valid(), False
     if pyarrow.types.is_integer(keys.type):
         negative = pyarrow.compute.fill_null(pyarrow.compute.less(keys, 0), True)
         known = pyarrow.compute.and_(known, pyarrow.compute.invert(negative))
+    else:
+        if pyarrow.types.is_nested(keys.type):
+            keys = pyarrow.array(_written(keys), pyarrow.string())
+            known, words_read = keys.is_valid(), True
+        coded = keys.dictionary_encode()
+        nobody = [missing(key, NOBODY) for key in coded.dictionary.to_pylist()]
+        if any(nobody):
+            words_read = True
+            of_row = pyarrow.array(nobody).take(pyarrow.compute.fill_null(coded.indices, 0))
+            known = pyarrow.compute.and_(known, pyarrow.compute.invert(of_row))
     there = known.to_numpy(zero_copy_only=False)
     coded = keys.filter(known).dictionary_encode()
     codes = np.empty(len(keys), np.int64)
@@ -170,7 +196,22 @@ def _groups(train: Any, column: str) -> tuple[NDArray[np.int64], NDArray[np.uint
     order = np.argsort(first)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return rank[codes], digests[order]
+    return rank[codes], digests[order], words_read
+
+
+def _numbered(train: Any, column: str) -> bool:
+    """Say whether a column holds whole numbers, whose keys mean what they always did."""
+    feature = train.features[column]
+    return isinstance(feature, datasets.ClassLabel) or (
+        isinstance(feature, datasets.Value) and "int" in feature.dtype
+    )
+
+
+def _written(keys: Any) -> Iterator[str | None]:
+    """Yield lists or structs as text; an empty one is no key."""
+    for start in range(0, len(keys), KEYS):
+        for value in keys.slice(start, KEYS).to_pylist():
+            yield json.dumps(value, default=str, sort_keys=True) if value else None
 
 
 def _texts(keys: Any, unknown: NDArray[np.int64]) -> Iterator[str]:
@@ -188,16 +229,16 @@ def _digests(words: Iterable[str]) -> NDArray[np.uint64]:
     )
 
 
-def _save(file: Path, held: NDArray[np.int64], grouped: bool) -> None:
+def _save(file: Path, held: NDArray[np.int64], grouped: bool, words_read: bool) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file, shared=True) as draft, draft.open("wb") as out:
-            np.savez(out, rows=held, grouped=grouped)  # a zip file, which has checksums
+            np.savez(out, rows=held, flags=grouped + 2 * words_read)  # zip files have checksums
     except (OSError, ResourceError) as error:  # it is chosen again next time
         logger.warning("the choice of the held-out crops is not kept: %s", one_line(error))
 
 
-def _load(file: Path, count: int) -> tuple[NDArray[np.int64], bool] | None:
+def _load(file: Path, count: int) -> tuple[NDArray[np.int64], bool, bool] | None:
     """Return the rows that an earlier start chose among ``count``; None if that is not known."""
     earlier = file.with_suffix(".npy")  # of versions before 0.2: the rows and the answer in one
     file = file if file.exists() or not earlier.exists() else earlier
@@ -206,10 +247,10 @@ def _load(file: Path, count: int) -> tuple[NDArray[np.int64], bool] | None:
     try:
         if file == earlier:
             values = np.load(file, allow_pickle=False)
-            held, grouped = values[:-1], bool(values[-1])
+            held, flags = values[:-1], int(values[-1])
         else:
             with np.load(file, allow_pickle=False) as known:
-                held, grouped = known["rows"], bool(known["grouped"])
+                held, flags = known["rows"], int(known["flags"])
         if not (0 < len(held) < count and (np.diff(held) > 0).all() and 0 <= held[0]):
             raise ValueError("it holds no rows in order")
         if held[-1] >= count:
@@ -217,4 +258,4 @@ def _load(file: Path, count: int) -> tuple[NDArray[np.int64], bool] | None:
     except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         logger.warning("%s is damaged and made anew: %s", file, one_line(error))
         return None
-    return held, grouped
+    return held, bool(flags & 1), bool(flags & 2)

@@ -22,10 +22,13 @@ from PIL import Image
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json, write_text
 from patchit_hf.common.resources import ResourceError
+from patchit_hf.data import heif
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
-from patchit_hf.data.picture_index import index_pictures
+from patchit_hf.data.picture_survey import Survey
+from patchit_hf.data.reach import Reach
 from patchit_hf.data.rows import open_arrow
+from patchit_hf.data.walk import walk
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +36,14 @@ VERSION = 1  # of the notes' format
 FILES = 10_000  # largest folder whose files are all compared
 
 
-def recall(folder: Path) -> dict[str, Any] | None:
-    """Return the splits of a folder from its note; None if it has to be opened anew."""
+def recall(folder: Path, reach: Reach | None = None) -> dict[str, Any] | None:
+    """Return the splits of a folder from its note; None if it has to be opened anew.
+
+    Args:
+        folder: the folder.
+        reach: where its images may be read, in the folder by default; a folder that was opened with
+            this check is not checked again.
+    """
     file = _note(folder)
     if not file.exists():
         return None
@@ -42,7 +51,13 @@ def recall(folder: Path) -> dict[str, Any] | None:
         note = read_json(file)
         if note["seen"] != _look_again(folder, note["seen"]):
             return None
-        return {name: _open(name, split) for name, split in note["splits"].items()}
+        if note["heif"] not in (None, heif.readable()):
+            return None
+        splits = {name: _open(name, split) for name, split in note["splits"].items()}
+        for split in splits.values() if not note.get("inside") else ():
+            (reach or Reach(str(folder))).check(split)
+        tell(folder, note["notes"])
+        return splits
     except (
         InputError,
         OSError,
@@ -53,20 +68,22 @@ def recall(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def index(folder: Path, seen: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the splits of a large folder of plain images; None for any other folder."""
-    if seen["count"] <= FILES:
-        return None
-    return index_pictures(folder, json.dumps([str(folder.resolve()), seen]))
-
-
-def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict[str, Any]:
+def remember(
+    folder: Path,
+    seen: dict[str, Any],
+    splits: dict[str, Any],
+    found: Survey | None = None,
+    *,
+    inside: bool = False,
+) -> dict[str, Any]:
     """Write the note of a folder, and return its splits as they will be reopened.
 
     Args:
         folder: the folder.
         seen: its state before it was opened; see ``look``.
         splits: result of ``datasets.load_dataset``; if one is in memory, no note is written.
+        found: what was left out of the folder, and why.
+        inside: whether all images were found to lie in the folder.
     """
     files = {name: [f["filename"] for f in split.cache_files] for name, split in splits.items()}
     try:
@@ -84,13 +101,27 @@ def remember(folder: Path, seen: dict[str, Any], splits: dict[str, Any]) -> dict
         }
         for name, split in splits.items()
     }
-    text = json.dumps({"folder": str(folder.resolve()), "seen": seen, "splits": made})
+    known = {
+        "folder": str(folder.resolve()),
+        "inside": inside,
+        "seen": seen,
+        "notes": found.notes if found else [],
+        "heif": heif.readable() if found and found.heif else None,
+        "splits": made,
+    }
+    text = json.dumps(known)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         write_text(note, text, shared=True)
     except (OSError, ResourceError) as error:  # it is looked through again next time
         logger.warning("the note about %s is not kept: %s", folder, one_line(error))
     return {name: _open(name, split) for name, split in made.items()}
+
+
+def tell(folder: Path, notes: list[str]) -> None:
+    """Say what is left out of a folder, and why."""
+    for line in notes:
+        logger.warning("data set '%s': %s", folder.name, line)
 
 
 def holds_files(folder: Path) -> bool:
@@ -130,29 +161,15 @@ def _look_again(folder: Path, seen: dict[str, Any]) -> dict[str, Any]:
 
 def _walk(folder: Path) -> Iterator[tuple[str, Iterator[str]]]:
     """Yield every directory below a folder, relative to it, with the names of its files."""
-    waiting, known = [""], set()
-    while waiting:
-        path = waiting.pop()
-        state = os.stat(folder / path)
-        if (state.st_dev, state.st_ino) in known:  # a link to a parent folder
-            continue
-        known.add((state.st_dev, state.st_ino))
-        inside: list[str] = []
-
-        def names(path: str = path, inside: list[str] = inside) -> Iterator[str]:
-            with os.scandir(folder / path) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        inside.append(os.path.join(path, entry.name))
-                    else:
-                        yield entry.name
-
-        yield path, names()
-        waiting += sorted(inside)
+    for path, entries in walk(folder):
+        yield path, (entry.name for entry in entries)
 
 
 def _state(file: Path) -> list[int]:
-    state = os.stat(file)
+    try:
+        state = os.stat(file)
+    except FileNotFoundError:  # a link to nowhere
+        state = os.lstat(file)
     return [state.st_size, state.st_mtime_ns]
 
 

@@ -1,11 +1,11 @@
-"""Index a large folder of plain images in one pass.
+"""Index a folder of plain images in one pass.
 
 ``datasets`` lists such a folder once per file pattern and looks at every file, which takes most of
-an hour for a million images. This module makes the same result in one pass: an Arrow file of paths
-in the same order, with the same splits and labels (except that the folder of a split is no label).
-Files that ``datasets`` would ignore are ignored. A folder that is not plain is left to
-``datasets``: one with tables of metadata, archives, splits by words in file names, or more other
-data files than images.
+an hour for a million images; and of some folders it takes only a part (see ``picture_survey``).
+This module makes an Arrow file of the paths in one pass, in the order of ``datasets``, with the
+same splits and labels (except that the folder of a split is no label). A folder that is not plain
+is left to ``datasets``: one with tables of metadata, archives, more shards than images, or splits
+by words in names.
 """
 
 from __future__ import annotations
@@ -13,12 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,58 +23,33 @@ import pyarrow.compute
 
 from patchit_hf.common.files import replacing_folder
 from patchit_hf.common.resources import ResourceError
+from patchit_hf.data import heif
 from patchit_hf.data.cached import cache_path
+from patchit_hf.data.picture_survey import CHUNK, Survey, folder_rules, survey
 from patchit_hf.data.rows import open_arrow
+from patchit_hf.data.split_names import IN_NAME, SEARCHED, SPLIT_OF, WORDS
 
 logger = logging.getLogger(__name__)
 
-WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "dev", "val"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
-_WORD = re.compile(rf"(^|[-._ 0-9/])({'|'.join(SPLIT_OF)})([-._ 0-9/]|$)")
-CHUNK = 10_000
 
-
-@dataclass(frozen=True)
-class FolderRules:
-    """The rules by which ``datasets`` reads a folder.
-
-    Attributes:
-        images: file extensions of images.
-        read: file extensions of all kinds of data; the most frequent one decides what is read.
-        metadata: file names of tables of metadata.
-        ignored: file names that it ignores.
-    """
-
-    images: frozenset[str]
-    read: frozenset[str]
-    metadata: frozenset[str]
-    ignored: frozenset[str]
-
-
-def folder_rules() -> FolderRules:
-    """Return the rules of the installed version of ``datasets``, where they are private.
+def survey_pictures(folder: Path) -> Survey | None:
+    """Look over a folder; None if the rules of this version of ``datasets`` are not known.
 
     Raises:
-        ImportError: if that version has other names for them.
-        AttributeError: likewise.
+        OSError: for a folder that cannot be read.
     """
-    from datasets.data_files import FILES_TO_IGNORE
-    from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+    try:
+        return survey(folder, folder_rules())
+    except (ImportError, AttributeError) as error:
+        logger.warning(
+            "datasets %s has to list the folder itself, which may take long: %s",
+            datasets.__version__,
+            error,
+        )
+        return None
 
-    return FolderRules(
-        frozenset(ImageFolder.EXTENSIONS),
-        frozenset(_ALL_ALLOWED_EXTENSIONS),
-        frozenset(_ALL_METADATA_FILENAMES),
-        frozenset(FILES_TO_IGNORE),
-    )
 
-
-def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
+def index_pictures(folder: Path, key: str, found: Survey | None = None) -> dict[str, Any] | None:
     """Return the splits of a folder of plain images; None if ``datasets`` has to read it.
 
     That is so if the folder is not plain, or if the rules of this version of ``datasets`` are not
@@ -88,30 +58,25 @@ def index_pictures(folder: Path, key: str) -> dict[str, Any] | None:
     Args:
         folder: the folder.
         key: string that identifies the state of the folder.
+        found: what ``survey_pictures`` says of it, if that is known.
     """
     root = folder.resolve()
-    try:
-        rules = folder_rules()
-    except (ImportError, AttributeError) as error:
-        logger.warning(
-            "datasets %s has to list the folder itself, which may take long: %s",
-            datasets.__version__,
-            error,
-        )
+    found = found or survey_pictures(folder)
+    if found is None or not found.plain or (found.deep and not found.misread and not found.ours):
         return None
-    found = _paths(root, rules)
-    if found is None:
-        return None
-    names = {str(name): pyarrow.chunked_array(parts).combine_chunks() for name, parts in found}
+    key += " heif" if found.heif and heif.readable() else ""
+    order = [*WORDS, *SEARCHED]
+    names = {
+        name: pyarrow.chunked_array(found.paths[name]).combine_chunks()
+        for name in sorted(found.paths, key=order.index)
+    }
     where: set[str] = set()  # the directories that hold images
     for paths in names.values():
         parents = pyarrow.compute.replace_substring_regex(paths, "/[^/]*$", "")
         where |= set(parents.unique().to_pylist())
     labels, depths = {os.path.basename(d) for d in where}, {d.count("/") for d in where}
     columns: dict[str, Any] = {"image": datasets.Image()}
-    classes = not where <= {
-        str(root / name) for name in SPLIT_OF
-    }  # the name of a split is not a class
+    classes = not all(_is_split(Path(d), root) for d in where)  # a split's name is not a class
     if classes and len(labels) > 1 and len(depths) == 1:
         columns["label"] = datasets.ClassLabel(names=sorted(labels))
     features = datasets.Features(columns)
@@ -144,61 +109,12 @@ def _is_damaged(target: Path, counts: dict[str, int]) -> bool:
         return True
 
 
-def _paths(root: Path, rules: FolderRules) -> Iterator[tuple[str, Any]] | None:
-    """Return the splits with their absolute paths; None if the folder is not plain."""
-    parts: dict[str, list[Any]] = {}
-    found: dict[str, Counter[str]] = {}  # by split, the number of files with each extension
-    named = False  # whether names of other files hold the name of a split
-    waiting = [""]
-    while waiting:
-        inside = waiting.pop()
-        top, _, rest = inside.partition("/")
-        split = SPLIT_OF.get(top, "")
-        if _WORD.search(rest if split else inside):
-            return None
-        endings = found.setdefault(split, Counter())
-        with os.scandir(root / inside) as entries:
-            while chunk := list(islice(entries, CHUNK)):
-                names = []
-                for entry in chunk:
-                    where = f"{inside}/{entry.name}" if inside else entry.name
-                    if entry.name.startswith((".", "__")):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(where)
-                    elif (ending := os.path.splitext(entry.name)[1].lower()) in rules.images:
-                        if _WORD.search(os.path.splitext(entry.name)[0]):
-                            return None
-                        endings[ending] += 1
-                        names.append(f"{root}/{where}")
-                    elif _is_read(root / where, rules):
-                        return None
-                    elif entry.name not in rules.ignored:
-                        endings[ending] += ending in rules.read
-                        named |= _WORD.search(os.path.splitext(entry.name)[0]) is not None
-                if names:
-                    array = pyarrow.array(names, pyarrow.large_string())
-                    parts.setdefault(split, []).append(array)
-    # Folders of splits take precedence over words in names. Images inside and outside of such
-    # folders: not plain.
-    if "" in parts and (named or len(parts) > 1):
-        return None
-    if any(found[split].most_common(1)[0][0] not in rules.images for split in parts):
-        return None
-    order = [name for name in ("", *WORDS) if name in parts]
-    return iter([(name or "train", parts[name]) for name in order]) if order else None
-
-
-def _is_read(file: Path, rules: FolderRules) -> bool:
-    """Say whether this one file, which is not an image, changes how ``datasets`` reads a folder."""
-    if file.name == "README.md":
-        with file.open("rb") as text:
-            return text.read(3) == b"---"  # a YAML header, which may define the data
-    return (
-        file.name in rules.metadata
-        or file.name in ("task.toml", "instruction.md")
-        or file.suffix.lower() in (".zip", ".eval")
-    )
+def _is_split(folder: Path, root: Path) -> bool:
+    """Say whether a folder below ``root`` bears the name of a split."""
+    if folder == root:
+        return False
+    name = folder.name
+    return name in SPLIT_OF or name in SEARCHED or IN_NAME.search(name) is not None
 
 
 def _write(file: Path, paths: Any, features: Any) -> None:
@@ -223,3 +139,29 @@ def _open(folder: Path, split: str, key: str) -> Any:
     return datasets.Dataset(
         whole.data, info=whole.info, split=datasets.Split(split), fingerprint=word
     )
+
+
+def write_rows(paths: Any, features: Any, split: str, key: str) -> Any:
+    """Return rows of images without values in any other column, from a cached Arrow file.
+
+    Args:
+        paths: absolute paths, an Arrow array of text.
+        features: of the rows; ``image`` is the column of images.
+        split: name of the split.
+        key: string that identifies the state of the folder.
+    """
+    target = cache_path("pictures-{}", f"{key} unnamed {split} {features}")
+    schema = features.arrow_schema
+    with replacing_folder(target, shared=True) as draft:
+        with pyarrow.ipc.new_stream(str(draft / f"{split}.arrow"), schema) as out:
+            for start in range(0, len(paths), CHUNK):
+                some = paths.slice(start, CHUNK)
+                nothing = pyarrow.nulls(len(some), pyarrow.binary())
+                images = pyarrow.StructArray.from_arrays([nothing, some], ["bytes", "path"])
+                columns = [
+                    images if item.name == "image" else pyarrow.nulls(len(some), item.type)
+                    for item in schema
+                ]
+                out.write_batch(pyarrow.RecordBatch.from_arrays(columns, schema=schema))
+        datasets.DatasetInfo(features=features).write_to_directory(str(draft))
+    return _open(target, split, f"{key} unnamed")

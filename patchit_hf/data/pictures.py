@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.names import Matches, files_below, image_endings, match_names
 from patchit_hf.data.canvas import (
     DEEP,
     ORIENTATION,
@@ -24,6 +24,9 @@ from patchit_hf.data.canvas import (
     open_any_size,
     to_8_bits,
 )
+from patchit_hf.data.formats import open_image
+from patchit_hf.data.frame_names import match_frames
+from patchit_hf.data.reach import check_links
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,7 +37,6 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Key = Callable[[str], str]
 SOLID = 128  # of 255; pixels of lower alpha count as transparent
 
 
@@ -75,44 +77,55 @@ def open_picture(path: Path, max_pixels: int) -> Picture:
         BadPictureError: if it is missing, empty, damaged, too large or too small.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damaged tags; what matters raises
-            with path.open("rb") as file:
-                if not path.stat().st_size:
-                    raise BadPictureError("the file is empty")
-                with decoding():
-                    image = open_any_size(file)
-                return _decode(image, path.suffix.lower(), max_pixels)
-    except DamagedError as error:
-        raise BadPictureError(f"damaged: {error}") from error
-    except UnusableError as error:
-        raise BadPictureError(str(error)) from error
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                raise BadPictureError("the file is empty")
+            return read_picture(file, path.suffix.lower(), max_pixels)
     except FileNotFoundError:
         raise BadPictureError("no such file") from None
     except OSError as error:
         raise BadPictureError(f"cannot be read: {error.strerror or one_line(error)}") from error
 
 
-def size_of(path: Path) -> tuple[int, int] | None:
-    """Return the stored width and height from the file's header; None if it cannot be read."""
+def read_picture(file: BinaryIO, suffix: str, max_pixels: int) -> Picture:
+    """Decode an image from an open file; see ``open_picture``.
+
+    Args:
+        file: the content.
+        suffix: lower-case ending that the file has, such as ``.jpg``; empty if unknown.
+        max_pixels: largest number of pixels.
+
+    Raises:
+        BadPictureError: as ``open_picture``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged tags; what matters raises
+            with decoding():
+                image = open_any_size(file)
+            return _decode(image, suffix, max_pixels)
+    except DamagedError as error:
+        raise BadPictureError(f"damaged: {error}") from error
+    except UnusableError as error:
+        raise BadPictureError(str(error)) from error
+
+
+def size_of(source: Path | BinaryIO, *, stored: bool) -> tuple[int, int] | None:
+    """Return width and height from an image's header; None if it cannot be read.
+
+    Args:
+        source: the file.
+        stored: whether to return the size as stored, before rotation by the EXIF tag.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return image.size
+            with open_image(source) as image:
+                width, height = image.size
+                turned = not stored and _orientation(image) >= 5
+                return (height, width) if turned else (width, height)
     except Exception:  # decoding will report it
         return None
-
-
-def orientation_of(path: Path) -> int:
-    """Return the EXIF orientation from the file's header; 1 if it has none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return _orientation(image)
-    except Exception:
-        return 1
 
 
 def _decode(image: Image.Image, suffix: str, max_pixels: int) -> Picture:
@@ -160,15 +173,18 @@ class PictureFolder:
 
     Args:
         root: the folder.
+        first: number of the first frame in the boxes, if they name frames of a video whose files
+            are to be counted; None to go by the numbers in the files' names.
 
     Raises:
         InputError: if there is no such folder.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
+    def __init__(self, root: str | Path, first: int | None = None) -> None:
+        self.root, self.first = Path(root).expanduser(), first
         if not self.root.is_dir():
             raise InputError(f"--images {str(root)!r}: no such folder")
+        check_links(self.root, f"--images {str(root)!r}")
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
         """Return width and height of a file from its header; None if it cannot be read.
@@ -177,80 +193,20 @@ class PictureFolder:
             file: path relative to the folder.
             stored: whether to return the size as stored, before rotation by the EXIF tag.
         """
-        size = size_of(self.root / file)
-        if size and not stored and orientation_of(self.root / file) >= 5:
-            return size[1], size[0]
-        return size
+        return size_of(self.root / file, stored=stored)
 
     def picture(self, file: str, max_pixels: int) -> Picture:
         """Decode a file; see ``open_picture``."""
         return open_picture(self.root / file, max_pixels)
 
-    def locate(self, names: list[str]) -> list[str | None]:
-        """Return the file of each name, relative to the folder; None if there is none.
+    def match(self, names: list[str]) -> Matches:
+        """Return the file of each name, relative to the folder, and why others have none.
 
-        A name is looked up as it is, then without its folders, then without its extension, then as
-        a number: ``139`` finds ``000000000139.jpg``. A name that matches several files finds none.
+        See ``match_names``; frames of a video (``cam.mp4#17``) are found in a folder of frames.
         """
-        files = self.files
-        there = set(files)
-        indexes: dict[Key, dict[str, str]] = {}  # made when a name first needs them
-        found: list[str | None] = []
-        for name in names:
-            clean = PurePosixPath(name).as_posix().removeprefix("./")
-            if clean in there:
-                found.append(clean)
-                continue
-            match = None
-            for key in (_name, _trunk, _stem, _number):
-                if key not in indexes:
-                    indexes[key] = _index(files, key)
-                match = indexes[key].get(key(clean))
-                if match:
-                    break
-            found.append(match or None)
-        return found
+        return match_frames(match_names(names, self.files), names, self.files, self.first)
 
     @cached_property
     def files(self) -> list[str]:
-        """All images below the folder, relative to it and sorted."""
-        known = Image.registered_extensions()
-        files = []
-        for folder, _, names in os.walk(self.root, followlinks=True):
-            inside = Path(folder).relative_to(self.root)
-            files += [
-                (inside / name).as_posix()
-                for name in names
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in known
-            ]
-        return sorted(files)
-
-
-def _index(files: list[str], key: Key) -> dict[str, str]:
-    """Return files by key; a key that several files share gives an empty string."""
-    index: dict[str, str] = {}
-    for file in files:
-        word = key(file)
-        if word:
-            index[word] = "" if word in index else file
-    return index
-
-
-def _name(file: str) -> str:
-    return PurePosixPath(file).name
-
-
-def _trunk(file: str) -> str:
-    """Return the whole path, without its extension if that is of an image."""
-    path = PurePosixPath(file)
-    known = path.suffix.lower() in Image.registered_extensions()
-    return path.with_suffix("").as_posix() if known else file
-
-
-def _stem(file: str) -> str:
-    return PurePosixPath(_trunk(file)).name
-
-
-def _number(file: str) -> str:
-    stem = _stem(file)
-    return str(int(stem)) if stem.isdecimal() else ""
+        """All images below the folder, relative to it and sorted; hidden ones are left out."""
+        return sorted(files_below(self.root, image_endings()))

@@ -70,6 +70,11 @@ class ImageRows:
             raise OSError(f"{self._files[file]}: ends in the middle of row {at}")
         return {"bytes": content, "path": None}
 
+    def held(self) -> NDArray[np.bool_]:
+        """Return for each row whether its image is in the table, and not only named ``[N]``."""
+        held: NDArray[np.bool_] = self._lengths != MISSING
+        return held if self._order is None else held[self._order]
+
     def original(self, row: int) -> int:
         """Return the row of the underlying table for a row of a selection."""
         return row if self._order is None else int(self._order[row])
@@ -214,6 +219,11 @@ def _column(dataset: datasets.Dataset, column: str) -> list[tuple[Any, str | Non
         if column in block.column_names
         for chunk in block.column(column).chunks
     ]
+
+
+def column_chunks(dataset: datasets.Dataset, column: str) -> list[Any]:
+    """Return the Arrow chunks of a column of the underlying table, in order."""
+    return [chunk for chunk, _ in _column(dataset, column)]
 
 
 def _place(images: Any, file: ArrowFile) -> tuple[NDArray[np.int64], int] | None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub.hf_api import RepoFile
 from yaml import YAMLError
 
-from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.common.resources import SPACE, ResourceError, lack, number_of
-from patchit_hf.data import opened
+from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
+from patchit_hf.common.files import read_json
+from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.contents import Contents, contents_of_files, contents_of_folder, is_data
+from patchit_hf.data.dataset_state import stream_features
+from patchit_hf.data.folder import load, open_folder
 from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
 from patchit_hf.data.held_out import hold_out, hold_out_stream
+from patchit_hf.data.image_columns import with_images
+from patchit_hf.data.person_names import with_people
+from patchit_hf.data.reach import Reach
+from patchit_hf.data.split_names import choose_split, meant
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Crops:
         held_out_from: description of where the held-out crops come from.
         meta: ``rendered``, ``hub``, and the ``license``, ``homepage`` and ``citation`` that the
             data set states.
+        files: of a stream, what its files hold; None if that is not known.
     """
 
     train: datasets.Dataset | datasets.IterableDataset
@@ -43,6 +54,7 @@ class Crops:
     split: str
     held_out_from: str
     meta: dict[str, Any] = field(default_factory=dict)
+    files: Contents | None = None
 
 
 def load_crops(
@@ -51,6 +63,8 @@ def load_crops(
     split: str | None = None,
     image_column: str | None = None,
     streaming: bool = False,
+    allow_urls: bool = False,
+    people_in_names: bool = False,
 ) -> Crops:
     """Open a data set of crops and decide which crops are held out.
 
@@ -60,14 +74,18 @@ def load_crops(
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
+        allow_urls: whether its rows may name images by addresses, which are then read.
+        people_in_names: whether names of image files, such as ``0002_c1s1_000451_03.jpg``, say
+            people and cameras.
 
     Returns:
-        The crops. The ``validation`` split is held out if there is one, else 10 % of the training
-        split: whole persons or sources if the data set has one of the columns in
-        ``columns.GROUP_COLUMNS``, else single rows.
+        The crops. The validation split (``validation``, ``valid``, ``val`` or ``dev``) is held out
+        if there is one that is not empty, else 10 % of the training split: whole persons or sources
+        if the data set has one of the columns in ``columns.GROUP_COLUMNS``, else single rows.
 
     Raises:
-        InputError: if the data set, split or column is missing, ambiguous or empty.
+        InputError: if the data set, split or column is missing, ambiguous or empty, or a row names
+            an image outside of the data set's folder.
 
     Example:
         >>> import tempfile
@@ -81,51 +99,41 @@ def load_crops(
         (9, 1, 'image', '10 % of the training split')
     """
     tidy()
-    splits = open_given(dataset, streaming)
+    splits = open_given(
+        dataset,
+        streaming,
+        image_column,
+        people_in_names=people_in_names,
+        allow_urls=allow_urls,
+    )
     name = _name(dataset)
-    split = chosen_split(splits, split, name)
+    split = choose_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
     streaming = isinstance(train, datasets.IterableDataset)
+    if streaming and is_named(dataset):
+        reach = Reach(name, allow_urls)
+        splits = {key: reach.checked(value, column) for key, value in splits.items()}
+        train = splits[split]
     if not streaming and len(train) == 0:
         raise InputError(
             f"data set {name!r}, split {split!r}: is empty; must have at least 2 crops"
         )
-    if "validation" in splits and split != "validation":
-        held_out, words = splits["validation"], "validation split"
+    aside = meant(splits, "validation")
+    if aside is not None and _is_empty(splits[aside], column):
+        logger.warning("data set %r: its split %s is empty", name, aside)
+        aside = None
+    if aside is not None and split != aside:
+        held_out, words = splits[aside], "validation split"
         find_image_column(held_out, column, name)
     else:
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
     on_hub = is_named(dataset) and not Path(name).expanduser().exists()
     kind = {"rendered": dataset is None, "hub": on_hub}
-    return Crops(
-        train, held_out, column, name, split, words, {**kind, **_stated(name), **_meta(train)}
-    )
-
-
-def open_split(
-    dataset: Given, split: str | None, image_column: str | None = None
-) -> tuple[datasets.Dataset | None, str]:
-    """Open one split for evaluation.
-
-    Args:
-        dataset: see ``load_crops``.
-        split: name of the split; if None, ``test``, else what ``load_crops`` holds out.
-        image_column: the image column; if None, the only one.
-
-    Returns:
-        The split, and a description of it.
-
-    Raises:
-        InputError: if there is no such split.
-    """
-    splits, name = open_given(dataset, False), _name(dataset)
-    if split is None and "test" not in splits:
-        crops = load_crops(dataset, image_column=image_column)
-        return crops.held_out, crops.held_out_from
-    chosen = chosen_split(splits, split or "test", name)
-    return splits[chosen], f"{chosen} split"
+    meta = {**kind, **(_stated(name) if is_named(dataset) else {}), **_meta(train)}
+    files = _files_of(name) if streaming and is_named(dataset) else None
+    return Crops(train, held_out, column, name, split, words, meta, files)
 
 
 def _name(dataset: Given) -> str:
@@ -134,103 +142,163 @@ def _name(dataset: Given) -> str:
     return str(dataset) if is_named(dataset) else "dataset"
 
 
-def open_given(dataset: Given, streaming: bool = False) -> dict[str, Any]:
-    """Return the splits of a data set of any kind, by their names."""
-    if isinstance(dataset, os.PathLike):
-        return _open_named(os.fspath(dataset), streaming, is_path=True)
-    if dataset is None or isinstance(dataset, str):
-        return _open_named(dataset, streaming)
-    splits = named_splits(dataset) or {"train": dataset}
-    return {name: as_dataset(value, "dataset") for name, value in splits.items()}
+def _files_of(dataset: str) -> Contents | None:
+    """Return what the files of a stream hold, None if that cannot be found out."""
+    folder = Path(dataset).expanduser()
+    if folder.is_dir():
+        return contents_of_folder(folder)
+    try:
+        found = HfApi().list_repo_tree(dataset, repo_type="dataset", recursive=True)
+        files = {
+            entry.path: entry.blob_id
+            for entry in found
+            if isinstance(entry, RepoFile) and is_data(entry.path)
+        }
+    except Exception as error:  # the stream itself says what is wrong with the Hub
+        logger.warning(
+            "%s: its files cannot be listed, so a resumed run cannot notice if they change: %s",
+            dataset,
+            one_line(error),
+        )
+        return None
+    return contents_of_files(files)
 
 
-def _open_named(dataset: str | None, streaming: bool, *, is_path: bool = False) -> dict[str, Any]:
+def _is_empty(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> bool:
+    """Say whether a split has no rows; of a stream, one is read, without decoding its image."""
+    if isinstance(rows, datasets.Dataset):
+        return len(rows) == 0
+    if column in stream_features(rows):
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    return next(iter(rows.take(1)), None) is None
+
+
+def open_split(
+    dataset: Given,
+    split: str | None,
+    image_column: str | None = None,
+    *,
+    allow_urls: bool = False,
+    people_in_names: bool = False,
+) -> tuple[datasets.Dataset | None, str]:
+    """Open one split for evaluation.
+
+    Args:
+        dataset: see ``load_crops``.
+        split: name of the split; if None, ``test``, else what ``load_crops`` holds out.
+        image_column: the image column; if None, the only one.
+        allow_urls: see ``load_crops``.
+        people_in_names: see ``load_crops``.
+
+    Returns:
+        The split, and a description of it.
+
+    Raises:
+        InputError: if there is no such split.
+    """
+    how: Any = {"people_in_names": people_in_names, "allow_urls": allow_urls}
+    splits = open_splits(dataset, image_column, **how)
+    if split is None and meant(splits, "test") is None:
+        crops = load_crops(dataset, image_column=image_column, **how)
+        return crops.held_out, crops.held_out_from
+    chosen = choose_split(splits, split or "test", _name(dataset))
+    return splits[chosen], f"{chosen} split"
+
+
+def open_splits(
+    dataset: Given,
+    image_column: str | None = None,
+    *,
+    people_in_names: bool = False,
+    allow_urls: bool = False,
+) -> dict[str, datasets.Dataset]:
+    """Open all splits of a data set by their names.
+
+    Args:
+        dataset: see ``load_crops``.
+        image_column: the image column; if None, the only one.
+        people_in_names: see ``load_crops``.
+        allow_urls: see ``load_crops``.
+
+    Raises:
+        InputError: if the data set cannot be read.
+    """
+    return open_given(
+        dataset, False, image_column, people_in_names=people_in_names, allow_urls=allow_urls
+    )
+
+
+def open_given(
+    dataset: Given,
+    streaming: bool = False,
+    image_column: str | None = None,
+    *,
+    people_in_names: bool = False,
+    allow_urls: bool = False,
+) -> dict[str, Any]:
+    """Return the splits of a data set of any kind, by their names; see ``load_crops``."""
     if dataset is None:
         from patchit_hf.data.people import load_people
 
         people = load_people()
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
-    path = Path(dataset).expanduser()
+    if is_named(dataset):
+        path = Path(dataset).expanduser()
+        splits = _read(path, dataset, streaming, Reach(str(dataset), allow_urls))
+        root = path.resolve() if path.exists() else None
+    else:
+        given, root = named_splits(dataset) or {"train": dataset}, None
+        splits = {name: as_dataset(value, "dataset") for name, value in given.items()}
+    splits = {name: with_images(rows, image_column, root) for name, rows in splits.items()}
+    streams = any(isinstance(rows, datasets.IterableDataset) for rows in splits.values())
+    return with_people(splits) if people_in_names and not streams else splits
+
+
+def _read(
+    path: Path, dataset: str | os.PathLike[str], streaming: bool, reach: Reach
+) -> dict[str, Any]:
+    name = str(dataset)
     if not path.exists():
-        if is_path or dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
-            raise InputError(f"--dataset {dataset!r}: no such folder")
-        return _load(dataset, dataset, streaming)
+        if (
+            isinstance(dataset, os.PathLike)
+            or name.startswith((".", "~", os.sep))
+            or name.count("/") > 1
+        ):
+            raise InputError(f"--dataset {name!r}: no such folder{did_you_mean_file(path)}")
+        if path.parent != Path() and path.parent.is_dir():
+            hint = did_you_mean_file(path)
+            if hint:
+                raise InputError(f"--dataset {name!r}: no such folder{hint}")
+        with cached_if_unreachable(f"--dataset {name}"):
+            return reach.check_splits(load(name, name, streaming))
     if path.is_file():
-        raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
+        raise InputError(f"--dataset {name!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _load_from_disk(path, streaming)
-    known = None if streaming else opened.recall(path)
-    if known is not None:
-        return known
-    if not opened.holds_files(path):
-        raise InputError(f"--dataset {dataset!r}: the folder is empty")
-    seen = {} if streaming else opened.look(path)
-    splits = None if streaming else opened.index(path, seen)
-    splits = splits or _load(str(path), dataset, streaming)
-    if not streaming:
-        splits = opened.remember(path, seen, splits)
-    return splits
-
-
-def _load(path: str, name: str, streaming: bool) -> dict[str, Any]:
-    try:
-        return dict(datasets.load_dataset(path, streaming=streaming))
-    except OSError as error:
-        _refuse_full_disk(error)
-        hint = "" if Path(path).exists() else "; and there is no such folder"
-        raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
-    except datasets.exceptions.DatasetGenerationError as error:
-        _refuse_full_disk(error)
-        cause = error.__cause__ or error
-        raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
-    except YAMLError as error:
-        raise InputError(
-            f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
-        ) from error
-    except (ValueError, datasets.exceptions.DatasetsError) as error:
-        hint = "" if Path(path).exists() else "; and there is no such folder"
-        raise InputError(f"--dataset {name!r}: {one_line(error)}{hint}") from error
-
-
-def _refuse_full_disk(error: Exception) -> None:
-    """Check that it was not the cache of ``datasets`` that could not be written.
-
-    Raises:
-        ResourceError: if its disk is full, or may only be read.
-    """
-    number = number_of(error)
-    if number in (*SPACE, errno.EROFS):
-        folder = Path(datasets.config.HF_DATASETS_CACHE)
-        raise ResourceError(lack(folder, number)) from error
+        return reach.check_splits(_load_from_disk(path, streaming))
+    return open_folder(path, name, streaming, reach)
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:
     try:
-        loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, IndexError) as error:  # IndexError: saved without rows
+        if (path / "dataset_dict.json").exists():
+            names = read_json(path / "dataset_dict.json")["splits"]
+            splits = {name: _saved(path / name) for name in names}
+        else:
+            splits = {"train": _saved(path)}
+    except Exception as error:  # a damaged file may make its readers raise anything
         raise InputError(f"--dataset {str(path)!r}: cannot be read: {one_line(error)}") from error
-    splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     if streaming:
         return {key: value.to_iterable_dataset(num_shards=4) for key, value in splits.items()}
     return splits
 
 
-def chosen_split(splits: dict[str, Any], split: str | None, name: str) -> str:
-    """Return the name of the training split.
-
-    Raises:
-        InputError: if there is no such split, or no telling which it is.
-    """
-    names = ", ".join(splits)
-    if split is not None:
-        if split not in splits:
-            raise InputError(f"--split {split!r}: data set {name!r} has no such split ({names})")
-        return split
-    if "train" in splits:
-        return "train"
-    if len(splits) == 1:
-        return next(iter(splits))
-    raise InputError(f"data set {name!r} has no train split; choose one with --split: {names}")
+def _saved(folder: Path) -> datasets.Dataset:
+    """Return a saved split, which datasets itself cannot load without rows."""
+    try:
+        return datasets.load_from_disk(str(folder))
+    except IndexError:
+        features = datasets.DatasetInfo.from_directory(str(folder)).features
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
 
 
 def _meta(dataset: datasets.Dataset | datasets.IterableDataset) -> dict[str, Any]:
@@ -246,6 +314,6 @@ def _stated(name: str) -> dict[str, Any]:
         return {}
     try:
         licence = DatasetCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except (OSError, ValueError, YAMLError):  # a README that is not a card
+    except (OSError, ValueError, YAMLError, RecursionError, AttributeError):  # is not a card
         return {}
     return {"license": licence} if isinstance(licence, str) and licence != "unknown" else {}

@@ -32,6 +32,7 @@ from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.decoded import Found, decode_all, found_as_json, read_found
 from patchit_hf.data.file_states import FileStates, file_states
 from patchit_hf.data.lazy import LazyCrops, Scan, none_left
+from patchit_hf.data.rows import ImageRows
 from patchit_hf.data.transformed import TransformedRows, image_rows
 
 __all__ = ["CropStore", "LazyCrops", "open_crops"]
@@ -71,6 +72,7 @@ class CropStore:
         self.array, self.fingerprint, self.index = array, fingerprint, index
         self._guard = guard
         self.known_as: tuple[str, ...] = ()
+        self.rows: ImageRows | None = None  # the undecoded images
         self.bad = bad or BadImages()
         self._path = str(getattr(array, "filename", ""))
         self._file: int | None = None
@@ -251,7 +253,7 @@ def _store(
     index = _index(found, crops)
     end = _ending(index, crops)
     store = CropStore(array, fingerprint + end, crops.bad, index, guard)
-    store.known_as = (crops.fingerprint + end,)
+    store.known_as, store.rows = (crops.fingerprint + end,), crops.rows
     return store
 
 

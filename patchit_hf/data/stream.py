@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas
+from patchit_hf.data.dataset_state import examples
 from patchit_hf.data.lazy import Batch, Refused, none_left, unless_refused
 
 IN_A_ROW = 1000  # consecutive bad images after which the stream is given up
@@ -122,7 +123,7 @@ class StreamedCrops:
         reader = f"epoch {epoch}, process {self.rank}, worker {info.id if info else 0}"
         self.dataset.set_epoch(epoch)
         number = -1
-        for number, example in enumerate(self.dataset):
+        for number, example in enumerate(examples(self.dataset, self.bad.name)):
             yield Row(number, reader, example[self.column])
         if number < 0:
             raise InputError(

@@ -15,8 +15,11 @@ from patchit_hf.common.draws import EVAL_SEED, epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.contents import Contents, contents_of_rows
+from patchit_hf.data.dataset_state import examples
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.lazy import LazyCrops
+from patchit_hf.data.rows import ImageRows
 from patchit_hf.data.store import CropStore, open_crops
 from patchit_hf.data.stream import StreamedCrops
 
@@ -31,10 +34,13 @@ class HeldOut:
     Args:
         crops: uint8 ``[N, 3, H, W]``.
         bad: the bad images, which are left out.
+        contents: the hashes of the undecoded images, as ``data.contents`` compares them.
     """
 
-    def __init__(self, crops: Tensor, bad: BadImages | None = None) -> None:
-        self.crops, self.bad = crops, bad or BadImages()
+    def __init__(
+        self, crops: Tensor, bad: BadImages | None = None, contents: Contents | None = None
+    ) -> None:
+        self.crops, self.bad, self.contents = crops, bad or BadImages(), contents
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -121,7 +127,7 @@ def open_held_out(
         column = find_image_column(dataset, decode.image_column, name)
         images = dataset.select_columns([column])
         images = images.cast_column(column, datasets.Image(decode=False))
-        rows = list(images.take(limit))
+        rows = list(examples(images.take(limit), name))
         if not rows:
             raise InputError(
                 f"{name}: the stream holds no crops; give the data set a validation split"
@@ -131,7 +137,8 @@ def open_held_out(
         raise InputError(f"{name}: is empty; must have at least 1 crop")
     chosen = epoch_order(EVAL_SEED, 0, len(dataset))[:limit].sort().values
     crops, _, bad = in_memory(dataset, chosen.tolist(), decode, canvas, name)
-    return HeldOut(crops, bad)
+    images = ImageRows(dataset, find_image_column(dataset, decode.image_column, name))
+    return HeldOut(crops, bad, contents_of_rows(images, chosen.tolist()))
 
 
 def in_memory(

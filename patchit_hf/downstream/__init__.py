@@ -38,11 +38,15 @@ _PUBLIC = {
 _load, _ = lazily(__name__, _PUBLIC)
 
 _SHARED = {
+    "attribute_columns",
     "augment",
     "base",
     "columns",
     "heads",
+    "identities",
+    "joints",
     "keypoints",
+    "labels",
     "results",
     "windows",
 }  # what tasks are made of

@@ -14,7 +14,8 @@ from torch import Tensor
 from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
-from patchit_hf.downstream.columns import LabelColumn, find_column, read_column, swapped
+from patchit_hf.downstream.columns import find_column, swapped
+from patchit_hf.downstream.labels import LabelColumn, read_column
 from patchit_hf.downstream.results import ActionResult
 from patchit_hf.metrics.classification import classification
 
@@ -60,7 +61,7 @@ class Task(DownstreamTask):
     @property
     def kwargs(self) -> dict[str, Any]:
         """The arguments that rebuild this task, as JSON values."""
-        return {"column": vars(self.column), "smoothing": self.smoothing}
+        return {"column": self.column.kwargs, "smoothing": self.smoothing}
 
     @classmethod
     def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:

@@ -21,14 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.downstream.attribute_columns import choose_columns
 from patchit_hf.downstream.base import DownstreamTask, Report
-from patchit_hf.downstream.columns import (
-    LabelColumn,
-    attribute_columns,
-    read_column,
-    swapped,
-)
+from patchit_hf.downstream.columns import swapped
 from patchit_hf.downstream.heads import hidden_head
+from patchit_hf.downstream.labels import LabelColumn
 from patchit_hf.downstream.results import AttributesResult
 from patchit_hf.metrics.attributes import binary_attributes, class_attributes
 
@@ -93,6 +90,8 @@ class Task(DownstreamTask):
         dataset: datasets.Dataset,
         *,
         columns: list[str] | None = None,
+        names: list[str] | None = None,
+        unknown: int | None = None,
         hidden: int = 0,
         softmax: bool = False,
         na: str = "ignore",
@@ -100,19 +99,18 @@ class Task(DownstreamTask):
     ) -> Self:
         """Build the task from a training split.
 
-        The columns are those that look like attributes by default; see ``attribute_columns``.
+        The columns are those that look like attributes by default, and a message names the others.
+        A column of vectors is a column for each entry, called as ``names`` says. ``unknown`` is a
+        number that is no label, beside those below 0; see ``choose_columns``.
         """
-        if isinstance(columns, str):
-            columns = [name.strip() for name in columns.split(",")]
-        names = columns or attribute_columns(dataset)
-        found = [read_column(dataset, name) for name in names]
+        found = choose_columns(dataset, _words(columns), _words(names), unknown)
         return cls(columns=found, hidden=hidden, softmax=softmax, na=na, weighted=weighted)
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The arguments that rebuild this task, as JSON values."""
         return {
-            "columns": [vars(column) for column in self.label_columns],
+            "columns": [column.kwargs for column in self.label_columns],
             "hidden": self.hidden,
             "softmax": self.softmax,
             "na": self.na,
@@ -274,3 +272,8 @@ class Task(DownstreamTask):
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the probability of every output, by name."""
         return {name: predictions[:, i].tolist() for i, name in enumerate(self.label_names)}
+
+
+def _words(given: list[str] | str | None) -> list[str] | None:
+    """Return names that may be given as one text with commas."""
+    return [name.strip() for name in given.split(",")] if isinstance(given, str) else given

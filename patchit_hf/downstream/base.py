@@ -47,6 +47,7 @@ class DownstreamTask(ABC):
         augmentation: how training crops are augmented.
         cuts_windows: whether a whole image, too, is brought to the canvas by ``cut``.
         flips: whether predictions are averaged over each crop and its mirror image.
+        people_in_names: whether names of image files may say people and cameras.
         input_size: height and width of the input of the network, in pixels.
 
     Example:
@@ -65,6 +66,7 @@ class DownstreamTask(ABC):
     augmentation: ClassVar[Augmentation] = Augmentation()
     cuts_windows: ClassVar[bool] = False
     flips: ClassVar[bool] = False
+    people_in_names: ClassVar[bool] = False
     input_size: tuple[int, int] = (192, 96)
 
     @classmethod
@@ -122,6 +124,18 @@ class DownstreamTask(ABC):
     def usable(self, targets: Tensor) -> Tensor:
         """Return which rows have a label at all, bool ``[N]``."""
         return (targets >= 0).flatten(1).any(1) if targets.ndim > 1 else targets >= 0
+
+    def refusal(self, targets: Tensor) -> str:
+        """Return why none of the rows is usable, for a message."""
+        return f"none of its {len(targets)} rows has a label for this task"
+
+    def unmeasured(self, targets: Tensor) -> str:
+        """Return why none of the metrics can be computed from targets ``[N, ...]``."""
+        return f"no metric can be computed from the labels of its {len(targets)} rows"
+
+    def by_name(self) -> Self:
+        """Return this task with labels that are compared between data sets; here, the same one."""
+        return self
 
     def with_input_size(self, size: tuple[int, int]) -> Self:
         """Return this task for inputs of another height and width, in pixels."""

@@ -4,13 +4,15 @@ A light head of transposed convolutions (Xiao et al., ECCV 2018), decoded by DAR
 Evaluated with PCK@0.2 of the torso, PCKh@0.5 of the head, and average precision over OKS. In a
 mirrored crop, the joints of both sides swap their names.
 
-``keypoints`` holds ``[J, 3]``: x, y in pixels of the image, and 0 if a joint is not visible. If a
-row has a ``bbox`` (x0, y0, x1, y1 in pixels), the person is cut out with a margin and the aspect
-ratio kept; anything outside the image is black.
+``keypoints`` holds ``[J, 3]``: x, y in pixels of the image, and 0 if a joint is not visible; see
+``joints.read_joints`` for what else it may hold. If a row has a ``bbox`` (x0, y0, x1, y1 in
+pixels), the person is cut out with a margin and the aspect ratio kept; anything outside the image
+is black. A data set that states the names of its joints may list them in another order.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any, Self
 
@@ -29,8 +31,15 @@ from patchit_hf.downstream.augment import Augmentation, Geometry, View, central_
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
+from patchit_hf.downstream.joints import count_of, names_of, order_of, remarks
 from patchit_hf.downstream.results import Keypoint, PoseResult
-from patchit_hf.downstream.windows import WINDOW, Window, cut_person, cut_window, window_around
+from patchit_hf.downstream.windows import (
+    WINDOW,
+    Window,
+    cut_person,
+    cut_window,
+    window_around,
+)
 from patchit_hf.metrics.keypoints import (
     head_length,
     oks,
@@ -40,8 +49,11 @@ from patchit_hf.metrics.keypoints import (
     torso_length,
 )
 
+logger = logging.getLogger(__name__)
+
 COLUMNS, BOXES = ("keypoints",), ("bbox", "box")
 DECODERS = ("dark", "soft_argmax")
+KNOWN = {len(names): list(names) for names in (kp.LSP, kp.COCO)}
 
 
 class Task(DownstreamTask):
@@ -96,6 +108,8 @@ class Task(DownstreamTask):
         self.image_column, self.margin, self.decode = image_column, margin, decode
         self.sigma, self.width = sigma, width
         self._sides = torch.tensor(swapped(self.joints))
+        self._stated: list[str] | None = None  # the joints of a data set that does not name them
+        self._told: set[str] = set()
 
     @classmethod
     def from_dataset(
@@ -113,12 +127,15 @@ class Task(DownstreamTask):
     ) -> Self:
         """Build the task from a training split.
 
-        14 joints have the names of Leeds Sports Pose and 17 those of COCO by default.
+        Without names in the data set, 14 joints have those of Leeds Sports Pose and 17 those of
+        COCO by default.
         """
         name = find_column(dataset, column, COLUMNS, "column")
-        count = len(column_values(dataset.select(range(1)), name)[0])
-        known = {len(names): list(names) for names in (kp.LSP, kp.COCO)}
-        names = joints or known.get(count)
+        names = joints or names_of(dataset, name)
+        count = count_of(dataset, name, None)
+        if count is None:
+            raise InputError(f"column {name!r}: none of its {len(dataset)} rows has a joint")
+        names = names or KNOWN.get(count)
         if names is None or len(names) != count:
             raise InputError(
                 f"column {name!r}: has {count} joints; name them: --task-kwargs joints=[...]"
@@ -138,10 +155,17 @@ class Task(DownstreamTask):
         return "pck" if self._torso() else "ap"
 
     def prepare(self, dataset: datasets.Dataset, canvas: tuple[int, int]) -> datasets.Dataset:
-        """Cut people out of their images, with their joints in pixels of the canvas."""
+        """Cut people out of their images, with their joints in pixels of the canvas.
+
+        Raises:
+            InputError: for joints that were not trained, or columns that are missing.
+        """
         require(dataset, self.column)
         if self.box_column is not None:
             require(dataset, self.box_column)
+            for line in remarks(column_values(dataset, self.box_column), self.box_column):
+                self._tell(line)
+        count, order = self._read(dataset)
         kept = [self.image_column, self.column, *([self.box_column] if self.box_column else [])]
         source = dataset.select_columns(kept)
         source = source.cast_column(self.image_column, datasets.Image(decode=False))
@@ -155,11 +179,36 @@ class Task(DownstreamTask):
         )
         cut = partial(
             cut_person, image=self.image_column, joints=self.column, box=self.box_column,
-            canvas=canvas, margin=self.margin,
+            canvas=canvas, margin=self.margin, count=count, order=order,
         )  # fmt: skip
         return source.map(
             cut, with_indices=True, remove_columns=kept, features=features, desc="cutting people"
         )
+
+    def reading(self, joints: list[str]) -> Self:
+        """Return this task for data sets that hold these joints, in this order, unnamed."""
+        return self._with(_stated=list(joints))
+
+    def _read(self, dataset: datasets.Dataset) -> tuple[int, list[int]]:
+        """Return how many joints a row holds, and where the trained ones are among them."""
+        stated = self._stated or names_of(dataset, self.column)
+        count = count_of(dataset, self.column, stated) or len(self.joints)
+        if stated is None:
+            stated = self.joints if count == len(self.joints) else KNOWN.get(count)
+        if stated is None:
+            raise InputError(
+                f"column {self.column!r}: has {count} joints; {len(self.joints)} were trained "
+                f"({', '.join(self.joints)})"
+            )
+        try:
+            return len(stated), order_of(stated, self.joints)
+        except InputError as error:
+            raise InputError(f"column {self.column!r}: {error}") from None
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            logger.warning("pose: %s", line)
+        self._told.add(line)
 
     def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return float32 ``[N, J, 3]``: x, y in pixels of the canvas, and 1 if visible."""

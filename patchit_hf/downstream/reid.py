@@ -4,14 +4,14 @@ BNNeck, label-smoothed identity loss and batch-hard triplet loss on P people wit
 (Luo et al., CVPRW 2019; Hermans et al., "In Defense of the Triplet Loss", 2017). Evaluated with
 CMC and mAP by the rules of Market-1501, on features averaged over each crop and its mirror image.
 
-People are named by ``person_id`` (integers or strings; -1 and None mean nobody), cameras by
-``camera`` (-1 means unknown, and different from every other camera). Unless query and gallery are
-separate splits, every row of a split searches all other rows.
+People are named by ``person_id`` (numbers or words; None, NaN, numbers below 0 and words such as
+``""`` and ``"-1"`` mean nobody), cameras by ``camera`` (the same mean unknown, and different from
+every other camera). A row whose ``distractor`` is true shows somebody whom nobody searches for.
+Unless query and gallery are separate splits, every row of a split searches all other rows.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from patchit_hf.common.draws import Draws, epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.data.columns import DISTRACTOR, NOBODY, missing
 from patchit_hf.downstream.augment import Augmentation
 from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import CAMERA_COLUMNS, column_values, find_column, require
 from patchit_hf.downstream.heads import BNNeck
+from patchit_hf.downstream.identities import camera_number, hashed, numeral, plain
 from patchit_hf.downstream.results import ReidResult
 from patchit_hf.metrics.retrieval import Embeddings, Retrieval, retrieve
 
@@ -64,6 +66,7 @@ class Task(DownstreamTask):
 
     augmentation = Augmentation(zoom=0.1, shift=0.08, erase=0.5)
     flips = True
+    people_in_names = True
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Task(DownstreamTask):
         self.id_column, self.camera_column = id_column, camera_column
         self.identities, self.pictures = identities, pictures
         self.margin, self.smoothing, self.distractor = margin, smoothing, distractor
+        self.named = False
         self.known = torch.empty(0, dtype=torch.int64)
         self._by_person: list[Tensor] = []
 
@@ -119,23 +123,58 @@ class Task(DownstreamTask):
     def targets(self, dataset: datasets.Dataset) -> Tensor:
         """Return int64 ``[N, 3]``: person (-1 nobody, 0 distractor), camera (-1 unknown), role."""
         require(dataset, self.id_column)
-        people = [self._number(value) for value in column_values(dataset, self.id_column)]
+        people = [self._number(value) for value in self._values(dataset, self.id_column)]
+        feature = dataset.features.get(DISTRACTOR)
+        if isinstance(feature, datasets.Value) and feature.dtype == "bool":
+            others = column_values(dataset, DISTRACTOR)
+            people = [0 if other else p for p, other in zip(people, others, strict=True)]
         cameras = [-1] * len(people)
         if self.camera_column is not None and self.camera_column in dataset.column_names:
-            names = column_values(dataset, self.camera_column)
-            cameras = [_camera(value) for value in names]
+            cameras = [camera_number(value) for value in self._values(dataset, self.camera_column)]
         return torch.tensor([people, cameras, [BOTH] * len(people)], dtype=torch.int64).T
 
+    def by_name(self) -> Self:
+        """Return this task with people and cameras compared by the names of their classes."""
+        return self._with(named=True)
+
+    def _values(self, dataset: datasets.Dataset, column: str) -> list[Any]:
+        values = column_values(dataset, column)
+        feature = dataset.features[column]
+        if not self.named:
+            return values
+        if isinstance(feature, datasets.ClassLabel):
+            values = [None if missing(value) else feature.names[value] for value in values]
+        return [numeral(value) for value in values]
+
     def _number(self, value: Any) -> int:
-        if value is None or (isinstance(value, int) and value < 0):
+        if missing(value, NOBODY):
             return -1
-        return 0 if value == self.distractor and self.distractor is not None else _hash(value)
+        value = plain(value)
+        distractor = self.distractor is not None and str(value) == str(self.distractor)
+        return 0 if distractor else hashed(value)
 
     def usable(self, targets: Tensor) -> Tensor:
         """Return which rows show a person of whom there are at least two images."""
         people, where, counts = targets[:, 0].unique(return_inverse=True, return_counts=True)
         usable: Tensor = (people[where] > 0) & (counts[where] > 1)
         return usable
+
+    def refusal(self, targets: Tensor) -> str:
+        """Return why none of the rows in targets ``[N, 3]`` can be trained on."""
+        people = targets[targets[:, 0] > 0, 0]
+        if not len(people):
+            return f"column {self.id_column!r}: names nobody"
+        return (
+            f"column {self.id_column!r}: each of its {len(people)} people has one image; "
+            "re-identification learns from people with at least two"
+        )
+
+    def unmeasured(self, targets: Tensor) -> str:
+        """Return why none of the rows in targets ``[N, 3]`` can be searched for."""
+        return (
+            f"none of its {len(targets)} images has another image of the same person by another "
+            "camera to be found"
+        )
 
     def scored(self, targets: Tensor) -> Tensor:
         """Return all rows: a person with a single image is still part of the gallery."""
@@ -251,14 +290,3 @@ def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     if not bool(counts.any()):
         return features.sum() * 0
     return F.relu(far - near + margin)[counts].mean()
-
-
-def _hash(value: Any) -> int:
-    digest = hashlib.blake2b(str(value).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 2) + 1
-
-
-def _camera(value: Any) -> int:
-    if value is None or (isinstance(value, int) and value < 0):
-        return -1
-    return value if isinstance(value, int) else _hash(value)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.data.canvas import RESAMPLE, UnreachableError, UnusableError, decode_rgb
+from patchit_hf.downstream.joints import UNSEEN, Joint, has_area, read_box, read_joints
 
 WINDOW = "window"  # x0, y0, x1, y1 of what the canvas shows, in pixels of the image
 Window = tuple[float, float, float, float]
@@ -24,6 +25,8 @@ def cut_person(
     box: str | None,
     canvas: tuple[int, int],
     margin: float,
+    count: int | None = None,
+    order: list[int] | None = None,
 ) -> dict[str, Any]:
     """Cut one person out of the image of a row, and resize it to the canvas.
 
@@ -31,19 +34,22 @@ def cut_person(
         row: a row of a data set.
         index: its index, for messages.
         image: name of the column of images.
-        joints: name of the column of joints: x, y in pixels of the image, and whether visible.
-        box: name of the column of boxes, x0, y0, x1, y1 in pixels; None for the whole image.
+        joints: name of the column of joints, in pixels of the image; see ``joints.read_joints``.
+        box: name of the column of boxes, x0, y0, x1, y1 in pixels; None for the whole image. A row
+            without a box shows one person in the whole image, too.
         canvas: height and width, in pixels.
         margin: how much larger than the box the window is, as a fraction of its sides.
+        count: number of joints of a row; None if each row says it.
+        order: for each joint that is returned its index in the row, -1 for none; None for all.
 
     Returns:
-        The row with image and joints on the canvas, and the window in pixels of the image. An image
-        that cannot be decoded is passed on as it is, without visible joints; whoever opens it
-        reports it.
+        The row with image and joints on the canvas, and the window in pixels of the image. In a box
+        without area no joint is visible. An image that cannot be decoded is passed on as it is,
+        without visible joints; whoever opens it reports it.
 
     Raises:
-        InputError: for a box without area, or an image whose file cannot be read for a reason that
-            says nothing of the image.
+        InputError: for joints that cannot be read, or an image whose file cannot be read for a
+            reason that says nothing of the image.
 
     Example:
         >>> from PIL import Image
@@ -55,29 +61,36 @@ def cut_person(
         ([40.0, 30.0, 60.0, 70.0], [[16.0, 32.0, 1.0]])
     """
     window = None
-    if box is not None:
-        x0, y0, x1, y1 = (float(v) for v in row[box])
-        if not (x1 > x0 and y1 > y0):
-            raise InputError(f"row {index}: {box} {row[box]}: must be x0 < x1 and y0 < y1")
-        window = window_around((x0, y0, x1, y1), canvas, margin)
+    points = read_joints(row[joints], count, index, joints)
+    if order is not None:
+        points = [UNSEEN if i < 0 else points[i] for i in order]
+    around = None if box is None else read_box(row[box], index, box)
+    if around is not None and has_area(around):
+        window = window_around(around, canvas, margin)
+    elif around is not None:
+        points = [UNSEEN for _ in points]
     height, width = canvas
     try:
         picture = decode_rgb(row[image])
     except (UnreachableError, MemoryError) as error:
         raise InputError(f"row {index}: {image}: cannot be read: {one_line(error)}") from error
     except UnusableError:
-        unseen = [[0.0, 0.0, 0.0] for _ in row[joints]]
+        unseen = [list(UNSEEN) for _ in points]
         shown = window or (0.0, 0.0, float(width), float(height))
         return {image: row[image], joints: unseen, WINDOW: list(shown)}
     window = window or (0.0, 0.0, float(picture.width), float(picture.height))
-    scale_x, scale_y = width / (window[2] - window[0]), height / (window[3] - window[1])
-    moved = [
-        [(x - window[0]) * scale_x, (y - window[1]) * scale_y, float(seen > 0)]
-        for x, y, seen in row[joints]
-    ]
+    moved = [_moved(point, window, canvas) for point in points]
     file = io.BytesIO()
     cut_window(picture, window, canvas).save(file, "PNG", compress_level=1)
     return {image: {"bytes": file.getvalue(), "path": None}, joints: moved, WINDOW: list(window)}
+
+
+def _moved(point: Joint, window: Window, canvas: tuple[int, int]) -> Joint:
+    """Return a joint in pixels of the canvas, and 1 if it is visible."""
+    height, width = canvas
+    scale_x, scale_y = width / (window[2] - window[0]), height / (window[3] - window[1])
+    x, y, seen = point
+    return [(x - window[0]) * scale_x, (y - window[1]) * scale_y, float(seen > 0)]
 
 
 def cut_window(picture: Image.Image, window: Window, canvas: tuple[int, int]) -> Image.Image:

@@ -11,6 +11,7 @@ from patchit_hf.data.choices import FITS
 from patchit_hf.data.decoding import DecodeArguments
 
 PROBES = ("knn", "linear")
+TABLES = (".parquet", ".npy", ".csv")  # endings of files of embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,13 @@ class EvaluateArguments(DecodeArguments):
         "(skip) and list it in bad_images.jsonl beside the metrics",
         choices=("raise", "skip"),
     )
+    joints: list[str] = arg(
+        [],
+        "--joints",
+        "data",
+        "pose: the names of the data set's joints, in its order; by default as it states them "
+        "itself, else as in finetuning",
+    )
     bootstrap: int = arg(
         1000,
         "--bootstrap",
@@ -64,7 +72,11 @@ class EvaluateArguments(DecodeArguments):
     )
     column: str | None = arg(None, "--column", "features", "--probe: the label column")
     embed: str | None = arg(
-        None, "--embed", "features", "write the embedding of every crop to this parquet file"
+        None,
+        "--embed",
+        "features",
+        "write the embedding of every crop, of all splits or of --split, to this file: .parquet, "
+        ".npy (with a .rows.csv beside it) or .csv",
     )
     backbone: str | None = arg(
         None,
@@ -85,6 +97,8 @@ class EvaluateArguments(DecodeArguments):
         self._check_whole("bootstrap", 0)
         if self.probe is not None and not set(self.kinds) <= set(PROBES):
             raise InputError(f"--probe {self.probe!r}: must be knn, linear, or knn,linear")
+        if self.embed is not None:
+            _check_file(self.embed)
         if self.probe is not None and self.column is None:
             raise InputError("--probe: needs --column, the label column")
 
@@ -98,3 +112,8 @@ class EvaluateArguments(DecodeArguments):
         names = [item.name for item in dataclasses.fields(DecodeArguments)]
         given = {name: getattr(self, name) for name in names}
         return DecodeArguments(**{**given, "fit": self.fit or fit})
+
+
+def _check_file(file: str) -> None:
+    if not file.lower().endswith(TABLES):
+        raise InputError(f"--embed {file!r}: must end in {', '.join(TABLES[:-1])} or {TABLES[-1]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
@@ -49,6 +50,7 @@ def _score(what: EvaluateArguments) -> int:
         what.dataset,
         split=what.split,
         gallery=what.gallery_split,
+        joints=what.joints or None,
         bootstrap=what.bootstrap,
         image_column=what.image_column,
         fit=what.fit,
@@ -56,6 +58,7 @@ def _score(what: EvaluateArguments) -> int:
         crop_cache_gb=what.crop_cache_gb,
         verify_cache=what.verify_cache,
         dataloader_num_workers=what.dataloader_num_workers,
+        allow_urls=what.allow_urls,
     )
     if result.note:
         say(f"note: {result.note}")
@@ -76,8 +79,9 @@ def _probe(what: EvaluateArguments) -> int:
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
-    crops = load_crops(what.dataset, split=what.train_split, image_column=what.image_column)
-    test, name = open_judged(what.dataset, what.split, what.image_column)
+    how: Any = {"image_column": what.image_column, "allow_urls": what.allow_urls}
+    crops = load_crops(what.dataset, split=what.train_split, **how)
+    test, name = open_judged(what.dataset, what.split, **how)
     values, bad = probe_column(
         extractor,
         crops.train,
@@ -99,25 +103,31 @@ def _probe(what: EvaluateArguments) -> int:
 
 
 def _embed(what: EvaluateArguments) -> int:
-    from patchit_hf.data.columns import find_image_column
-    from patchit_hf.evaluate.features import features, open_extractor, reestimated
-    from patchit_hf.evaluate.scores import open_judged, write_table
+    from patchit_hf.data.source import open_splits
+    from patchit_hf.data.split_names import choose_split
+    from patchit_hf.evaluate.embeddings import embed_splits
+    from patchit_hf.evaluate.features import open_extractor
     from patchit_hf.finetune.build import parse_size
-    from patchit_hf.finetune.labelled import open_crops_of
 
     size = parse_size(what.input_size) if what.input_size else None
     extractor = open_extractor(what.model, what.backbone, size)
-    split, name = open_judged(what.dataset, what.split, what.image_column)
-    how = what.decode(extractor.fit)
-    data = open_crops_of(split, extractor.geometry.canvas, how, name)
-    found = features(
-        reestimated(extractor, data) if what.reestimate_batch_norm else extractor, data
+    name, folder = what.dataset or "people", Path(what.dataset or "").expanduser()
+    splits = open_splits(what.dataset, what.image_column, allow_urls=what.allow_urls)
+    if what.split is not None:
+        chosen = choose_split(splits, what.split, name)
+        splits, name = {chosen: splits[chosen]}, f"{name} ({chosen} split)"
+    found = embed_splits(
+        extractor,
+        splits,
+        what.decode(extractor.fit),
+        name=name,
+        folder=folder.resolve() if what.dataset and folder.exists() else None,
+        reestimate=what.reestimate_batch_norm,
     )
-    file = Path(str(what.embed))
-    image = find_image_column(split, what.image_column, name)
-    rows = data.split_rows.tolist()
-    write_table(file, {"row": rows, "embedding": found.tolist()}, split.select(rows), image)
-    say(f"{file}: {len(found)} embeddings with {found.shape[1]} dimensions")
+    files = found.write(Path(str(what.embed)))
+    count, length = found.vectors.shape
+    shown = ", ".join(splits)
+    say(f"{', '.join(map(str, files))}: {count} embeddings with {length} dimensions ({shown})")
     return 0
 
 

@@ -14,7 +14,7 @@ from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.downstream.augment import Geometry
-from patchit_hf.downstream.columns import read_column
+from patchit_hf.downstream.labels import read_column
 from patchit_hf.finetune.labelled import Labelled, open_crops_of
 from patchit_hf.metrics.probe import probe
 from patchit_hf.models.backbone import has_batch_norm

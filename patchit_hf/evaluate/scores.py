@@ -17,7 +17,8 @@ from patchit_hf.common.provenance import versions
 from patchit_hf.data.bad import MANIFEST, BadImages, settle
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.decoding import DecodeArguments
-from patchit_hf.data.source import open_split
+from patchit_hf.data.source import open_split, open_splits
+from patchit_hf.data.split_names import SEARCHED, meant
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.labelled import Labelled, open_labelled
@@ -91,6 +92,7 @@ def score(
     name: str,
     model_name: str,
     gallery: datasets.Dataset | None = None,
+    joints: list[str] | None = None,
     samples: int = 1000,
     note: str | None = None,
 ) -> Evaluation:
@@ -103,6 +105,7 @@ def score(
         name: what errors call the data.
         model_name: what the results call the model.
         gallery: for re-identification, the split that ``split`` is searched in; itself by default.
+        joints: for pose, the names of the split's joints; see ``evaluate``.
         samples: bootstrap samples, 0 for no intervals.
         note: why the metrics may be too good.
 
@@ -110,6 +113,11 @@ def score(
         InputError: for missing columns or labels of another kind.
     """
     task, geometry = model.task, model.geometry
+    task = task if gallery is None else task.by_name()
+    if joints:
+        if not hasattr(task, "reading"):
+            raise InputError("--joints: only pose has joints")
+        task = task.reading(joints)
     image = find_image_column(split, args.image_column, name)
     data = open_labelled(split, task, geometry.canvas, args, name=name, which="all")
     predictions, targets = predict(model, data, task, geometry)
@@ -130,6 +138,8 @@ def score(
     if len(targets) == 0:
         raise InputError(f"{name}: none of its rows has a label for this task")
     report = task.measure(predictions, targets)
+    if not report.summary:
+        note = f"{name}: {task.unmeasured(targets)}"
     intervals: dict[str, tuple[float, float]] = {}
     if samples:
         statistic, count = task.resampled(predictions, targets)
@@ -175,10 +185,12 @@ def write_table(
 
     Args:
         path: the file.
-        columns: the columns to write, one list each.
+        columns: the columns to write, one list each; ``predicted_hat`` where ``hat`` is a label.
         split: the data set whose rows they belong to.
         image: its image column.
     """
+    own_names = set(split.column_names) - {"row", image}
+    columns = {f"predicted_{k}" if k in own_names else k: v for k, v in columns.items()}
     kept = [name for name in split.column_names if name != image and name not in columns]
     own = split.select_columns(kept).with_format("arrow")[:] if kept else pyarrow.table({})
     table = pyarrow.table({**dict(zip(kept, own.columns, strict=True)), **columns})
@@ -188,14 +200,31 @@ def write_table(
 
 
 def open_judged(
-    dataset: str | None, split: str | None, image_column: str | None
+    dataset: str | None,
+    split: str | None,
+    image_column: str | None,
+    *,
+    people_in_names: bool = False,
+    allow_urls: bool = False,
 ) -> tuple[datasets.Dataset, str]:
     """Open a split, and return it with its name for error messages.
 
     Raises:
         InputError: if no split is named and nothing is held out.
     """
-    found, words = open_split(dataset, split, image_column)
+    found, words = open_split(
+        dataset, split, image_column, people_in_names=people_in_names, allow_urls=allow_urls
+    )
     if found is None:
         raise InputError(f"{dataset or 'people'}: no crops are held out; name a --split")
     return found, f"{dataset or 'people'} ({words})"
+
+
+def searched(
+    dataset: str | None, image_column: str | None, *, allow_urls: bool = False
+) -> tuple[str | None, str | None]:
+    """Return ``query`` and ``gallery`` if there are both and no test split, else None twice."""
+    splits = open_splits(dataset, image_column, people_in_names=True, allow_urls=allow_urls)
+    if meant(splits, "test") is None and set(SEARCHED) <= set(splits):
+        return SEARCHED
+    return None, None

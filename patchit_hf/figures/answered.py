@@ -18,6 +18,7 @@ from patchit_hf.figures.page import (
     Array,
     Page,
     Panel,
+    page_width,
     photo,
     with_look,
 )
@@ -43,9 +44,9 @@ def localisation(
     """
     cells, canvas = boxes.cpu().numpy(), (crops.shape[2], crops.shape[3])
     sheets = layers(cells)
-    a_line = max(1, round(6 / (len(sheets) + 1)))
+    a_line = max(1, round(6 * page_width() / WIDTH / (len(sheets) + 1)))
     shown = min(len(crops), 2 * a_line)
-    room = (WIDTH - 2 * MARGIN - BREAK * (a_line - 1)) / a_line
+    room = (page_width() - 2 * MARGIN - BREAK * (a_line - 1)) / a_line
     width = (room - GAP * len(sheets)) / (len(sheets) + SMALLER)
     height, lines = width * canvas[0] / canvas[1], math.ceil(shown / a_line)
     page = Page(

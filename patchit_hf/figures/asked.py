@@ -18,16 +18,16 @@ from patchit_hf.figures.page import (
     SMALL,
     SOFT,
     TEXT,
-    WIDTH,
     Array,
     Page,
     halo,
+    page_width,
     photo,
     with_look,
 )
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, task_name
 
-CROP_HEIGHT, CROPS_WIDTH = 380, 600  # maximum size of the crops with their cells, in pixels
+CROP_HEIGHT = 380  # maximum height of the crops with their cells, in pixels
 GAP, BREAK = 8, 28  # between images, and between parts of the page, in pixels
 NAME = 19  # room for a question's answer above it, in pixels
 MOST = 30  # questions drawn per crop
@@ -76,7 +76,9 @@ def labelled_patches(
     trained = questions(task, task.sample(crops, draws), len(crops))
     cells = _cells(task)
     sheets = layers(cells) or [np.arange(0)]
-    width = min(CROP_HEIGHT * task.canvas[1] / task.canvas[0], CROPS_WIDTH / len(sheets) - GAP)
+    width = min(
+        CROP_HEIGHT * task.canvas[1] / task.canvas[0], 0.6 * page_width() / len(sheets) - GAP
+    )
     left = MARGIN + len(sheets) * (width + GAP) + BREAK - GAP
     count = asked.pictures.shape[2]
     strip = _Strip(count)
@@ -94,8 +96,8 @@ def labelled_patches(
             for number in sheet:
                 panel.frame(cells[number], 1, INK, halo=1)
                 panel.label(cells[number], str(number), path_effects=halo(), fontweight="bold")
-        room = (WIDTH - MARGIN - left, CROP_HEIGHT)
-        _draw_questions(page, asked, turn, (left, top), room, name)
+        right = (page_width() - MARGIN - left, CROP_HEIGHT)
+        _draw_questions(page, asked, turn, (left, top), right, name)
     top = whole * (CROP_HEIGHT + BREAK)
     page.write(MARGIN, top, f"In training{_options(task)}:", SMALL, color=SOFT, va="top")
     _draw_strip(page, trained, top + NAME, strip, name)
@@ -169,7 +171,9 @@ def _draw_strip(
     page: Page, trained: Questions, top: float, strip: _Strip, name: Callable[[int], str]
 ) -> None:
     pitch = _pattern(strip.pictures)[1] * strip.side + 2 * GAP
-    for turn in range(min(len(trained.answers), int((WIDTH - 2 * MARGIN + 2 * GAP) // pitch))):
+    for turn in range(
+        min(len(trained.answers), int((page_width() - 2 * MARGIN + 2 * GAP) // pitch))
+    ):
         text = name(int(trained.answers[turn, 0]))
         corner = (MARGIN + turn * pitch, top)
         _draw_question(page, trained.pictures[turn, 0], corner, strip.side, text)

@@ -10,14 +10,12 @@ import torch
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from patchit_hf.figures.cells import coverage, layers, rows
 from patchit_hf.figures.page import (
     FAINT,
     HEAT,
     INK,
-    LUMA,
     MARGIN,
     SMALL,
     TEXT,
@@ -28,11 +26,11 @@ from patchit_hf.figures.page import (
     Panel,
     halo,
     ink_on,
+    page_width,
     with_look,
 )
 
 SCALE = 3  # pixels of a drawn body per pixel of the canvas, before it is resized to its panel
-SHADES = 24  # grey levels of the body: the steps are invisible, and files a third as large
 PANELS_A_LINE, TALLEST = 8, 420  # bodies per line, and maximum height of a body in pixels
 GAP, BREAK = 10, 26  # between the panels of a row of cells, and between rows, in pixels
 NAME = 24  # room for a panel's name above it, in pixels
@@ -67,22 +65,24 @@ def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
         mean: the mean crop, ``[H, W, 3]`` in [0, 1].
     """
     shares, cells = _shares(confusion), boxes.cpu().numpy()
-    body, canvas = _grey_body(mean), (mean.shape[0], mean.shape[1])
+    canvas = (mean.shape[0], mean.shape[1])
     sheets = layers(cells)
     groups = [row for layer in sheets for row in rows(cells, layer)]
-    places, width, height = _arrange([len(group) for group in groups], canvas)
+    (first, *places), width, height = _arrange([1, *map(len, groups)], canvas)
     page = Page(
         height,
         "Where the network puts the patches of each cell",
-        "One body per cell, marked by the number above it and a thick frame. The darker an area,\n"
-        "the more of this cell's patches the network puts there; numbers are per cent."
+        "One body per cell, marked by the number above it and a thick frame; first, the mean.\n"
+        "The darker an area, the more of this cell's patches the network puts there, in per cent."
         + (" Overlapping cells add up." if len(sheets) > 1 else ""),
+        key=True,
     )
     norm = PowerNorm(0.5, 0, 1)
-    page.heat_key([0, 0.05, 0.25, 0.5, 1], norm, "share of the cell's patches")
+    page.heat_key([0, 0.25, 0.5, 0.75, 1], norm, "share of the cell's patches")
+    page.picture(_enlarged(mean.numpy()), *first, width, canvas).name("mean", canvas)
     for number, (left, top) in zip(np.concatenate(groups).tolist(), places, strict=True):
         heat = HEAT(norm(_enlarged(coverage(cells, shares[number], canvas))))[..., :3]
-        panel = page.picture(heat * body, left, top, width, canvas)
+        panel = page.picture(heat, left, top, width, canvas)
         panel.name(str(number), canvas, fontweight="bold")
         sheet = next(layer for layer in sheets if number in layer)
         for other in sheet:
@@ -111,25 +111,25 @@ def accuracy_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
     cells, canvas = boxes.cpu().numpy(), (mean.shape[0], mean.shape[1])
     panels = _accuracies(confusion, cells)
     count, top = len(panels) + 1, 2 * NAME
-    width = (WIDTH - 2 * MARGIN - BREAK * (count - 1)) / count
+    width = (page_width() - 2 * MARGIN - BREAK * (count - 1)) / count
     width = min(width, 1.5 * TALLEST * canvas[1] / canvas[0])
     page = Page(
         top + width * canvas[0] / canvas[1],
         "How often the patches of each cell are recognised",
         _summary(confusion, cells),
+        key=True,
     )
     page.heat_key([0, 0.25, 0.5, 0.75, 1], Normalize(0, 1), "share of patches")
     left = (page.width - count * width - (count - 1) * BREAK) / 2
     panel = page.picture(_enlarged(mean.numpy()), left, top, width, canvas)
     panel.name("mean crop", canvas)
-    body = _grey_body(mean)
     for name, values, sheet in panels:
         left += width + BREAK
         heat = np.ones((*canvas, 3))
         for number in sheet:
             x0, y0, x1, y1 = cells[number]
             heat[y0:y1, x0:x1] = HEAT(values[number])[:3]
-        panel = page.picture(_enlarged(heat) * body, left, top, width, canvas)
+        panel = page.picture(_enlarged(heat), left, top, width, canvas)
         panel.name(name, canvas)
         for number in sheet:
             panel.frame(cells[number])
@@ -157,10 +157,13 @@ def _accuracies(confusion: Tensor, cells: Array) -> list[tuple[str, Array, Array
     right, sheets = np.diag(_shares(confusion)), layers(cells)
     if len(sheets) == 1:
         precision = np.diag(_shares(confusion.T))
-        return [
-            ("% of the patches cut here\nthat the network puts here", right, sheets[0]),
-            ("% of the patches put here\nthat were cut here", precision, sheets[0]),
-        ]
+        names = (
+            "% of the patches cut here\nthat the network puts here",
+            ("% of the patches put here\nthat were cut here"),
+        )
+        if page_width() < WIDTH:
+            names = "cut here:\n% put here", "put here:\n% cut here"
+        return [(names[0], right, sheets[0]), (names[1], precision, sheets[0])]
     sizes = [cells[sheet[0], 2:] - cells[sheet[0], :2] for sheet in sheets]
     return [
         (f"cells of {wide}x{high} px:\n% put back here", right, sheet)
@@ -172,16 +175,6 @@ def _enlarged(values: Array) -> Array:
     """Repeat each pixel of ``[H, W, ...]``."""
     large: Array = values.repeat(SCALE, 0).repeat(SCALE, 1)
     return large
-
-
-def _grey_body(mean: Tensor) -> Array:
-    """Return the body as a faint grey image to print heat on, ``[H', W', 1]``."""
-    grey = torch.from_numpy(mean.numpy() @ LUMA)[None, None]
-    grey = interpolate(grey, scale_factor=SCALE, mode="bilinear", align_corners=False)[0, 0]
-    low, high = torch.quantile(grey, torch.tensor([0.01, 0.99], dtype=grey.dtype)).tolist()
-    shade = ((grey - low) / max(high - low, 1e-6)).clamp(0, 1).numpy()
-    body: Array = 0.8 + 0.2 * np.round(shade * SHADES) / SHADES
-    return body[..., None]
 
 
 def _arrange(
@@ -196,13 +189,15 @@ def _arrange(
     Returns:
         Left and top of each panel, the width of a panel, and the total height, in pixels.
     """
-    a_line = max(PANELS_A_LINE, math.ceil(math.sqrt(2 * sum(groups))), *groups)
+    share = page_width() / WIDTH
+    least, fitting = round(PANELS_A_LINE * share), math.sqrt(2 * share * sum(groups))
+    a_line = max(least, math.ceil(fitting), *groups)
     lines: list[list[int]] = [[]]
     for group in groups:
         if lines[-1] and sum(lines[-1]) + group > a_line:
             lines.append([])
         lines[-1].append(group)
-    room = WIDTH - 2 * MARGIN
+    room = page_width() - 2 * MARGIN
     spare = [GAP * (sum(line) - len(line)) + BREAK * (len(line) - 1) for line in lines]
     width = min((room - s) / sum(line) for s, line in zip(spare, lines, strict=True))
     width = min(width, TALLEST * canvas[1] / canvas[0])

@@ -17,8 +17,8 @@ from patchit_hf.figures.page import (
     SMALL,
     SOFT,
     TEXT,
-    WIDTH,
     Page,
+    page_width,
     with_look,
 )
 
@@ -62,7 +62,7 @@ def learning_curve(
         "between the two.\nLevel lines: accuracy by chance, or from simple cues alone.",
     )
     unit, name = _unit(max(float(e["samples"]) for e in entries))
-    width = WIDTH - MARGIN - LEFT - NAMES
+    width = page_width() - MARGIN - LEFT - min(NAMES, round(0.34 * page_width()))
     upper = page.axes(LEFT, 0, width, TALL)
     lower = page.axes(LEFT, TALL + BETWEEN, width, SHORT)
     ends = _draw_lines(upper, entries, "accuracy", unit)
@@ -124,7 +124,8 @@ def _draw_levels(axes: Any, levels: dict[str, float]) -> list[End]:
     for turn, (name, value) in enumerate(levels.items()):
         style = DASHES[turn % len(DASHES)]
         axes.axhline(value, color=SOFT, linestyle=style, linewidth=1.2, label=name, zorder=1)
-        ends.append(End(float("inf"), value, f"{name} {100 * value:.1f}%", SOFT))
+        words = name.replace("_", " ")  # such as edge_energy
+        ends.append(End(float("inf"), value, f"{words} {100 * value:.1f}%", SOFT))
     return ends
 
 

@@ -18,7 +18,13 @@ from patchit_hf.figures.filters import first_layer_filters
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 
-SHOWS_PEOPLE = ("patches", "localisation")  # figures that show single people
+SHOWS_PEOPLE = (
+    "patches",
+    "localisation",
+    "neighbours",
+    "map",
+    "ranks",
+)  # figures that show single people
 SHOWN = 12  # number of single crops, spread over the held-out ones and asked as in evaluation
 
 

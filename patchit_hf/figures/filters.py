@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
-from patchit_hf.figures.page import MARGIN, WIDTH, Array, Page, with_look
+from patchit_hf.figures.page import MARGIN, Array, Page, page_width, with_look
 
 SMALLEST = 7  # pixels; smaller filters show nothing
 A_LINE, GAP = 16, 10  # filters per line, and pixels between them
@@ -32,7 +32,7 @@ def first_layer_filters(backbone: nn.Module) -> Figure | None:
     order = np.argsort(-strength, kind="stable")
     high, wide = weights.shape[1:3]
     lines = math.ceil(len(order) / A_LINE)
-    side = wide * max(1, ((WIDTH - 2 * MARGIN + GAP) // A_LINE - GAP) // wide)
+    side = wide * max(1, ((page_width() - 2 * MARGIN + GAP) // A_LINE - GAP) // wide)
     page = Page(
         lines * (side + GAP) - GAP,
         f"The {len(order)} filters of the first layer",

@@ -24,7 +24,8 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     deviation over seeds.
 
     Args:
-        result: what ``patchit_hf.compare.cells.run_plan`` returned.
+        result: what ``patchit_hf.compare.cells.run_plan`` returned, with ``task`` and ``test``
+            for the axis.
 
     Returns:
         The figure; None if there is only one number of labels.
@@ -59,7 +60,7 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_xlabel("labelled crops", fontsize=TEXT, color=INK)
-    axes.set_ylabel(f"{short_name(result['primary_metric'])}, %", fontsize=TEXT, color=INK)
+    axes.set_ylabel(_measured(result), fontsize=TEXT, color=INK)
     low, high = axes.get_ylim()
     for place, name, colour in _apart(ends, (high - low) / 18):
         axes.annotate(
@@ -73,6 +74,13 @@ def label_efficiency(result: dict[str, Any]) -> Figure | None:
     note = f"Mean over {seeds} seeds; bars are one standard deviation."
     figure.text(0.09, 0.885, note, fontsize=SMALL, color=SOFT)
     return figure
+
+
+def _measured(result: dict[str, Any]) -> str:
+    """Return what the axis shows: the metric, and of what on which split, where that is known."""
+    words = f"{short_name(result['primary_metric'])}, %"
+    known = [result[key] for key in ("task", "test") if result.get(key)]
+    return f"{words}\n{', '.join(known)}" if known else words
 
 
 def _apart(ends: list[tuple[float, str, str]], least: float) -> list[tuple[float, str, str]]:

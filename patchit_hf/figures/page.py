@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -30,7 +31,10 @@ DPI = 125
 WIDTH = 1000  # width of a page, in pixels
 MARGIN = 24
 HEADER = 84  # height of title and note, in pixels
+KEY = 58  # height of a colour scale alone
+COLUMN = 471  # width of a page in a paper's column: 3.35 inches, once its letters are of 8 points
 TITLE, TEXT, SMALL = 11.5, 9.0, 7.5  # font sizes, in points
+STYLES = ("report", "paper")
 INK, SOFT, FAINT = "#1b1b1b", "#5a5a5a", "#a8a8a8"
 BLUE, NAVY = "#4477b4", "#06204a"
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -58,6 +62,33 @@ def look() -> Iterator[None]:
         yield
 
 
+_narrow: ContextVar[bool] = ContextVar("narrow", default=False)
+
+
+def page_width() -> int:
+    """Return the width of a page in the style that is drawn in, in pixels."""
+    return COLUMN if _narrow.get() else WIDTH
+
+
+@contextmanager
+def style(name: str) -> Iterator[None]:
+    """Draw in a style: ``report``, or ``paper``: as wide as a column, and without a title.
+
+    Args:
+        name: one of ``STYLES``.
+
+    Example:
+        >>> with style("paper"):
+        ...     page_width()
+        471
+    """
+    token = _narrow.set(name == "paper")
+    try:
+        yield
+    finally:
+        _narrow.reset(token)
+
+
 def with_look(draw: Callable[P, R]) -> Callable[P, R]:
     """Make a function draw with this look."""
 
@@ -78,7 +109,8 @@ class Page:
     Args:
         height: height below the header, in pixels.
         title: what the figure shows.
-        note: how to read it; one or two lines.
+        note: how to read it; one or two lines. In a paper, the caption says both.
+        key: whether a colour scale follows.
 
     Example:
         >>> page = Page(100, "A white square", "100x100 px")
@@ -87,19 +119,22 @@ class Page:
         array([1000.,  208.])
     """
 
-    def __init__(self, height: float, title: str, note: str = "") -> None:
-        self.width, self.height = WIDTH, round(height) + HEADER + MARGIN
+    def __init__(self, height: float, title: str, note: str = "", *, key: bool = False) -> None:
+        self.titled = not _narrow.get()
+        self.header = HEADER if self.titled else KEY * key + 14
+        self.width, self.height = page_width(), round(height) + self.header + MARGIN
         size = (self.width / DPI, self.height / DPI)
         self.figure = Figure(figsize=size, dpi=DPI, facecolor="white")
         self.sheet = self.figure.add_axes((0, 0, 1, 1))
         self.sheet.set_axis_off()
         self.paper = np.ones((self.height, self.width, 3))
-        self.write(MARGIN, 14 - HEADER, title, TITLE, fontweight="bold", va="top")
-        self.write(MARGIN, 42 - HEADER, note, SMALL, color=SOFT, va="top", linespacing=1.3)
+        if self.titled:
+            self.write(MARGIN, 14 - HEADER, title, TITLE, fontweight="bold", va="top")
+            self.write(MARGIN, 42 - HEADER, note, SMALL, color=SOFT, va="top", linespacing=1.3)
 
     def finish(self) -> Figure:
         """Put the painted pixels behind the text and return the figure."""
-        extent = (0, self.width, self.height - HEADER, -HEADER)
+        extent = (0, self.width, self.height - self.header, -self.header)
         if (self.paper < 1).any():
             pixels = np.round(np.clip(self.paper, 0, 1) * 255).astype(np.uint8)
             image = self.sheet.imshow(pixels, extent=extent, interpolation="nearest", zorder=-1)
@@ -113,14 +148,14 @@ class Page:
 
     def axes(self, left: float, top: float, width: float, height: float) -> Any:
         """Return axes that fill a rectangle."""
-        bottom = self.height - HEADER - top - height
+        bottom = self.height - self.header - top - height
         return self.figure.add_axes(
             (left / self.width, bottom / self.height, width / self.width, height / self.height)
         )
 
     def part(self, left: float, top: float, right: float, bottom: float) -> Array:
         """Return the pixels of a rectangle, to be painted on."""
-        x0, y0, x1, y1 = (round(v) for v in (left, top + HEADER, right, bottom + HEADER))
+        x0, y0, x1, y1 = (round(v) for v in (left, top + self.header, right, bottom + self.header))
         part: Array = self.paper[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
         return part
 
@@ -144,15 +179,16 @@ class Page:
         return panel
 
     def heat_key(self, ticks: list[float], norm: Any, name: str) -> None:
-        """Draw the colour scale at the top right."""
+        """Draw the colour scale at the top right, evenly by value."""
         width, height = 250, 12
-        left, top = self.width - MARGIN - 12 - width, 34 - HEADER
+        left = self.width - MARGIN - 12 - width
+        top = (34 if self.titled else 28) - self.header
         self.write(left, top - 6, name, SMALL, color=SOFT, va="bottom")
         box = (left, top, left + width, top + height)
-        self.part(*box)[:] = HEAT(np.linspace(0, 1, width))[None, :, :3]
+        self.part(*box)[:] = HEAT(norm(np.linspace(0, 1, width)))[None, :, :3]
         paint_frame(self, box, 1, FAINT)
         for tick in ticks:
-            x = left + float(norm(tick)) * (width - 1)
+            x = left + tick * (width - 1)
             self.part(x, top + height, x + 1, top + height + 4)[:] = to_rgb(SOFT)
             self.write(x, top + height + 7, f"{tick:.0%}", SMALL, ha="center", va="top")
 

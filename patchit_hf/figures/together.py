@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from patchit_hf.common.errors import InputError
 from patchit_hf.figures.answered import reassemble
 from patchit_hf.figures.cells import layers
-from patchit_hf.figures.page import INK, MARGIN, WIDTH, Page, halo, photo, with_look
+from patchit_hf.figures.page import INK, MARGIN, Page, halo, page_width, photo, with_look
 from patchit_hf.models.answers import PatchAnswers
 
 GAP, NAME, TALLEST = 28, 26, 600  # of a page, in pixels
@@ -29,9 +29,9 @@ def put_together(asked: PatchAnswers) -> Figure:
     crop, cells = asked.crop, asked.boxes.numpy()
     canvas, sheets = (crop.shape[1], crop.shape[2]), layers(cells)
     count = 2 + len(sheets)
-    width = (WIDTH - 2 * MARGIN - GAP * (count - 1)) / count
+    width = (page_width() - 2 * MARGIN - GAP * (count - 1)) / count
     width = min(width, TALLEST * canvas[1] / canvas[0])
-    left = (WIDTH - count * width - (count - 1) * GAP) / 2
+    left = (page_width() - count * width - (count - 1) * GAP) / 2
     page = Page(
         NAME + width * canvas[0] / canvas[1],
         "Where the network puts each patch",

@@ -35,7 +35,7 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     from patchit_hf.finetune.trainer import FinetuneTrainer
     from patchit_hf.training.run_folder import RunFolder
 
-    task_class(what.task)
+    in_names = task_class(what.task).people_in_names
     check_subset(what.fraction, what.shots, what.subset_seed)
     folder = args.output_dir or _default_output_dir(what)
     args = dataclasses.replace(args, output_dir=str(folder))
@@ -44,7 +44,13 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     )
     if run.finished:
         return run.path
-    crops = load_crops(what.dataset, split=what.split, image_column=args.image_column)
+    crops = load_crops(
+        what.dataset,
+        split=what.split,
+        image_column=args.image_column,
+        allow_urls=args.allow_urls,
+        people_in_names=in_names,
+    )
     task, initial, geometry = open_start_of(what, crops.train, args.seed)
     if crops.train is None:
         raise InputError(f"{crops.name}: nothing to train on")

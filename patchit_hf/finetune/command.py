@@ -10,7 +10,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.console import guarded, say, say_then
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 from patchit_hf.finetune.build import build_trainer
-from patchit_hf.models.names import check_backbone
+from patchit_hf.models.names import check_backbone, check_init
 
 if TYPE_CHECKING:
     from patchit_hf.finetune.trainer import FinetuneTrainer
@@ -37,6 +37,7 @@ def run(argv: list[str] | None = None) -> int:
     """
     what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
     check_backbone(what.backbone)
+    check_init(what.init)
     first = os.environ.get("RANK", "0") == "0"
     if args.push_to_hub and first:
         from patchit_hf.publish.access import check_push

@@ -87,15 +87,15 @@ def open_labelled(
     if len(dataset) == 0:
         raise InputError(f"{name}: is empty")
     column = find_image_column(dataset, args.image_column, name)
-    prepared = task.prepare(dataset, canvas)
     try:
+        prepared = task.prepare(dataset, canvas)
         targets = task.targets(prepared)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     chosen = {"usable": task.usable, "scored": task.scored}.get(which)
     kept = torch.ones(len(targets), dtype=torch.bool) if chosen is None else chosen(targets)
     if not kept.any():
-        raise InputError(f"{name}: none of its {len(targets)} rows has a label for this task")
+        raise InputError(f"{name}: {task.refusal(targets)}")
     learnt = which == "usable"
     part = part or ("train" if learnt else "held_out")
     store = _open(prepared, column, canvas, args, name, part, learnt=learnt, main=main)

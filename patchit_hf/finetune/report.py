@@ -25,5 +25,7 @@ class FinetuneReporter(Reporter):
         values = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
         if not values:
             return None
-        shown = ", ".join(f"{short_name(k)} {v:.1%}" for k, v in list(values.items())[:4])
+        chosen = self.metric.removeprefix("eval_")  # first, because the best weights are kept by it
+        order = sorted(values, key=lambda key: key != chosen)[:4]
+        shown = ", ".join(f"{short_name(key)} {values[key]:.1%}" for key in order)
         return f"step {entry['step']}: validation {shown}"

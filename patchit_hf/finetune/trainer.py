@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,10 @@ from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import save_weights
 from patchit_hf.common.layout import CHECKPOINTS
+from patchit_hf.common.shown import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents, contents_of_rows, contents_of_targets
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.source import Crops
@@ -48,6 +51,8 @@ from patchit_hf.publish.run import HubTrainer
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import Share
+
+logger = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"  # among the checkpoints: the weights that did best so far
 
@@ -113,9 +118,12 @@ class FinetuneTrainer(HubTrainer):
         info = {**known, "validated_on": "crops of the caller's choice", **(data_info or {})}
         if not isinstance(train_dataset, Labelled):
             given = None if isinstance(eval_dataset, Labelled) else eval_dataset
-            opened, train_dataset, held_out = given_splits(train_dataset, given, args.image_column)
+            opened, train_dataset, held_out = given_splits(
+                train_dataset, given, args.image_column, allow_urls=args.allow_urls
+            )
             eval_dataset = eval_dataset if isinstance(eval_dataset, Labelled) else held_out
             info |= _described(opened, train_dataset) | (data_info or {})
+        info["name"] = shown(info["name"])
         task, self.initial, self.geometry = open_start(
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed
         )
@@ -192,6 +200,14 @@ class FinetuneTrainer(HubTrainer):
             "eval_crops": len(self.validation or ()),
         }
 
+    def _contents(self) -> dict[str, Contents]:
+        parts: dict[str, Contents] = {}
+        for part, data in (("train", self.data), ("validation", self.validation)):
+            if data is not None and data.store.rows is not None:
+                parts[part] = contents_of_rows(data.store.rows, data.split_rows.tolist())
+                parts[f"labels of {part}"] = contents_of_targets(data.targets)
+        return parts
+
     def _known_as(self) -> tuple[str, ...]:
         return self.data.store.known_as
 
@@ -226,6 +242,12 @@ class FinetuneTrainer(HubTrainer):
             self.model, self.validation, self.task, self.geometry, self.accelerator
         )
         summary = self.task.measure(predictions, targets).summary
+        if not summary and self.is_main:
+            logger.warning(
+                "%s: %s; the last weights are taken",
+                self.validation.name,
+                self.task.unmeasured(targets),
+            )
         return {f"eval_{name}": round(value, 6) for name, value in summary.items()}
 
     def _kept(self) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,17 @@ from huggingface_hub.errors import (
 )
 from timm.models import PretrainedCfg
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError, ResourceError, did_you_mean_file, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
+    DONE_FILE,
     EARLIER_HEAD_FILE,
     HEAD_FILE,
 )
+from patchit_hf.common.online import cached_if_unreachable
+from patchit_hf.models.names import check_local
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 _READS_FILES = {  # arguments of timm that would load other weights than the export's
@@ -67,24 +72,13 @@ class Location:
             return self.folder
         revision = self.revision
         try:
-            for name in names:
-                path = Path(
-                    hf_hub_download(
-                        str(self.repo_id),
-                        name,
-                        revision=revision,
-                        cache_dir=self.cache_dir,
-                        token=self.token,
-                    )
-                )
-                root = path.parents[len(Path(name).parts) - 1]
-                revision = root.name  # the commit of the first file
+            with cached_if_unreachable(self.name):
+                return self._download(names, revision)
         except (HFValidationError, HTTPError, OSError) as error:
             raise InputError(
-                f"{self.name!r}: no such folder, and its {name} cannot be read from the Hub: "
-                f"{one_line(error)}"
+                f"{self.name!r}: no such folder, and its {', '.join(names)} cannot be read from "
+                f"the Hub: {one_line(error)}"
             ) from error
-        return root
 
     def fetch_head(self, beside: Path) -> Path:
         """Return the file of the head's weights; earlier exports have it at another place.
@@ -107,6 +101,16 @@ class Location:
                 raise
         return there.fetch(EARLIER_HEAD_FILE) / EARLIER_HEAD_FILE
 
+    def _download(self, names: tuple[str, ...], revision: str | None) -> Path:
+        """Return the folder of these files, all from one commit."""
+        root = Path()
+        for name in names:
+            how: Any = {"revision": revision, "cache_dir": self.cache_dir, "token": self.token}
+            path = Path(hf_hub_download(str(self.repo_id), name, **how))
+            root = path.parents[len(Path(name).parts) - 1]
+            revision = root.name  # the commit of the first file
+        return root
+
     @property
     def weights(self) -> dict[str, Any]:
         """Where the weights are, as fields of timm's configuration; never a pickle."""
@@ -114,6 +118,27 @@ class Location:
             return {"file": str(self.folder.absolute() / BACKBONE_FILE)}
         revision = f"@{self.revision}" if self.revision else ""
         return {"hf_hub_id": f"{self.repo_id}{revision}", "hf_hub_filename": BACKBONE_FILE}
+
+
+@contextmanager
+def undamaged(name: str) -> Iterator[None]:
+    """Turn whatever odd values of an export's records raise into one kind of error.
+
+    Args:
+        name: what the user wrote.
+
+    Raises:
+        InputError: if the records are not those of an export.
+    """
+    try:
+        yield
+    except (InputError, ResourceError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name!r}: {DONE_FILE} or {CONFIG_FILE} is damaged: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
 
 
 def locate(
@@ -143,14 +168,16 @@ def locate(
     if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).expanduser().is_dir()):
         folder = Path(rest if prefix == "local-dir" else source).expanduser()
         if not folder.is_dir():
-            raise InputError(f"{str(source)!r}: no such folder")
+            raise InputError(f"{str(source)!r}: no such folder{did_you_mean_file(folder)}")
         return Location(str(source), folder)
     match = _HUB_ID.fullmatch(rest if prefix == "hf-hub" else str(source))
     if match is None:
         raise InputError(
             f"{str(source)!r}: neither a folder nor a repository on the Hub (org/name or "
-            "org/name@revision)"
+            f"org/name@revision){did_you_mean_file(str(source))}"
         )
+    if prefix != "hf-hub":
+        check_local(str(source), "")
     found = revision or match["revision"]
     return Location(str(source), None, match["repo"], found, cache_dir, token)
 
@@ -178,7 +205,8 @@ def pretrained_cfg(
         InputError: if there is no export, or it refers to other files.
     """
     location = locate(source, revision, cache_dir=cache_dir, token=token)
-    return whole_cfg(read_config(location), location)
+    with undamaged(location.name):
+        return whole_cfg(read_config(location), location)
 
 
 def model_args(
@@ -203,7 +231,8 @@ def model_args(
         InputError: see ``pretrained_cfg``.
     """
     location = locate(source, revision, cache_dir=cache_dir, token=token)
-    return creation_args(read_config(location))
+    with undamaged(location.name):
+        return creation_args(read_config(location))
 
 
 def read_config(location: Location) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,12 +27,14 @@ from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry, View, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.downstream.results import Result
+from patchit_hf.models.bounds import check_sides, check_size
 from patchit_hf.models.embed import Extractor, embed
-from patchit_hf.models.exported import creation_args, locate, read_config
+from patchit_hf.models.exported import Location, creation_args, locate, read_config, undamaged
 from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.layers import layered_groups
 from patchit_hf.models.people import Boxes, open_people
 from patchit_hf.models.small_maps import small_map_convolutions
+from patchit_hf.models.weights_fit import tensor_shapes
 
 
 class FinetunedModel(nn.Module):
@@ -280,6 +283,11 @@ class FinetunedModel(nn.Module):
             InputError: if there is no finetuned model.
         """
         location = locate(source, revision, cache_dir=cache_dir, token=token)
+        with undamaged(location.name):
+            return cls._load(location)
+
+    @classmethod
+    def _load(cls, location: Location) -> FinetunedModel:
         record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
         entry = record.get("downstream")
         if not isinstance(entry, dict):
@@ -295,20 +303,23 @@ class FinetunedModel(nn.Module):
         config = read_config(location)
         try:
             task = task_class(entry["task"]).from_kwargs(entry["kwargs"])
-            geometry = Geometry(*(tuple(entry[k]) for k in ("canvas", "window", "size")))
+            sides = [check_sides(entry[k], k) for k in ("canvas", "window", "size")]
+            geometry = Geometry(*sides)
             mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{location.name!r}: {DONE_FILE}: damaged file: {type(error).__name__} "
-                f"{one_line(error)}"
-            ) from error
+        except InputError as error:
+            raise InputError(f"{location.name!r}: {DONE_FILE}: {error}") from error
         args = creation_args(config)
         args.pop("pretrained_model_args", None)
-        backbone = timm.create_model(
-            config["architecture"], num_classes=task.num_classes, **args, **_size(config)
-        )
-        head = task.head(int(backbone.num_features))
+
+        def build() -> tuple[Any, nn.Module | None]:
+            backbone: Any = timm.create_model(
+                config["architecture"], num_classes=task.num_classes, **args, **_size(config)
+            )
+            return backbone, task.head(int(backbone.num_features))
+
         folder = location.fetch(BACKBONE_FILE, CONFIG_FILE)
+        _check_size(build, folder, location.name)
+        backbone, head = build()
         model = cls(backbone, head)
         _fill(backbone, folder / BACKBONE_FILE)
         if head is not None:
@@ -317,6 +328,12 @@ class FinetunedModel(nn.Module):
         model.task = task.with_input_size(geometry.size)
         model.geometry, model.fit, model.record = geometry, fit, record
         return model.to(memory_format=torch.channels_last).eval()
+
+
+def _check_size(build: Callable[[], Any], folder: Path, name: str) -> None:
+    """Check that a model is about as large as its weights, before it is built."""
+    shapes = tensor_shapes(folder / BACKBONE_FILE, f"{name!r}: {BACKBONE_FILE}")
+    check_size(build, shapes, f"{name!r}: {CONFIG_FILE} or {DONE_FILE}")
 
 
 def _size(config: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,17 @@ from torch import nn
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.layout import BACKBONE_FILE
+from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.models.backbone import (
     check_name,
     constructor_parameters,
     model_traits,
     pooling_args,
 )
-from patchit_hf.models.exported import creation_args, locate, read_config
+from patchit_hf.models.bounds import check_size
+from patchit_hf.models.exported import creation_args, locate, read_config, undamaged
 from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
+from patchit_hf.models.names import check_init, is_file_name
 from patchit_hf.models.origin import (
     INSTANCE,
     Origin,
@@ -35,7 +36,7 @@ from patchit_hf.models.origin import (
     origin_of_file,
     origin_of_timm,
 )
-from patchit_hf.models.weight_files import SUFFIXES, plain_weights
+from patchit_hf.models.weight_files import plain_weights
 from patchit_hf.models.weights_fit import (
     Shapes,
     backbone_state,
@@ -44,7 +45,6 @@ from patchit_hf.models.weights_fit import (
     tensor_shapes,
 )
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -190,7 +190,14 @@ class _Request:
         self, file: Path, name: str, args: dict[str, Any], **weights: Any
     ) -> nn.Module:
         """Build the network with the weights of a file, which have to be this network's."""
-        model = self.create_from(tensor_shapes(file, self.source), name, args, **weights)
+        shapes = tensor_shapes(file, f"--init {self.source!r}:")
+        sized = self.plain(name, args)
+        check_size(
+            lambda: timm.create_model(name, num_classes=self.num_classes, **sized),
+            shapes,
+            f"--init {self.source!r}",
+        )
+        model = self.create_from(shapes, name, args, **weights)
         check_fit(model, file, name, self.source, self.plain(name, args))
         return model
 
@@ -212,11 +219,13 @@ def _opened(source: str | nn.Module, request: _Request) -> Initial:
         tag = source.partition(":")[2]
         name = request.named()
         args = request.args(name)
-        model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
+        with cached_if_unreachable(f"--init {source}"):
+            model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
         return _described(model, name, args, source, origin_of_timm(source, name, model))
-    if Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir():
+    if is_file_name(source):
         return _from_file(source, request)
-    return _from_export(source, request)
+    with undamaged(source):
+        return _from_export(source, request)
 
 
 def reinitialize_last_stage(backbone: Any, seed: int) -> str:
@@ -272,16 +281,13 @@ def _from_file(source: str, request: _Request) -> Initial:
         there = {"file": str(plain.absolute()), "hf_hub_id": None, "url": ""}
         overlay = {**there, "custom_load": False}
         model: Any = request.create_from_file(plain, name, args, pretrained_cfg_overlay=overlay)
-    return _described(model, name, args, source, origin_of_file(source, name))
+    with undamaged(source):
+        origin = origin_of_file(source, name)
+    return _described(model, name, args, source, origin)
 
 
 def _from_export(source: str, request: _Request) -> Initial:
-    rest = source.removeprefix("hf-hub:").removeprefix("local-dir:")
-    if not Path(rest).is_dir() and not _HUB_ID.fullmatch(rest):
-        known = "random, timm[:tag], hf-hub:org/name, a folder, or a file of weights"
-        near = difflib.get_close_matches(source, ["random", "timm"], 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--init {source!r}: neither a folder nor a known source ({known}){hint}")
+    check_init(source)
     location = locate(source)
     config = read_config(location)
     name = str(config["architecture"])

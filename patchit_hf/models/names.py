@@ -1,4 +1,7 @@
-"""Timm's model names, read off its source: importing timm, and with it torch, takes seconds."""
+"""Names of models and weights, checked before timm, and with it torch, is imported.
+
+Timm's model names are read off its source.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file
 
+KNOWN = "random, timm[:tag], hf-hub:org/name, a folder, or a file of weights"
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # files of weights that torch writes
+SUFFIXES = (".safetensors", *PICKLED)
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
 FEWEST = 500  # names, below which timm must be written in another way than is understood here
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 
@@ -42,6 +49,66 @@ def check_backbone(name: str | None, flag: str = "--backbone") -> None:
         raise InputError(
             f"{flag} {name!r}: names weights, too; write {flag} {architecture} --init timm:{tag}"
         )
+
+
+def check_init(source: str, flag: str = "--init") -> None:
+    """Check initial weights before torch is imported, as far as their name tells.
+
+    Args:
+        source: what was given.
+        flag: where it was given.
+
+    Raises:
+        InputError: if it is no folder, file or repository, or a folder that does not exist.
+
+    Example:
+        >>> check_init("timm:a1_in1k")
+        >>> check_init("tim")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        patchit_hf.common.errors.InputError: --init 'tim': neither a folder nor...
+    """
+    prefix, _, rest = source.partition(":")
+    if source in ("random", "timm") or prefix == "timm":
+        return
+    if is_file_name(source):
+        if not Path(source).is_file():
+            raise InputError(f"{flag} {source!r}: no such file{did_you_mean_file(source)}")
+        return
+    bare = rest if prefix in ("hf-hub", "local-dir") else source
+    if Path(bare).is_dir():
+        return
+    if not HUB_ID.fullmatch(bare):
+        hint = did_you_mean(source, ["random", "timm"]) or did_you_mean_file(bare)
+        raise InputError(f"{flag} {source!r}: neither a folder nor a known source ({KNOWN}){hint}")
+    if prefix != "hf-hub":
+        check_local(bare, flag)
+
+
+def is_file_name(source: str) -> bool:
+    """Say whether initial weights are named by a file, which there may be or not.
+
+    Example:
+        >>> is_file_name("runs/mine/model.safetensors"), is_file_name("org/name")
+        (True, False)
+    """
+    return Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir()
+
+
+def check_local(name: str, flag: str) -> None:
+    """Check that what looks like a folder of this machine is one, before the Hub is asked.
+
+    Args:
+        name: of a folder that does not exist, or ``org/name``.
+        flag: where it was given; empty for nowhere.
+
+    Raises:
+        InputError: if there is a folder ``org``, but no ``org/name``.
+    """
+    above = Path(name).parent
+    if "@" not in name and above != Path() and above.is_dir():
+        start = f"{flag} {name!r}".strip()
+        hub = "" if name.startswith(".") else f" (hf-hub:{name} asks the Hub)"
+        raise InputError(f"{start}: no such folder{did_you_mean_file(name)}{hub}")
 
 
 def unknown_backbone(name: str, known: list[str], flag: str = "--backbone") -> InputError:

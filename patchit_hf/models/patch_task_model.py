@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -25,16 +26,25 @@ from patchit_hf.models.backbone import (
     BackboneSpec,
     build_backbone,
     num_features,
+    pretraining_args,
 )
+from patchit_hf.models.bounds import check_sides, check_size
 from patchit_hf.models.embed import Extractor, embed
-from patchit_hf.models.exported import Location, check_architecture, check_args, locate, read_config
+from patchit_hf.models.exported import (
+    Location,
+    check_architecture,
+    check_args,
+    locate,
+    read_config,
+    undamaged,
+)
 from patchit_hf.models.feature_maps import feature_map as feature_map
 from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.layers import freeze_stages, layered_groups
 from patchit_hf.models.origin import Origin, fingerprint, origin_now, origin_of_export
 from patchit_hf.models.small_maps import small_map_convolutions
-from patchit_hf.models.weights_fit import backbone_state
+from patchit_hf.models.weights_fit import backbone_state, tensor_shapes
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 
@@ -319,6 +329,11 @@ def load_model(
         InputError: if there is no export, or one that this version cannot read.
     """
     location = locate(source, revision, cache_dir=cache_dir, token=token)
+    with undamaged(location.name):
+        return _load(location)
+
+
+def _load(location: Location) -> PatchTaskModel:
     record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
     if "averaged" in record:
         raise InputError(
@@ -332,19 +347,20 @@ def load_model(
             f"{where}: has format {version!r}; this version of patchit_hf reads {FORMAT_VERSION}"
         )
     try:
-        backbone, task = record["backbone"], _task(record)
-        name, args = backbone["name"], backbone["args"]
-    except (AttributeError, KeyError, TypeError) as error:
-        text = f"{type(error).__name__} {one_line(error)}"
-        raise InputError(f"{where}: damaged file: {text}") from error
+        task = _task(record)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    name, args = record["backbone"]["name"], record["backbone"]["args"]
     check_architecture(name, where)
     check_args(args, where)
+    head_file = location.fetch_head(folder)
+    _check_network(name, args, task, (folder / BACKBONE_FILE, head_file), location.name)
     network, spec = build_backbone(name, task.input_size, 0, **args)
     with torch.random.fork_rng(devices=[]):
         head = task.head(num_features(network))  # its random weights are replaced
     model = PatchTaskModel(network, head, spec, task)
     _fill(model.backbone, folder / BACKBONE_FILE, location)
-    _fill(model.head, location.fetch_head(folder), location)
+    _fill(model.head, head_file, location)
     config = read_config(location)
     origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
     model.origin = dataclasses.replace(
@@ -370,9 +386,24 @@ def _described(task: PatchTask) -> str:
 
 def _task(record: dict[str, Any]) -> PatchTask:
     entry, data = record["task"], record["data"]
-    height, width = entry["canvas"]
-    task = create_task(entry["name"], (height, width), **entry["kwargs"])
+    canvas = check_sides(entry["canvas"], f"{DONE_FILE}: canvas")
+    task = create_task(entry["name"], canvas, **entry["kwargs"])
     return task.with_statistics(data["mean"], data["std"])
+
+
+def _check_network(
+    name: str, args: dict[str, Any], task: PatchTask, files: tuple[Path, Path], where: str
+) -> None:
+    """Check that backbone and head are about as large as their weights, before they are built."""
+    shapes = tensor_shapes(files[0], f"{where!r}: {BACKBONE_FILE}")
+    args = {**pretraining_args(name, task.input_size)[0], **args}
+    backbone = check_size(
+        lambda: timm.create_model(name, pretrained=False, num_classes=0, **args),
+        shapes,
+        f"{where!r}: {DONE_FILE}",
+    )
+    shapes = tensor_shapes(files[1], f"{where!r}: {HEAD_FILE}")
+    check_size(lambda: task.head(num_features(backbone)), shapes, f"{where!r}: {DONE_FILE}")
 
 
 def _fill(module: nn.Module, file: Path, location: Location) -> None:

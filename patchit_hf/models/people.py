@@ -14,6 +14,8 @@ from torch import Tensor
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.images import ImageInputs, Images
 from patchit_hf.downstream.base import DownstreamTask
+from patchit_hf.downstream.columns import column_values
+from patchit_hf.downstream.joints import read_box
 from patchit_hf.downstream.windows import Window
 
 Boxes = Sequence[Any] | NDArray[Any] | Tensor
@@ -26,12 +28,14 @@ class People:
     Attributes:
         images: one or many.
         boxes: x0, y0, x1, y1 in pixels of the images, ``[N, 4]``; None for whole images.
+        whole: of which images the whole is taken although there are boxes, bool ``[N]``; or None.
         single: whether one result is wanted, and not a list of one.
     """
 
     images: Images
     boxes: NDArray[np.float64] | None
     single: bool
+    whole: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.images) if self.boxes is None else len(self.boxes)
@@ -41,7 +45,7 @@ class People:
     ) -> tuple[NDArray[np.uint8], Window]:
         """Return a person on the canvas, uint8 ``[H, W, 3]``, and the window that it shows."""
         at = 0 if self.images.single else index
-        if self.boxes is None:
+        if self.boxes is None or (self.whole is not None and self.whole[index]):
             if not task.cuts_windows:
                 return self.images.canvas(at, canvas, fit), (0.0, 0.0, 1.0, 1.0)
             return task.cut(self.images.rgb(at), None, canvas, fit)
@@ -68,8 +72,13 @@ def open_people(
         InputError: if they are of the wrong kind, or not as many of the one as of the other.
     """
     column = getattr(task, "box_column", None)
+    whole: NDArray[np.bool_] | None = None
     if boxes is None and column and isinstance(images, datasets.Dataset):
-        boxes = images.with_format(None)[column][:] if column in images.column_names else None
+        if column in images.column_names:
+            values = column_values(images, column)
+            own = [read_box(value, row, column) for row, value in enumerate(values)]
+            boxes = np.array([box or (0.0, 0.0, 0.0, 0.0) for box in own]).reshape(-1, 4)
+            whole = np.array([box is None for box in own])
     found = Images(images, image_column)
     if boxes is None:
         return People(found, None, found.single)
@@ -78,7 +87,7 @@ def open_people(
     except (TypeError, ValueError) as error:
         raise InputError(f"boxes: must be numbers [N, 4]: x0, y0, x1, y1 ({error})") from error
     if given.ndim == 2 and given.shape[1] == 4 and (found.single or len(given) == len(found)):
-        return People(found, given, False)
+        return People(found, given, False, whole)
     if given.shape == (4,) and found.single:
         return People(found, given[None], True)
     if given.size == 0 and (found.single or not len(found)):

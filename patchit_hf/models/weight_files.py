@@ -17,10 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.models.names import PICKLED
 from patchit_hf.models.weights_fit import tensor_shapes
 
-PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")
-SUFFIXES = (".safetensors", *PICKLED)
 INSIDE = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 WRAPPED = ("module.", "_orig_mod.", "model.", "timm_model.")  # of every name in a file
 OURS = "backbone."  # beside which there may be a head
@@ -42,7 +41,7 @@ def plain_weights(file: Path, source: str) -> Iterator[Path]:
     if file.suffix.lower() in PICKLED:
         weights = _unpickled(file, source)
     else:
-        names = list(tensor_shapes(file, source))
+        names = list(tensor_shapes(file, f"--init {source!r}:"))
         if plain_names(names) == {name: name for name in names}:
             yield file
             return

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 
 FIRST = 3  # names in a message
 Shapes = dict[str, tuple[int, ...]]
 
 
-def tensor_shapes(file: Path, source: str) -> Shapes:
+def tensor_shapes(file: Path, where: str) -> Shapes:
     """Return the shape of every tensor of a safetensors file, by name.
 
     Args:
         file: the file.
-        source: what the user asked for.
+        where: what the error names.
 
     Raises:
         InputError: if the file cannot be read.
@@ -30,8 +30,8 @@ def tensor_shapes(file: Path, source: str) -> Shapes:
     try:
         with safe_open(file, framework="pt") as tensors:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"--init {source!r}: cannot be read: {error}") from error
+    except Exception as error:  # a damaged header may make its reader raise anything
+        raise InputError(f"{where} cannot be read as safetensors: {one_line(error)}") from error
 
 
 def without_classifier(names: Iterable[str], model: Any) -> list[str]:
@@ -62,7 +62,7 @@ def check_fit(model: nn.Module, file: Path, name: str, source: str, args: dict[s
     Raises:
         InputError: naming the first tensors that are missing or surplus.
     """
-    there, here = tensor_shapes(file, source), model.state_dict()
+    there, here = tensor_shapes(file, f"--init {source!r}:"), model.state_dict()
     missing = [key for key in without_classifier(here, model) if key not in there]
     if missing:
         raise InputError(

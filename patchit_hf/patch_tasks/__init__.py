@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
 
 _SHARED = {  # what tasks are made of
-    "base", "contrast", "grid", "heads", "identity", "lattice", "options", "transform", "windows",
+    "base", "contrast", "grid", "groups", "heads", "identity", "lattice", "options", "transform",
+    "windows",
 }  # fmt: skip
 
 
@@ -86,7 +87,8 @@ def _resolve(name: str) -> tuple[str, dict[str, Any]]:
 
 def _presets(module_name: str) -> dict[str, dict[str, Any]]:
     """Return a task's presets; if they are plain values, without importing it, and so torch."""
-    source = Path(__path__[0], f"{module_name}.py").read_text(encoding="utf-8")
+    files = [Path(folder, f"{module_name}.py") for folder in __path__]
+    source = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
     if "PRESETS" not in source:
         return {}
     for line in ast.parse(source).body:

@@ -74,6 +74,8 @@ class Task(PatchTask):
         window: longer side of the network's input, in pixels; the other follows from the canvas.
         mirror: probability of mirroring a crop before windows are cut.
         light: how much light and sharpness of each window vary; see ``vary_light``.
+        tint: how much the white balance of each window varies: its red, green and blue are each
+            multiplied by up to this share more or less.
         smooth: spread the target over neighbouring places with a Gaussian, whose standard deviation
             starts at this many places and falls to half of it; 0 for hard targets.
         position_weight: weight of the question where a window is from. With 0 the backbone does not
@@ -122,6 +124,7 @@ class Task(PatchTask):
         window: int = 64,
         mirror: float = 0.5,
         light: float = 1.0,
+        tint: float = 0.0,
         smooth: float = 1.0,
         position_weight: float = 1.0,
         identity_weight: float = 1.0,
@@ -144,6 +147,7 @@ class Task(PatchTask):
         within("table_limit", table_limit, MOST_CROPS)
         self.mirror, self.cutmix = within("mirror", mirror, 1), within("cutmix", cutmix, 1)
         self.light, self.smooth = within("light", light, 2), within("smooth", smooth, 10)
+        self.tint = within("tint", tint, 1)
         self.position_weight = within("position_weight", position_weight, 100)
         self.identity_weight = within("identity_weight", identity_weight, 100)
         self.identity_start = within("identity_start", identity_start, 1)
@@ -217,7 +221,8 @@ class Task(PatchTask):
         views, places = self._cut(crops, cells, draws, deviation)
         if self.persons:
             views.append(whole_windows(crops, self._window(self.canvas), draws))
-        inputs = self.transform(vary_light(torch.cat(views, dim=1), self.light, draws), draws)
+        windows = torch.cat(views, dim=1)
+        inputs = self.transform(vary_light(windows, self.light, draws, self.tint), draws)
         unknown = draws.rows is None or not self.table_size
         rows = torch.full((len(crops),), -1) if unknown else cast(Tensor, draws.rows)
         rows = rows.to(crops.device, torch.float32)

@@ -153,23 +153,28 @@ class _Chance:
         return self.draws.integers(name, high, self.shape).flatten()
 
 
-def vary_light(x: Tensor, strength: float, draws: Draws) -> Tensor:
+def vary_light(x: Tensor, strength: float, draws: Draws, tint: float = 0.0) -> Tensor:
     """Vary brightness, contrast, saturation and sharpness of each image on its own.
 
     At strength 1: brightness and contrast by up to 40 %, saturation by up to 30 %, and three images
-    in ten blurred over 3x3 pixels. Hue stays: it is what tells clothes apart.
+    in ten blurred over 3x3 pixels. Hue stays, as it tells clothes apart, but for a tint, which is
+    what cameras disagree about: their white balance.
 
     Args:
         x: float32 in [0, 1], ``[B, K, 3, H, W]``.
         strength: from 0 (no change) to 2.
         draws: the random numbers of the batch.
+        tint: red, green and blue are each multiplied by up to this share more or less.
 
     Returns:
         float32 in [0, 1], of the same shape.
     """
+    shape = tuple(x.shape[1:-3])
+    if tint:
+        gain = 1 + (2 * draws.uniform("tint", (*shape, 3)) - 1) * tint
+        x = (x * gain[..., None, None]).clamp(0, 1)
     if strength == 0:
         return x
-    shape = tuple(x.shape[1:-3])
 
     def factor(name: str, most: float) -> Tensor:
         change = (2 * draws.uniform(name, shape) - 1) * most * strength

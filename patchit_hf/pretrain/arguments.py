@@ -19,6 +19,20 @@ RECIPES = Path(__file__).with_name("recipes")  # YAML, as --config reads it
 LEARNING_RATE = {"random": 4e-3, "other": 1e-3}
 
 
+def recipe_for(values: dict[str, Any]) -> str | None:
+    """Return the recipe of a command that names none: that which adapts given weights.
+
+    Args:
+        values: what the command line and ``--config`` say, by field.
+
+    Example:
+        >>> recipe_for({"init": "timm"}), recipe_for({"init": "timm", "task": "position"})
+        ('adapt', None)
+    """
+    given = values.get("init", "random") != "random"
+    return "adapt" if given and not values.keys() & {"task", "task_kwargs"} else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingArguments(LoopArguments):
     """Arguments that say how pretraining runs; see each field's help.
@@ -171,7 +185,8 @@ class PretrainArguments(PatchDataArguments):
         None,
         "--recipe",
         "model",
-        "task and settings for a purpose; flags given beside it win",
+        "task and settings for a purpose, for use with --init; flags beside it win. adapt (the "
+        "default with --init) is for finetuning and retrieval, embed for retrieval without labels",
         identity=False,
         choices=lambda: recipes(RECIPES),
     )

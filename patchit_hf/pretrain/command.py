@@ -9,8 +9,13 @@ from typing import Any
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.console import guarded, say, say_then
-from patchit_hf.models.names import check_backbone
-from patchit_hf.pretrain.arguments import RECIPES, PretrainArguments, TrainingArguments
+from patchit_hf.models.names import check_backbone, check_init
+from patchit_hf.pretrain.arguments import (
+    RECIPES,
+    PretrainArguments,
+    TrainingArguments,
+    recipe_for,
+)
 
 DESCRIPTION = """\
 Pretrain a timm backbone on unlabelled person crops with a patch task.
@@ -35,8 +40,11 @@ def run(argv: list[str] | None = None) -> int:
     Raises:
         InputError: for bad input.
     """
-    what, args = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES)
+    what, args = cli.parse(
+        DESCRIPTION, argv, *ARGUMENTS, prog=PROG, recipes=RECIPES, recipe_for=recipe_for
+    )
     check_backbone(what.backbone)
+    check_init(what.init)
     from patchit_hf.data.choices import parse_canvas
     from patchit_hf.models.build import build_model
     from patchit_hf.patch_tasks import create_task
@@ -47,7 +55,7 @@ def run(argv: list[str] | None = None) -> int:
     model = build_model(what.named_backbone, task, args.seed, what.backbone_kwargs, init=what.init)
     args = args.settled(random=model.origin is None)
     info = {"name": what.dataset or "people", "split": what.split, "streaming": what.streaming}
-    folder = args.output_dir or default_output_dir(model, task, info["name"])
+    folder = args.output_dir or default_output_dir(model, task, info["name"], what.recipe)
     args = dataclasses.replace(args, output_dir=folder)
     config = run_config(model, task, args, info)
     run_folder = RunFolder(folder, config, stated(what, args), PROG, args.change)
@@ -69,7 +77,11 @@ def run(argv: list[str] | None = None) -> int:
     from patchit_hf.pretrain.trainer import PatchTaskTrainer
 
     crops = load_crops(
-        what.dataset, split=what.split, image_column=args.image_column, streaming=what.streaming
+        what.dataset,
+        split=what.split,
+        image_column=args.image_column,
+        streaming=what.streaming,
+        allow_urls=args.allow_urls,
     )
     info |= {"split": crops.split, "held_out_from": crops.held_out_from, **crops.meta}
     if what.dry_run:
@@ -78,7 +90,14 @@ def run(argv: list[str] | None = None) -> int:
             say(line)
         return 0 if summary.works else 1
     trainer = PatchTaskTrainer(
-        model, args, task, crops.train, crops.held_out, data_info=info, run=run_folder
+        model,
+        args,
+        task,
+        crops.train,
+        crops.held_out,
+        data_info=info,
+        run=run_folder,
+        files=crops.files,
     )
     try:
         trainer.train()

@@ -25,6 +25,7 @@ from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.record import run_config
 from patchit_hf.pretrain.trainer import PatchTaskTrainer
@@ -89,6 +90,14 @@ class Summary:
         ]
 
 
+class _Quiet(PretrainReporter):
+    """Warns of nothing: a few steps are too few for that."""
+
+    def warning(self, entry: dict[str, Any], share_done: float) -> str | None:
+        """Return None."""
+        return None
+
+
 def dry_run(
     model: PatchTaskModel,
     args: TrainingArguments,
@@ -126,6 +135,7 @@ def dry_run(
         model, small, task, _few(train, CROPS), _few(held_out, HELD_OUT), data_info=info, run=run
     )
     opened = time.perf_counter() - opened
+    trainer.reporter = _Quiet(trainer.task, 0)
     try:
         trainer.train()
         asked = time.perf_counter()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.data.columns import missing
 from patchit_hf.data.training_set import in_memory
 from patchit_hf.metrics.probe import probe
 from patchit_hf.models.features import crop_backbone, crop_features
@@ -101,9 +102,10 @@ def open_probe(
             f"--probe-column {column!r}: needs held-out crops and data that is not streamed"
         )
     known: list[Any] | None = None
+    names = class_names(train, column)
     parts = []
     for name, dataset, most in (("training", train, TRAIN_CROPS), ("held-out", test, TEST_CROPS)):
-        rows, values = _labelled_rows(dataset, column, name, known)
+        rows, values = _labelled_rows(dataset, column, name, known, names)
         if known is None:
             known = sorted(set(values))
         order = epoch_order(_SEED, 0, len(rows))[:most].sort().values.tolist()
@@ -115,8 +117,33 @@ def open_probe(
     return OnlineProbe(column, *parts)
 
 
+def class_names(dataset: Any, column: str) -> list[str] | None:
+    """Return the names behind the numbers of a column, or None."""
+    feature = dataset.features.get(column)
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _read(value: Any, own: list[str] | None, names: list[str] | None) -> Any:
+    """Return a label as the training crops number it; None for no label, or one of another name.
+
+    Args:
+        value: of the column.
+        own: the names behind the column's numbers, or None.
+        names: those of the training crops.
+    """
+    if missing(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a blank makes a column of floats
+    if own is not None and isinstance(value, int):
+        value = own[value]
+    if names is None or not isinstance(value, str):
+        return value
+    return names.index(value) if value in names else None
+
+
 def _labelled_rows(
-    dataset: Any, column: str, name: str, known: list[Any] | None
+    dataset: Any, column: str, name: str, known: list[Any] | None, names: list[str] | None
 ) -> tuple[list[int], list[Any]]:
     """Return the rows with a label (one of the known ones, if given), and their labels."""
     where = f"--probe-column {column!r}"
@@ -125,7 +152,9 @@ def _labelled_rows(
             f"{where}: the {name} crops have no such column "
             f"(columns: {', '.join(dataset.column_names)})"
         )
-    values = dataset.with_format(None).select_columns([column])[:][column]
+    own = class_names(dataset, column)
+    stored = dataset.with_format(None).select_columns([column])[:][column]
+    values = [_read(value, own, names) for value in stored]
     wrong = next((v for v in values if not isinstance(v, int | str | bool | type(None))), None)
     if wrong is not None:
         raise InputError(
@@ -135,7 +164,7 @@ def _labelled_rows(
     rows = [
         i
         for i, value in enumerate(values)
-        if value is not None and value != -1 and (known is None or value in known)
+        if value is not None and (known is None or value in known)
     ]
     labels = [values[i] for i in rows]
     if len(set(labels)) < 2:

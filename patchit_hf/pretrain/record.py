@@ -83,9 +83,18 @@ def run_config(
     }
 
 
-def default_output_dir(model: PatchTaskModel, task: PatchTask, data: str) -> str:
-    """Return ``runs/<backbone>-<task>-<data>``, with ``-from-<init>`` unless that is random."""
-    name = f"{model.spec.name}-{task_name(task)}-{Path(data).name or 'data'}"
+def default_output_dir(
+    model: PatchTaskModel, task: PatchTask, data: str, recipe: str | None = None
+) -> str:
+    """Return ``runs/<backbone>-<task>-<data>``, with ``-from-<init>`` unless that is random.
+
+    Args:
+        model: with its network's name and its initial weights.
+        task: the patch task.
+        data: name of the data set.
+        recipe: is named instead of the task, if there is one.
+    """
+    name = f"{model.spec.name}-{recipe or task_name(task)}-{Path(data).name or 'data'}"
     if model.origin is not None:
         init = re.sub(r"[^\w.-]+", "-", Path(model.origin.init).name).strip("-")
         name += f"-from-{init.removesuffix('.safetensors')}"

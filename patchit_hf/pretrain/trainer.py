@@ -17,7 +17,9 @@ from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS
+from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents, contents_of_rows
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
@@ -69,6 +71,8 @@ class PatchTaskTrainer(HubTrainer):
         run: the run's folder if the caller has opened it already.
         callbacks: objects that are told of steps, evaluations, checkpoints and the end; see
             ``patchit_hf.training.callbacks``.
+        files: of a stream, what its files hold (``load_crops(...).files``); a resumed run then
+            notices that they changed.
 
     Raises:
         InputError: for data, a model or a configuration that cannot work, before anything is
@@ -101,12 +105,15 @@ class PatchTaskTrainer(HubTrainer):
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
         callbacks: Sequence[Any] | None = None,
+        files: Contents | None = None,
     ) -> None:
         opened, train_dataset, eval_dataset = given_splits(
-            train_dataset, eval_dataset, args.image_column
+            train_dataset, eval_dataset, args.image_column, allow_urls=args.allow_urls
         )
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **described(opened, train_dataset), **(data_info or {})}
+        info["name"] = shown(info["name"])
+        self.files = opened.files if files is None and opened is not None else files
         task = _task(task)
         self.model = _model(model, task, args)
         args = args.settled(random=self.model.origin is None)
@@ -213,6 +220,16 @@ class PatchTaskTrainer(HubTrainer):
             "mean": list(transform.mean),
             "std": list(transform.std),
         }
+
+    def _contents(self) -> dict[str, Contents]:
+        name, parts = str(self.data_info["name"]), {}
+        if isinstance(self.source, StreamedCrops):
+            parts = {} if self.files is None else {"the stream": self.files}
+        elif self.source.rows is not None:
+            parts = {"train": contents_of_rows(self.source.rows, name=name, main=True)}
+        if self.held_out is not None and self.held_out.contents is not None:
+            parts["validation"] = self.held_out.contents
+        return parts
 
     def _known_as(self) -> tuple[str, ...]:
         return self.source.known_as

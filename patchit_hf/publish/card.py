@@ -15,12 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common import markdown
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json, write_text
-from patchit_hf.common.layout import DONE_FILE
+from patchit_hf.common.layout import CARD_FILE, CONFIG_FILE, DONE_FILE
+from patchit_hf.common.markdown import Markdown, code, command_without_folders, without_folders
 
 # The figures of a card and their captions. Those that show single people stay in the run's folder,
 # unless the people are rendered.
@@ -55,15 +56,15 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
     asked = {name: shown.pop(name) for name in ASKED if name in shown}
     return render(
         "card.md.jinja",
-        **record,
+        **shared(record),
         timm_config=config,
-        metadata=metadata(record).to_yaml(),
+        metadata=Markdown(metadata(record).to_yaml()),
         asked=asked,
         shown=shown,
         drawing=_drawing(record["task"]["name"]),
         data_name=_data_name(record["data"]),
         licence=_licence(record["data"]),
-        start=record.get("initial_weights"),
+        start=shared(record)["initial_weights"],
         options={k: v for k, v in record["task"]["kwargs"].items() if v},
         duration=_duration(record["training"]["seconds"]),
     )
@@ -77,10 +78,23 @@ def render(template: str, **values: Any) -> str:
         **values: everything that it names.
     """
     text = files("patchit_hf.publish").joinpath(template).read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    return environment.from_string(text).render(**values) + "\n"
+    return markdown.render(text, **values)
+
+
+def shared(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record as a card tells it: local paths are shortened to the last name.
+
+    Args:
+        record: what ``patchit.json`` holds.
+    """
+    start = record.get("initial_weights")
+    if start is not None and "source" in start:
+        start = {**start, "source": without_folders(str(start["source"]))}
+    return {
+        **record,
+        "command": command_without_folders(record["command"]),
+        "initial_weights": start,
+    }
 
 
 def shown_figures(record: dict[str, Any]) -> dict[str, str]:
@@ -108,16 +122,35 @@ def write_card(folder: Path, output: Path) -> Path:
     """
     if not (folder / DONE_FILE).is_file():
         raise InputError(f"{str(folder)!r}: holds no export (no {DONE_FILE} in it)")
-    record, config = read_json(folder / DONE_FILE), read_json(folder / "config.json")
-    text = render_card(record, config)
+    record = read_json(folder / DONE_FILE)
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"{str(folder)!r}: not an export: it has no {CONFIG_FILE}")
+    if "downstream" in record:
+        raise InputError(f"{str(folder)!r}: holds a finetuned model, whose card is its {CARD_FILE}")
+    config = read_json(folder / CONFIG_FILE)
+    try:
+        text, figures = _card_of(record, config)
+    except Exception as error:  # a record that was changed by hand may lack or hold anything
+        raise InputError(
+            f"{str(folder)!r}: {DONE_FILE} or {CONFIG_FILE} is damaged: they are not those of an "
+            f"export: {type(error).__name__}: {one_line(error)}"
+        ) from error
+    for name in figures:
+        if not (folder / "figures" / name).is_file():
+            raise InputError(f"{str(folder)!r}: not a whole export: it has no figures/{name}")
     output.mkdir(parents=True, exist_ok=True)
     if output.resolve() != folder.resolve():
-        for name in shown_figures(record):
+        for name in figures:
             (output / "figures").mkdir(exist_ok=True)
             shutil.copyfile(folder / "figures" / name, output / "figures" / name)
-    card = output / "README.md"
-    write_text(card, text)
-    return card
+    write_text(output / CARD_FILE, text)
+    return output / CARD_FILE
+
+
+def _card_of(record: dict[str, Any], config: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the card of an export, and the names of the figures that it shows."""
+    figures = [] if "averaged" in record else list(shown_figures(record))
+    return render_card(record, config), figures
 
 
 def metadata(record: dict[str, Any]) -> ModelCardData:
@@ -131,6 +164,7 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
         record: what ``patchit.json`` holds.
     """
     data, task, results = record["data"], record["task"], record["results"]
+    name = called(data)
     rendered = bool(data.get("rendered"))
     stated = str(data.get("license", "")).strip().lower()
     licence = "apache-2.0" if rendered else stated if _LICENCES.fullmatch(stated) else "other"
@@ -146,8 +180,8 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
             EvalResult(
                 task_type="image-feature-extraction",
                 task_name=f"Pretext task {task['name']}",
-                dataset_type=data["name"],
-                dataset_name=f"{data['name']}, held-out crops",
+                dataset_type=name,
+                dataset_name=f"{name}, held-out crops",
                 metric_type="accuracy",
                 metric_name=f"Accuracy over {task['num_classes']} classes",
                 metric_value=round(results["eval_accuracy"], 4),
@@ -197,10 +231,14 @@ def _render_average(record: dict[str, Any], config: dict[str, Any]) -> str:
     used = record["batch_norm"]
     return render(
         "averaged.md.jinja",
-        **record,
+        **shared(record),
         timm_config=config,
-        metadata=_average_metadata(record).to_yaml(),
+        metadata=Markdown(_average_metadata(record).to_yaml()),
         sources=sources,
+        commands=[
+            command_without_folders(entry["command"] or f"# not recorded: {entry['short']}")
+            for entry in sources
+        ],
         estimated_on=None if used is None else _data_name({**used, "name": used["dataset"]}),
         citations=list(
             dict.fromkeys(e["data"]["citation"] for e in sources if e["data"].get("citation"))
@@ -241,10 +279,15 @@ def _drawing(task: str) -> str:
 
 
 def _data_name(data: dict[str, Any]) -> str:
-    """Return what the crops are called; of a folder, the name without the way to it."""
+    """Return what the crops are called, as Markdown; see ``called``."""
     if data.get("rendered"):
         return "rendered people"
-    return f"`{data['name'] if data.get('hub') else Path(data['name']).name}`"
+    return code(called(data))
+
+
+def called(data: dict[str, Any]) -> str:
+    """Return the name of a data set; of a folder, without the way to it."""
+    return str(data["name"] if data.get("hub") else Path(data["name"]).name)
 
 
 def _licence(data: dict[str, Any]) -> str:

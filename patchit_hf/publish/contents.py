@@ -27,6 +27,9 @@ EXPORTED = ("*.safetensors", HEAD_FILE, "*.json", "*.md", "*.jsonl", "figures/*.
 SHOWS_PEOPLE = (
     "patches",
     "localisation",
+    "neighbours",
+    "map",
+    "ranks",
 )  # as in patchit_hf.figures, but without importing matplotlib
 CHECKPOINT_PATH = re.compile(rf"{CHECKPOINTS}/step-(\d{{8}})/[^/]+")
 SNAPSHOT = ".push-"

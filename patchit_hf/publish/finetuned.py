@@ -8,10 +8,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from patchit_hf.common.markdown import Markdown, without_folders
 from patchit_hf.metrics.names import long_name
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial
-from patchit_hf.publish.card import base_model, render
+from patchit_hf.publish.card import base_model, called, render, shared
 from patchit_hf.publish.export import write_export
 from patchit_hf.publish.timm_config import timm_config
 
@@ -35,6 +36,7 @@ def export_finetuned(
     """
     record = json.loads(json.dumps(record))
     config = finetuned_config(model, initial)
+    config["pretrained_cfg"]["license"] = finetuned_metadata(record, {}).license
     card = render_finetuned_card(record, config)
     return write_export(folder, model.backbone, model.head, config, card, record)
 
@@ -72,28 +74,39 @@ def render_finetuned_card(record: dict[str, Any], config: dict[str, Any]) -> str
     }
     return render(
         "finetuned.md.jinja",
-        **record,
+        **_shared(record),
         timm_config=config,
-        metadata=finetuned_metadata(record, metrics).to_yaml(),
+        metadata=Markdown(finetuned_metadata(record, metrics).to_yaml()),
         figures={long_name(name): value for name, value in metrics.items()},
     )
+
+
+def _shared(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record as a card tells it; see ``publish.card.shared``."""
+    data, downstream = record["data"], record["downstream"]
+    return {
+        **shared(record),
+        "data": {**data, "name": called(data)},
+        "downstream": {**downstream, "init": without_folders(downstream["init"])},
+    }
 
 
 def finetuned_metadata(record: dict[str, Any], figures: dict[str, float]) -> ModelCardData:
     """Return the Hub's metadata of a finetuned model."""
     task, data = record["downstream"]["task"], record["data"]
+    name = called(data)
     tag = PIPELINE_TAGS.get(task, "image-feature-extraction")
     measured = [
         EvalResult(
             task_type=tag,
             task_name=task,
-            dataset_type=data["name"],
-            dataset_name=f"{data['name']}, {data.get('validated_on') or 'validation'}",
-            metric_type=name,
-            metric_name=long_name(name),
+            dataset_type=name,
+            dataset_name=f"{name}, {data.get('validated_on') or 'validation'}",
+            metric_type=metric,
+            metric_name=long_name(metric),
             metric_value=round(value, 4),
         )
-        for name, value in figures.items()
+        for metric, value in figures.items()
     ]
     rendered = bool(data.get("rendered"))
     return ModelCardData(

@@ -22,8 +22,9 @@ Print a script that completes the commands, the flags and their values.
 PROG = "patchit completion"
 SHELLS = ("bash", "zsh", "fish")
 FILES = {  # flags and arguments that are files or folders
-    "config", "dataset", "detections", "images", "image_list", "init", "model", "output",
-    "output_dir", "resume_from_checkpoint", "run", "runs", "draw", "test_dataset", "folder",
+    "config", "dataset", "detections", "image_list", "init", "model", "output",
+    "images", "output_dir", "resume_from_checkpoint", "run", "runs", "draw", "test_dataset",
+    "folder",
 }  # fmt: skip
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
+from accelerate.utils import (
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    parse_flag_from_env,
+)
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.training.arguments import LoopArguments
@@ -20,6 +25,7 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("no", "bf16", "fp16")
 UNSUPPORTED = {  # settings of Accelerate's in the environment
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "parts of a network on several devices",
     "ACCELERATE_DOWNCAST_BF16": "weights in bfloat16",
@@ -48,6 +54,7 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             log_with=None if args.report_to == "none" else args.report_to,
             project_dir=str(folder),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # ours, see loop
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=args.timeout))],
         )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error

@@ -19,6 +19,8 @@ from patchit_hf.training.other_names import INSTEAD, SAME, understood
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
+_OWN_FLAGS = {"lr": "--learning-rate", "learning_rate": "--learning-rate"}
+_OWN_FLAGS |= {"weight_decay": "--weight-decay", "opt": "--optimizer"}
 _STEP_OPTIONS = ("step_epochs", "step_factor")
 # What may change when a run continues: it only decides the length and the rate of later steps.
 CHANGEABLE = (
@@ -177,6 +179,20 @@ class LoopArguments(DecodeArguments):
         "own, and the learning rate follows the new length from there",
         identity=False,
     )
+    allow_changed_data: bool = arg(
+        False,
+        "--allow-changed-data",
+        "data",
+        "continue a run although its images changed since its checkpoint; record and card say it",
+        identity=False,
+    )
+    timeout: float = arg(
+        1800.0,
+        "--timeout",
+        "output",
+        "seconds that the processes of a run wait for each other; one that hangs longer ends it",
+        identity=False,
+    )
     change: list[str] = arg(
         [],
         "--change",
@@ -224,6 +240,7 @@ class LoopArguments(DecodeArguments):
             "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
+        self._check_number("timeout", positive=True)
         self._check_change()
         if self.learning_rate is not None:
             self._check_number("learning_rate", positive=True)
@@ -231,6 +248,10 @@ class LoopArguments(DecodeArguments):
             self._check_whole("max_steps", 1)
         else:
             self._check_number("num_train_epochs", positive=True)
+        for key, flag in _OWN_FLAGS.items():
+            if key in self.optim_args:
+                value = self.optim_args[key]
+                raise InputError(f"--optimizer-args {key}={value}: is a flag: {flag} {value}")
         for key in self.lr_scheduler_kwargs:
             if key not in _STEP_OPTIONS or self.lr_scheduler_type != "step":
                 raise InputError(

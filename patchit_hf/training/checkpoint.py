@@ -223,10 +223,15 @@ def restore(
     """
     where = f"checkpoint {str(checkpoint.folder)!r} belongs to another run"
     changed = refuse_other(where, checkpoint.config, config, change)
-    model.load_state_dict(checkpoint.weights)
-    optimizer.load_state_dict(checkpoint.optimizer)
-    if scaler and checkpoint.scaler:
-        scaler.load_state_dict(checkpoint.scaler)
+    try:
+        model.load_state_dict(checkpoint.weights)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        if scaler and checkpoint.scaler:
+            scaler.load_state_dict(checkpoint.scaler)
+    except Exception as error:  # whoever wrote it may have put anything into it
+        raise InputError(
+            f"checkpoint {str(checkpoint.folder)!r} does not fit this run: {one_line(error)}"
+        ) from error
     return changed
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from patchit_hf.data.bad import BadImages
+from patchit_hf.data.contents import Contents
 from patchit_hf.training.loop import Part
 
 
@@ -27,6 +28,10 @@ class Hooks(ABC):
     @abstractmethod
     def _known_as(self) -> tuple[str, ...]:
         """Return further fingerprints of the same crops, as other ways to read them have."""
+
+    @abstractmethod
+    def _contents(self) -> dict[str, Contents]:
+        """Return what each part of the data holds; asked for on the main process."""
 
     @abstractmethod
     def _bad_images(self) -> tuple[BadImages, ...]:

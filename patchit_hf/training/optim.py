@@ -11,7 +11,7 @@ import torch
 from timm.optim import Muon, create_optimizer_v2, list_optimizers
 from torch import nn
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, did_you_mean
 from patchit_hf.training.arguments import LoopArguments, in_steps
 from patchit_hf.training.orthogonal import quicken
 
@@ -108,7 +108,7 @@ def create_optimizer(
     if name.lower() not in list_optimizers():
         raise InputError(
             f"--optimizer {name!r}: timm has no such optimiser (among others: adamw, sgd, lamb, "
-            "lion, adafactor, muon)"
+            f"lion, adafactor, muon){did_you_mean(name, list_optimizers())}"
         )
     kwargs = {**OPTIONS.get(name.lower(), {}), **kwargs}
     try:

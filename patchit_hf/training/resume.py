@@ -7,19 +7,26 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE
+from patchit_hf.data.contents import Contents, read_contents, write_contents
 from patchit_hf.training.arguments import LENGTH
 from patchit_hf.training.checkpoint import Checkpoint, checkpoints, newest_whole, restore
 from patchit_hf.training.memory import FitsMemory
 
 logger = logging.getLogger(__name__)
 
+DATA_FILE = ".data.npz"  # beside the checkpoints: a hash per image of the data
+
 
 class Resumes(FitsMemory):
     """The part of a trainer that continues a run."""
 
     notes: dict[str, Any]
+    opened: dict[str, Contents]
+    contents: dict[str, str]
     optimizer: Any
     max_steps: int
     rank: int
@@ -37,12 +44,15 @@ class Resumes(FitsMemory):
     def _resume(self) -> int:
         """Read the newest checkpoint and return how many steps are done."""
         found = self._checkpoint()
+        other_data = self._compare_data(found)
         if found is None:
             self._refuse_anew()
             return 0
         config, change = self._config_with_data(found), self.args.change
+        if other_data:
+            config["data_contents"] = found.config["data_contents"]
         scaler = self.accelerator.scaler
-        changed = restore(found, config, self.model, self.optimizer, scaler, change)
+        changed = restore(found, config, self.model, self.optimizer, scaler, change) | other_data
         if found.step >= self.max_steps and {*changed} & {*LENGTH}:
             raise InputError(
                 f"--extend: {found.step} steps are done; must be more, and the run has "
@@ -74,13 +84,73 @@ class Resumes(FitsMemory):
                 "0, or they were deleted)"
             )
 
+    def _compare_data(self, found: Checkpoint | None) -> dict[str, list[Any]]:
+        """Compare the data with those of a checkpoint.
+
+        Returns:
+            The fingerprints of the parts that changed, before and after, by name.
+
+        Raises:
+            InputError: if they changed, and that is not allowed.
+        """
+        payload: list[Any] = [None]
+        if self.is_main:
+            self.opened = self._contents()
+            prints = {part: contents.fingerprint for part, contents in self.opened.items()}
+            payload = [(prints, self._say_what_changed(found, prints))]
+        self.contents, told = broadcast_object_list(payload)[0]
+        if told and found is not None:
+            if not self.args.allow_changed_data:
+                raise InputError(
+                    f"{str(found.folder)!r}: the data changed since this checkpoint: "
+                    f"{'; '.join(told)}. Put them back, or add --allow-changed-data to continue "
+                    "with what is there now"
+                )
+            there = found.config["data_contents"]
+            return {
+                f"contents of {part}": [there.get(part), self.contents.get(part)]
+                for part in sorted({*there, *self.contents})
+                if there.get(part) != self.contents.get(part)
+            }
+        return {}
+
+    def _say_what_changed(self, found: Checkpoint | None, here: dict[str, str]) -> list[str]:
+        """Return a clause for each part of the data that is not what it was."""
+        there = None if found is None else found.config.get("data_contents")
+        if not isinstance(there, dict) or there == here:
+            return []
+        before, told = read_contents(self.run.path / CHECKPOINTS / DATA_FILE), []
+        for part in sorted({*there, *here}):
+            if there.get(part) == here.get(part):
+                continue
+            what = "it is not there any more" if part not in here else "it is new"
+            if part in here and part in there:
+                known = before.get(part)
+                same = known is not None and known.fingerprint == there[part]
+                what = self.opened[part].changes_since(known) if known and same else "other images"
+            told.append(f"{part}: {what}")
+        return told
+
+    def _write_contents(self) -> None:
+        """Write what the data hold beside the checkpoints, so that a later start can say more."""
+        file = self.run.path / CHECKPOINTS / DATA_FILE
+        if (
+            self.opened
+            and {part: contents.fingerprint for part, contents in read_contents(file).items()}
+            != self.contents
+        ):
+            write_contents(file, self.opened)
+        self.opened = {}
+
     def _config_with_data(self, found: Checkpoint | None = None) -> dict[str, Any]:
         """Return what decides the trained weights, including the data.
 
         Args:
             found: a checkpoint; its name for the data is taken where it means the same crops.
         """
-        fingerprint = self._data()["fingerprint"]
+        if found is None or "data_contents" in found.config:
+            return dict(json.loads(json.dumps({**self.run.config, "data_contents": self.contents})))
+        fingerprint = self._data()["fingerprint"]  # of runs that were begun before there was that
         if found is not None:
             there = found.config.get("data_fingerprint")
             names = {fingerprint, *self._known_as()}

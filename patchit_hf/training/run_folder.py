@@ -16,6 +16,7 @@ from patchit_hf.common.files import append_line, read_json, write_json, write_te
 from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
 from patchit_hf.common.resources import GONE, ResourceError, check_writable, writing
+from patchit_hf.common.shown import redact
 from patchit_hf.training.arguments import CHANGEABLE, LENGTH
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class RunFolder:
     ) -> None:
         self.path, self.change = Path(path), tuple(change)
         self.arguments, self.prog = arguments, prog
-        self.config = json.loads(json.dumps(config))
+        self.config = json.loads(redact(json.dumps(config)))
         self._lock: FolderLock | None = None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output-dir {str(path)!r}: is a file")
@@ -128,7 +129,9 @@ class RunFolder:
 
     def _refuse_other(self, what: str) -> dict[str, Any]:
         known = read_json(self.record)
-        refuse_other(what, dict(known["config"]), self.config, self.change)
+        if not isinstance(known.get("config"), dict):
+            raise InputError(f"{self.record}: damaged file: it has no 'config'")
+        refuse_other(what, known["config"], self.config, self.change)
         return known
 
     def check_there(self) -> None:
@@ -195,7 +198,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
         if not isinstance(entry["step"], int):
             return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
 

@@ -27,6 +27,7 @@ from patchit_hf.training.process import process_settings
 from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import count_steps, steps_per_epoch
+from patchit_hf.training.watch import lost_process
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +113,12 @@ class Trainer(Resumes):
             try:
                 self._train()
             except Exception as error:
-                if not is_out_of_memory(error):
+                if is_out_of_memory(error):
+                    raise ResourceError(self._out_of_memory(error)) from None
+                lost = lost_process(error, self.args.timeout)
+                if lost is None:
                     raise
-                raise ResourceError(self._out_of_memory(error)) from None
+                raise lost from error
         return self.results()
 
     def evaluate(self) -> dict[str, Any]:
@@ -305,6 +309,7 @@ class Trainer(Resumes):
                 {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
             )
+            self._write_contents()
             self._after_save(done)
             self.callbacks.tell("on_save", self, done, saved)
         self._saved, self._has_saved = monitor.seconds, True

@@ -101,6 +101,10 @@ def test_retrieval_by_hand():
     # (for 0: 1, 3, 2 and 3 is right: 1/2; for 1: 0, 3, 2 and 2 is right: 1/3), and so for 2 and 3.
     assert mixed["map"] == pytest.approx((1 / 2 + 1 / 3 + 1 / 3 + 1 / 2) / 4, abs=0.05)
     assert mixed["rank1"] == 0.0
+    told = frozen_retrieval.same_source(features[:4], ["a", "a", "b", "b"], neighbours=1)
+    assert told == {"knn": 1.0, "most_frequent": 0.5}
+    told = frozen_retrieval.same_source(features[:4], ["a", "b", "b", "b"], neighbours=1)
+    assert told == {"knn": 0.5, "most_frequent": 0.75}
     across = frozen_retrieval.across_cameras(features[:4], ["a", "a", "b", "b"], [1, 2, 1, 2])
     assert (across["map"], across["queries"]) == (1.0, 2)
     assert frozen_retrieval.numbered(["b", None, "a", -1]).tolist() == [2, -1, 1, -1]

@@ -37,6 +37,14 @@ def test_config_file_by_flag_or_field_name_and_the_command_line_wins(tmp_path):
     assert (args.learning_rate, args.train_batch_size, args.num_train_epochs) == (0.01, 16, 3.0)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_file_as_editors_on_windows_write_it(tmp_path, encoding):
+    file = tmp_path / "c.yaml"
+    file.write_bytes("backbone: vgg16\r\ntask_kwargs:\r\n\trows: 4\r\n".encode(encoding))
+    what, _ = parse("--config", str(file))
+    assert (what.backbone, what.task_kwargs) == ("vgg16", {"rows": 4})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -142,10 +142,13 @@ def test_crops_that_are_being_cut_are_refused(tmp_path):
         with pytest.raises(
             InputError, match=f"--output .*out': is being written by process {process.pid}"
         ):
-            make_crops(found, images, out, CropOptions(shard_size=10))
+            make_crops(found, images, out, CropOptions(preset="all", shard_size=10))
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
         process.wait()
-    assert make_crops(found, images, out, CropOptions(shard_size=10))["boxes"]["kept"] == 180
+    assert (
+        make_crops(found, images, out, CropOptions(preset="all", shard_size=10))["boxes"]["kept"]
+        == 180
+    )
     assert not (out / ".work").exists()

@@ -82,7 +82,7 @@ def test_the_next_box_of_the_track_that_was_left_out(tmp_path_factory, tracks, b
     if not kept:
         return
     found = read_detections(folder / "boxes.csv")
-    options = CropOptions(keep_every=every, validation=0)
+    options = CropOptions(preset="all", keep_every=every, validation=0)
     make_crops(found, images, folder / "out", options, on_bad_image="replace")
     report = accounted(folder / "out", len(rows))
     made = [(row["track_id"], int(row["file"][4:8])) for row in rows_of(folder / "out")]
@@ -116,7 +116,7 @@ def sequence(tmp_path):
 @pytest.mark.e2e
 def test_workers_make_the_same_of_bad_pictures(tmp_path, sequence):
     images, found = sequence
-    options = CropOptions(keep_every=4, validation=0, shard_size=3)
+    options = CropOptions(preset="all", keep_every=4, validation=0, shard_size=3)
     for workers in (0, 2):
         make_crops(
             found, images, tmp_path / f"{workers}/out", options, workers=workers,
@@ -129,7 +129,7 @@ def test_workers_make_the_same_of_bad_pictures(tmp_path, sequence):
 @pytest.mark.e2e
 def test_a_run_that_stops_anywhere_counts_no_stand_in_twice(tmp_path, sequence, monkeypatch):
     images, found = sequence
-    options = CropOptions(keep_every=4, validation=0, shard_size=2)
+    options = CropOptions(preset="all", keep_every=4, validation=0, shard_size=2)
     make_crops(found, images, tmp_path / "whole/out", options, on_bad_image="replace")
     add = Shards.add
     for stop in (1, 5, 6, 9, 10, 13, 21):
@@ -152,6 +152,7 @@ def test_it_is_said(tmp_path, sequence, capsys):
     images, _ = sequence
     command = [
         "--detections", tmp_path / "boxes.csv", "--images", images, "--workers", 0,
+        "--preset", "all",
         "--validation", 0, "--on-bad-image", "replace",
     ]  # fmt: skip
     code, text = run(capsys, *command, "--keep-every", 4, "--output", tmp_path / "out")
@@ -189,7 +190,7 @@ def test_frames_of_a_video_that_every_left_out(tmp_path):
     lines = [f"cam.avi#{n},10,20,50,100,{'a' if n < 12 else 'b'}" for n in range(20)]
     (tmp_path / "b.csv").write_text("\n".join(["image,x0,y0,x1,y1,track", *lines]))
     found = read_detections(tmp_path / "b.csv")
-    options = CropOptions(every=5, validation=0, image_format="png")
+    options = CropOptions(preset="all", every=5, validation=0, image_format="png")
     make_crops(found, tmp_path / "videos", tmp_path / "out", options, on_bad_image="replace")
     report = accounted(tmp_path / "out", 20)
     files = [row["file"] for row in rows_of(tmp_path / "out")]
@@ -207,7 +208,7 @@ def test_whoever_else_stands_there_covers_a_stand_in_too(tmp_path):
         file.write("seq/0001.png,12,20,52,100,b\n")  # over the box of a
     found = read_detections(tmp_path / "boxes.csv")
     for limit, expected in ((1.0, [1, 1]), (0.5, [2])):
-        options = CropOptions(keep_every=4, validation=0, max_overlap=limit)
+        options = CropOptions(preset="all", keep_every=4, validation=0, max_overlap=limit)
         make_crops(found, images, tmp_path / f"out{limit}", options, on_bad_image="replace")
         accounted(tmp_path / f"out{limit}", 5)
         assert [int(row["file"][4:8]) for row in rows_of(tmp_path / f"out{limit}")] == expected

@@ -84,8 +84,8 @@ def halved(file):
         (".uint8", deleted, r"No such file or directory: .*\.uint8"),
         (".uint8", emptied, r"\.uint8 has 0 bytes"),
         (".uint8", zeroed, r"\.uint8: crop 0 has other pixels"),
-        (".json", emptied, r"\.json: damaged file"),
-        (".json", halved, r"\.json: damaged file"),
+        (".json", emptied, r"\.json: is damaged"),
+        (".json", halved, r"\.json: is damaged"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

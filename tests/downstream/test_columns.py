@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.downstream.columns import attribute_columns, other_side, read_column, swapped
+from patchit_hf.downstream.attribute_columns import attribute_columns
+from patchit_hf.downstream.columns import other_side, swapped
+from patchit_hf.downstream.labels import read_column
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def rows():
         {
             "hat": [0, 1, -1], "view": [2, 1, 0], "bag": [1, 0, -1], "wet": [True, False, None],
             "town": ["b", "a", None], "age": [30, 20, 30], "person_id": [0, 1, 1],
-            "camera": [0, 1, 0], "weight": [1.0, 2.0, 3.0],
+            "camera": [0, 1, 0], "weight": [1.5, 2.0, 3.0],
         },
         features=features,
     )  # fmt: skip

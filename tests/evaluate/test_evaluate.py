@@ -13,6 +13,7 @@ from patchit_hf import FinetunedModel
 from patchit_hf.common.errors import InputError
 from patchit_hf.evaluate import evaluate, main
 from patchit_hf.evaluate.features import open_extractor, probe_column, reestimated
+from patchit_hf.evaluate.scores import write_table
 from patchit_hf.finetune.labelled import open_crops_of
 from patchit_hf.training.arguments import LoopArguments
 from tests.conftest import make_crops, some_people
@@ -45,9 +46,10 @@ def test_figures_and_predictions(task, finetuned, folder, tmp_path):
     assert len(table) == 60
     assert table["person_id"][0] == some_people()[200]["person_id"]
     rows = datasets.load_dataset(folder, split="test")
-    kept = torch.tensor([table[name][:] for name in model.task.columns(torch.zeros(1, 99, 3))]).T \
-        if task == "attributes" else None  # fmt: skip
     if task == "attributes":
+        names = _predicted(model.task.columns(torch.zeros(1, 99, 3)), table)
+        kept = torch.tensor([table[name][:] for name in names]).T
+        assert table["hat"][:] == rows["hat"][:]
         targets = model.task.targets(rows)
         again = model.task.measure(kept, targets).summary
         assert again["map"] == pytest.approx(entry["value"], abs=1e-6)
@@ -61,6 +63,11 @@ def _opened(rows, index):
     """A row's image as ``Image.open`` returns it, not decoded yet."""
     stored = rows.cast_column("image", datasets.Image(decode=False))[index]["image"]
     return Image.open(io.BytesIO(stored["bytes"]))
+
+
+def _predicted(names, table):
+    """The columns of the predictions: ``predicted_hat`` where ``hat`` is a label."""
+    return [f"predicted_{n}" if f"predicted_{n}" in table.column_names else n for n in names]
 
 
 def _in_columns(model, results):
@@ -81,7 +88,7 @@ def _stored(model, table):
         names = {"embedding", "predicted_keypoints"} & set(table.column_names) or [
             n for n in table.column_names if n.startswith("p=")
         ]
-    columns = [np.array(table[name][:]) for name in names]
+    columns = [np.array(table[name][:]) for name in _predicted(names, table)]
     return columns[0] if len(columns) == 1 and columns[0].ndim > 1 else np.stack(columns, 1)
 
 
@@ -181,16 +188,17 @@ def test_no_images_and_bad_sizes(finetuned):
 @pytest.mark.parametrize("words", [(), ("--no-reestimate-batch-norm",)])
 def test_a_finetuned_model_embeds_as_the_command_does(words, finetuned, folder, tmp_path):
     file = tmp_path / "e.parquet"
+    words = ("--split", "test", *words)
     assert main([str(finetuned("reid")), "--dataset", folder, "--embed", str(file), *words]) == 0
     stored = np.array(datasets.Dataset.from_parquet(str(file))["embedding"][:])
     model = FinetunedModel.from_pretrained(finetuned("reid"))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     rows = datasets.load_dataset(folder, split="test")
-    found = model.embed(rows["image"], batch_size=9, reestimate_batch_norm=not words)
+    found = model.embed(rows["image"], batch_size=9, reestimate_batch_norm=len(words) == 2)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, stored, atol=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    if words:
+    if len(words) > 2:
         one = model.embed(_opened(rows, 3))
         np.testing.assert_allclose(one, stored[3], atol=1e-5)
     else:
@@ -221,12 +229,16 @@ def test_evaluate_in_python_is_the_command(finetuned, folder, tmp_path):
 
 
 @pytest.mark.e2e
-def test_query_and_gallery(finetuned, folder, tmp_path):
+def test_query_and_gallery(finetuned, folder, tmp_path, capsys):
     found = _evaluate(finetuned("reid"), folder, tmp_path, "--split", "query", "--gallery-split",
                       "gallery", "--bootstrap", 20)  # fmt: skip
     assert found["crops"] == 80
     queries = found["table"][0]
     assert queries["queries"] + queries["skipped"] == 20
+    assert capsys.readouterr().err.splitlines()[-2] == (
+        f"note: {folder} (query split): none of its 80 images has another image of the same person "
+        "by another camera to be found"
+    )
 
 
 def test_a_gallery_is_for_reid(finetuned, folder, tmp_path, capsys):
@@ -266,7 +278,8 @@ def test_embeddings(finetuned, folder, tmp_path):
     file = tmp_path / "deep" / "e.parquet"
     assert main([str(finetuned("reid")), "--dataset", folder, "--embed", str(file)]) == 0
     table = datasets.Dataset.from_parquet(str(file))
-    assert len(table) == 60
+    assert len(table) == 340
+    assert list(dict.fromkeys(table["split"][:])) == ["train", "test", "gallery", "query"]
     assert "image" not in table.column_names
     assert (
         len(table[0]["embedding"])
@@ -317,3 +330,10 @@ def test_batch_statistics_mix_the_sources_of_sorted_crops(tmp_path):
     with torch.no_grad():
         maps = convolution(extractor.inputs(torch.cat([crops for crops, _ in data.batches(64)])))
     torch.testing.assert_close(norm.running_var, maps.var((0, 2, 3)), rtol=0.05, atol=1e-4)
+
+
+def test_predictions_do_not_take_the_place_of_labels(tmp_path):
+    rows = datasets.Dataset.from_dict({"hat": [True, False], "person_id": [1, 2]})
+    write_table(tmp_path / "p.parquet", {"row": [0, 1], "hat": [0.9, 0.2]}, rows, "image")
+    table = datasets.Dataset.from_parquet(str(tmp_path / "p.parquet"))
+    assert (table["hat"][:], table["predicted_hat"][:]) == ([True, False], [0.9, 0.2])

@@ -120,25 +120,28 @@ def test_heat_is_evenly_darker_in_grey():
 def test_the_confusion_has_each_share_as_heat_and_number():
     confusion = torch.tensor([[60, 0, 36, 4], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 0]])
     figure = confusion_on_body(confusion, GRID, torch.full((100, 100, 3), 0.4))
-    numbers = [t for t in _texts(figure) if t not in "0123"]
-    assert numbers[2:8] == ["share of the cell's patches", "0%", "5%", "25%", "50%", "100%"]
+    numbers = [t for t in _texts(figure) if t not in ("0", "1", "2", "3", "mean")]
+    assert numbers[2:8] == ["share of the cell's patches", "0%", "25%", "50%", "75%", "100%"]
     assert numbers[8:] == ["60", "36", "100", "100"]  # 4 % is too little, of cell 3 is nothing
     image = as_image(figure) / 255
     for share, text in ((0.6, "60"), (0.36, "36"), (1.0, "100")):
         x, y = (round(v) for v in _text(figure, text).get_position())
         pixel = image[y + HEADER - 35, x - 35]
-        assert pixel == pytest.approx(np.array(HEAT(share**0.5)[:3]) * 0.8, abs=0.01)
+        assert pixel == pytest.approx(np.array(HEAT(share**0.5)[:3]), abs=0.01)
 
 
-def test_the_confusion_is_drawn_on_the_body():
+def test_the_mean_crop_stands_beside_the_confusion_and_not_under_its_colours():
     mean = torch.zeros(100, 100, 3)
     mean[:, 50:] = 1.0
     figure = confusion_on_body(torch.eye(4, dtype=torch.int64), GRID, mean)
     image = as_image(figure) / 255
     x, y = (round(v) for v in _text(figure, "100").get_position())  # of the top left cell
     below, right = image[y + HEADER + 100, x - 35], image[y + HEADER + 100, x + 100]
-    assert below == pytest.approx([0.8] * 3, abs=0.01)
+    assert below == pytest.approx([1.0] * 3, abs=0.01)
     assert right == pytest.approx([1.0] * 3, abs=0.01)
+    x, y = (round(v) for v in _text(figure, "mean").get_position())
+    assert image[y + HEADER + 40, x - 20] == pytest.approx([0.0] * 3, abs=0.01)
+    assert image[y + HEADER + 40, x + 20] == pytest.approx([1.0] * 3, abs=0.01)
 
 
 def test_the_accuracy_has_a_number_in_every_cell():
@@ -151,7 +154,7 @@ def test_the_accuracy_has_a_number_in_every_cell():
     assert numbers == ["60", "80", "90", "50", *["86", "53", "82", "71"]]  # recall, precision
     x, y = (round(v) for v in _text(figure, "90").get_position())
     pixel = as_image(figure)[y + HEADER - 40, x - 40] / 255
-    assert pixel == pytest.approx(np.array(HEAT(0.9)[:3]) * 0.8, abs=0.01)
+    assert pixel == pytest.approx(np.array(HEAT(0.9)[:3]), abs=0.01)
 
 
 def test_cells_of_several_sizes_get_a_body_each():

@@ -158,6 +158,17 @@ def test_grey_crops_and_light():
     assert inputs.max() <= 1
 
 
+def test_a_tint_multiplies_whole_channels():
+    crops = torch.full((40, 3, 64, 32), 100, dtype=torch.uint8)
+    inputs = _task((64, 32), tint=0.3).sample(crops, _draws(40)).inputs * 255 / 100
+    assert inputs.flatten(3).std(3).max() < 1e-4  # of a channel, every pixel alike
+    gains = inputs[..., 0, 0]
+    assert gains.min() >= 0.7 - 1e-4
+    assert gains.max() <= 1.3 + 1e-4
+    assert gains.std(2).mean() > 0.1  # its three channels on their own
+    assert gains.std(1).mean() > 0.1  # and each window on its own
+
+
 def test_identity_targets_say_which_crop():
     task = small_task("octaves", cutmix=1.0)
     model = build_model("test_resnet", task, 0)

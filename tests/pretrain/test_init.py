@@ -1,6 +1,7 @@
 """Pretraining from weights that there are: which are taken, which refused, what is said of them."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -21,12 +22,14 @@ from patchit_hf import (
     TrainingArguments,
     create_task,
 )
+from patchit_hf.common import cli
 from patchit_hf.finetune.command import main as finetune
 from patchit_hf.models.build import build_model
 from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.models.origin import labels_of_tag
-from patchit_hf.pretrain.command import main
+from patchit_hf.pretrain.arguments import RECIPES, recipe_for
+from patchit_hf.pretrain.command import ARGUMENTS, main
 from patchit_hf.publish.card import base_model, metadata, render_card
 from tests.conftest import train_and_kill, write_people
 from tests.hub.server import Hub
@@ -472,6 +475,65 @@ def test_defaults_follow_the_initial_weights(tmp_path, export, task):
 
 
 @pytest.mark.e2e
+def _parsed(*words):
+    return cli.parse(
+        "", list(words), *ARGUMENTS, prog="pretrain", recipes=RECIPES, recipe_for=recipe_for
+    )
+
+
+def test_a_recipe_is_task_and_settings_and_flags_win():
+    what, args = _parsed("--recipe", "embed", "--init", "timm", "--backbone", "resnet10t")
+    assert (what.recipe, what.task) == ("embed", "octaves")
+    assert what.task_kwargs == {"details": 0, "position_weight": 0}
+    assert (args.keep_initial, args.num_train_epochs) == (0.0, 14)
+    what, args = _parsed(
+        "--recipe", "adapt", "--task-kwargs", "tint=0.2", "position_weight=1", "--epochs", "3"
+    )
+    assert what.task_kwargs == {"details": 0, "position_weight": 1, "tint": 0.2}
+    assert (args.keep_initial, args.num_train_epochs) == (0.5, 3)
+
+
+def test_given_weights_are_adapted_unless_a_task_is_given(tmp_path):
+    adapted = {
+        ("--init", "timm"): "adapt",
+        ("--init", "timm", "--recipe", "embed"): "embed",
+        ("--init", "timm", "--task", "position"): None,
+        ("--init", "timm", "--task-kwargs", "rows=3"): None,
+        ("--init", "random"): None,
+        (): None,
+    }
+    for words, recipe in adapted.items():
+        what, _ = _parsed(*words)
+        assert what.recipe == recipe
+        assert what.task == ("octaves" if recipe else "position")
+    file = tmp_path / "mine.yaml"
+    file.write_text("init: timm\ntask: pt8\n")
+    assert _parsed("--config", str(file))[0].task == "pt8"
+
+
+def test_a_recipe_is_a_file_that_config_takes(tmp_path):
+    for name in ("adapt", "embed"):
+        named, by_file = (
+            _parsed("--init", "timm", flag, value)
+            for flag, value in (("--recipe", name), ("--config", str(RECIPES / f"{name}.yaml")))
+        )
+        assert dataclasses.replace(named[0], recipe=None) == by_file[0]
+        assert named[1] == by_file[1]
+
+
+@pytest.mark.e2e
+def test_the_default_with_init_adapts(tmp_path, crop_folder, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = _file(tmp_path / "mine.safetensors")
+    words = ["--backbone", "test_resnet", *SMALL, "--init", str(file), "--dataset", crop_folder]
+    assert main(words) == 0, capsys.readouterr().err
+    record = json.loads(Path("runs/test_resnet-adapt-crops-from-mine/patchit.json").read_text())
+    assert record["task"]["name"] == "octaves"
+    assert record["config"]["keep_initial"] == 0.5
+    card = Path("runs/test_resnet-adapt-crops-from-mine/README.md").read_text()
+    assert "| share of the initial weights in these | 0.5 |" in card
+
+
 def test_several_phases_are_several_commands(tmp_path, crop_folder, capsys, export):
     first, second, third = export, tmp_path / "second", tmp_path / "third"
     words = [*SMALL, "--dataset", crop_folder]

@@ -43,7 +43,7 @@ def test_a_run_and_the_same_again(tmp_path, crop_folder, capsys, monkeypatch):
     assert f"{folder}: held-out accuracy" in text
     names = {p.name for p in folder.iterdir()}
     assert {
-        "model.safetensors", "config.json", "head/model.safetensors", "README.md", "patchit.json",
+        "model.safetensors", "config.json", "head", "README.md", "patchit.json",
         "metrics.jsonl", "run.json",
     } <= names  # fmt: skip
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7).eval()

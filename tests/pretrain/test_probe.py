@@ -34,7 +34,7 @@ def labelled():
             "image": pictures,
             "dark": ["yes" if i % 2 else "no" for i in range(60)],
             "noise": np.random.default_rng(0).integers(-1, 2, 60).tolist(),
-            "number": [float(i) for i in range(60)],
+            "number": [i + 0.5 for i in range(60)],
             "one": [1] * 60,
         }
     ).cast_column("image", datasets.Image())
@@ -157,3 +157,19 @@ def test_pooled_features_are_timms(small):
     with torch.no_grad():
         expected = backbone(inputs)
     torch.testing.assert_close(pooled_features(backbone, [inputs]), expected)
+
+
+def test_labels_are_compared_by_name(crops, small):
+    args = TrainingArguments(probe_column="view")
+    task = create_task("position", (50, 25), **small)
+    names = [["back", "front", "side"][i % 3] for i in range(40)]
+
+    def rows(*classes):
+        own = datasets.ClassLabel(names=list(classes))
+        return crops.add_column("view", [own.str2int(name) for name in names], feature=own)
+
+    held = open_probe(rows("back", "front", "side"), rows("side", "front", "back"), args, task)
+    assert held.test.labels.tolist() == held.train.labels.tolist() == [i % 3 for i in range(40)]
+    blank = crops.add_column("view", [None if i == 5 else float(i % 3) for i in range(40)])
+    held = open_probe(blank, blank, args, task)
+    assert held.train.labels.tolist() == [i % 3 for i in range(40) if i != 5]

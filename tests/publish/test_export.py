@@ -175,7 +175,7 @@ def test_the_card_is_valid_and_says_what_happened(tmp_path):
     assert card.data.license == "other"
     assert card.data.datasets is None
     (result,) = card.data.eval_results
-    assert (result.metric_value, result.dataset_type) == (0.5, "../some/Crops-1")
+    assert (result.metric_value, result.dataset_type) == (0.5, "Crops-1")
     assert "50.0 %" in card.text
     assert "5.6 %" in card.text
     assert "python -m patchit_hf.pretrain" in card.text
@@ -187,6 +187,8 @@ def test_the_card_is_valid_and_says_what_happened(tmp_path):
 def test_what_the_card_says_of_the_data(tmp_path):
     card = _card(tmp_path, name="org/crops", hub=True, license="CC-BY-4.0")
     assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["org/crops"])
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["pretrained_cfg"]["license"] == "cc-by-4.0"
     card = _card(tmp_path, name="people", rendered=True, license="whatever")
     assert card.data.license == "apache-2.0"
     assert "people in the training crops are rendered" in card.text

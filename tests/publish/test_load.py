@@ -1,4 +1,4 @@
-"""Loading an export: every line of the README's table, and what is refused."""
+"""Loading an export: every line of the table in ``docs/load.md``, and what is refused."""
 
 import functools
 import io
@@ -24,7 +24,7 @@ from tests.conftest import make_crops
 from tests.hub.server import Hub
 
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+PAGE = HERE.parents[1] / "docs" / "load.md"
 SMALL = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, "input_scale": 4}
 
 
@@ -72,11 +72,11 @@ def _change(file, change):
     ],
     ids=" ".join,
 )
-def test_every_line_of_the_readmes_table(hub: Hub, tmp_path, architectures):
-    argv = [sys.executable, str(HERE / "ways.py"), str(README), *architectures]
+def test_every_line_of_the_table(hub: Hub, tmp_path, architectures):
+    argv = [sys.executable, str(HERE / "ways.py"), str(PAGE), *architectures]
     shown = hub.run(argv, tmp_path, cwd=tmp_path, timeout=600).stdout
-    lines = README.read_text().split("## Load it everywhere")[1].split("\n## ")[0]
-    ways = [line for line in lines.splitlines() if line.startswith("| ") and line.count("`") == 2]
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    ways = [line for line in lines if line.startswith("| ") and line.count("`") == 2]
     assert len(ways) >= 20
     for way in ways:
         assert f": {way.split('|')[1].strip()}: " in shown, way
@@ -335,8 +335,8 @@ def test_arguments_that_read_files_are_refused(folder, key):
     ("file", "change", "message"),
     [
         ("patchit.json", lambda c: c.update(format_version=99), "has format 99; .* reads 1"),
-        ("patchit.json", lambda c: c.pop("task"), "damaged file: KeyError 'task'"),
-        ("patchit.json", lambda c: c.update(backbone=[]), "damaged file: TypeError"),
+        ("patchit.json", lambda c: c.pop("task"), "damaged: KeyError: 'task'"),
+        ("patchit.json", lambda c: c.update(backbone=[]), "damaged: TypeError"),
         ("patchit.json", lambda c: c["task"].update(name="os"), "'os': unknown task"),
         ("patchit.json", lambda c: c["task"]["kwargs"].update(rows=5), "head.*size mismatch"),
         ("patchit.json", lambda c: c["backbone"].update(name="no.net"), "has no network 'no.net'"),
@@ -368,7 +368,7 @@ def test_what_is_no_export_is_named(hub: Hub, tmp_path, monkeypatch):
         ("org/x", r"no such folder, and its config\.json cannot be read from the Hub: .*404"),
         ("org/absent", "no such folder, .*Repository Not Found"),
         ("org/x@absent", "no such folder, .*Revision Not Found"),
-        ("../x", "no such folder, "),
+        ("../x", "no such folder$"),
     ):
         with pytest.raises(InputError, match=message) as error:
             patchit_hf.pretrained_cfg(source)

@@ -1,6 +1,6 @@
-"""Execute every line of the README's table of ways to load, against the Hub of the environment.
+"""Execute every line of the table in ``docs/load.md``, against the Hub of the environment.
 
-``python ways.py README ARCHITECTURE...`` trains each architecture for two steps, pushes it, and
+``python ways.py PAGE ARCHITECTURE...`` trains each architecture for two steps, pushes it, and
 compares what each line gives with the network in memory. It prints a line for each comparison.
 """
 
@@ -151,7 +151,7 @@ def timm_backbone(found, trained):
 
 
 def forgets(found, trained):
-    """Why the README says so of transformers 5.23. Where this fails, its advice can go."""
+    """Why the page says so of transformers 5.23. Where this fails, its advice can go."""
     state, wanted = found._backbone.state_dict(), trained.net.state_dict()
     means = [name for name in state if name.endswith("running_mean")]
     assert means
@@ -207,16 +207,16 @@ ONCE = {
 }  # from the folder, the name is taken by then
 
 
-def read_table(readme: Path) -> tuple[str, dict[str, str]]:
-    """Return the imports and the lines of the README's table."""
-    text = readme.read_text(encoding="utf-8").split("## Load it everywhere")[1].split("\n## ")[0]
+def read_table(page: Path) -> tuple[str, dict[str, str]]:
+    """Return the imports and the lines of the page's table."""
+    text = page.read_text(encoding="utf-8")
     imports = text.split("```python\n")[1].split("```")[0]
     return imports, dict(re.findall(r"^\| ([^|]+) \| `([^`]+)` \|$", text, re.M))
 
 
-def main(readme: str, *architectures: str) -> None:
+def main(page: str, *architectures: str) -> None:
     """Train, push, execute, compare."""
-    imports, table = read_table(Path(readme))
+    imports, table = read_table(Path(page))
     assert list(table) == list(CHECKS), set(table) ^ set(CHECKS)
     scope: dict = {}
     exec(imports, scope)

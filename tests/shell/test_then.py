@@ -25,7 +25,7 @@ def test_crops_are_pretrained_on(tmp_path, capsys):
     for number in range(4):
         pixels = rng.integers(0, 255, (120, 90, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-        boxes.append(f"{number}.png 20 10 60 90")
+        boxes.append(f"{number}.png 20 10 60 115")
     (tmp_path / "boxes.txt").write_text("\n".join(boxes))
     words = ["crops", "--detections", str(tmp_path / "boxes.txt"), "--images", str(folder)]
     words += ["--output", str(tmp_path / "my crops"), "--canvas", "64x32", "--workers", "0"]

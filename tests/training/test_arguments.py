@@ -9,6 +9,7 @@ from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.training.arguments import in_steps
 
 OURS_ALONE = {  # what Hugging Face has no field of that meaning for
+    "keep_initial",
     "train_batch_size",  # theirs is per device
     "mixed_precision",  # theirs is bf16 and fp16; this is Accelerate's
     "optim_args",
@@ -19,7 +20,6 @@ OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "change",
     "extend",
     "verify_cache",
-    "keep_initial",
     "image_column",
     "fit",
     "crop_cache_gb",
@@ -55,7 +55,7 @@ def test_frozen():
         ("learning_rate", math.inf, "--learning-rate inf"),
         ("train_batch_size", 0, "--batch-size 0: must be a whole number of at least 1"),
         ("train_batch_size", 2.5, "--batch-size 2.5"),
-        ("gradient_accumulation_steps", 0, "--gradient-accumulation-steps 0"),
+        ("gradient_accumulation_steps", -1, "--gradient-accumulation-steps -1"),
         ("num_train_epochs", -1.0, "--epochs -1.0"),
         ("max_steps", 0, "--max-steps 0"),
         ("weight_decay", -0.1, "--weight-decay -0.1"),
@@ -81,3 +81,12 @@ def test_shares_of_a_run():
     assert in_steps(0.001, 10) == 1
     assert in_steps(500, 1000) == 500
     assert in_steps(0, 1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "flag"), [("lr", "--learning-rate"), ("weight_decay", "--weight-decay")]
+)
+def test_options_of_the_optimiser_that_have_a_flag(key, flag):
+    with pytest.raises(InputError) as error:
+        TrainingArguments(optim_args={key: 3})
+    assert str(error.value) == f"--optimizer-args {key}=3: is a flag: {flag} 3"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 GRID = ["rows=3", "cols=2", "patch_size=8", "jitter=2", "input_scale=4"]
 COMMON = [
-    "pretrain", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "5", "--optimizer", "sgd",
+    "pretrain", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "3", "--optimizer", "sgd",
     "--learning-rate", "0.05", "--workers", "1", "--save-every", "0", "--no-figures",
 ]  # fmt: skip
 TASKS = {
@@ -36,8 +37,8 @@ TASKS = {
 IN_PARTS = ("batch norm", "octaves")  # batch statistics are those of a process's part
 
 
-def _launch(tmp_path, *argv):
-    """Run two processes as a user does, and return what they say."""
+def launch(tmp_path, *argv, processes=2, code=0):
+    """Run several processes as a user does, and return what they say."""
     env = {
         **os.environ,
         "ACCELERATE_USE_CPU": "1",
@@ -45,12 +46,15 @@ def _launch(tmp_path, *argv):
         "HF_HOME": str(tmp_path / "hf"),
         "CUDA_VISIBLE_DEVICES": "",
     }
+    several = [
+        "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
+        "--main_process_port", "0",
+    ]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-         "--main_process_port", "0", *argv],
+        [sys.executable, *(several if processes > 1 else []), *argv],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=400,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == code, done.stderr[-3000:]
     return done.stderr
 
 
@@ -72,13 +76,16 @@ def _manifest(folder):
     return [json.loads(line) for line in (folder / "bad_images.jsonl").read_text().splitlines()]
 
 
-def test_the_command_trains_on_two_processes(tmp_path, crop_folder, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_command_trains_on_several_processes(tmp_path, crop_folder, monkeypatch, processes):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     words = [*COMMON[1:], "--task-kwargs", *GRID, "--backbone", "test_vit", "--dataset",
              crop_folder, "--output-dir"]  # fmt: skip
     run([["pretrain", *words, str(tmp_path / "one")]])
-    text = _launch(tmp_path, "-m", "patchit_hf.pretrain", *words, str(tmp_path / "two"))
-    assert text.count("step 5: held-out accuracy") == 1  # said by the main process alone
+    argv = ["-m", "patchit_hf.pretrain", *words, str(tmp_path / "two")]
+    text = launch(tmp_path, *argv, processes=processes)
+    assert text.count("step 3: held-out accuracy") == 1  # said by the main process alone
     _assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 
@@ -115,7 +122,7 @@ def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, subtests):
     one, two = tmp_path / "one", tmp_path / "two"
     run(commands(one, "--gradient-accumulation-steps", "2"))
     (tmp_path / "commands.json").write_text(json.dumps(commands(two)))
-    _launch(tmp_path, str(Path(__file__).parents[1] / "in_turn.py"), "commands.json")
+    launch(tmp_path, str(Path(__file__).parents[1] / "in_turn.py"), "commands.json")
 
     for name in runs:
         with subtests.test(name):
@@ -130,3 +137,33 @@ def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, subtests):
         assert first.keys() == second.keys()
         for key, value in first.items():
             assert second[key] == pytest.approx(value, abs=0.02), key
+
+
+@pytest.mark.slow
+def test_every_sample_is_the_same_on_any_number_of_processes(tmp_path, crop_folder, monkeypatch):
+    """One process, two, four, and one again, each from the checkpoint of the one before."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    script = str(Path(__file__).parents[1] / "logged.py")
+    words = [
+        *COMMON[1:], "--max-steps", "8", "--task-kwargs", *GRID, "--backbone", "test_vit",
+        "--no-audit", "--eval-every", "0", "--save-every", "100", "--dataset", crop_folder,
+        "--output-dir",
+    ]  # fmt: skip
+
+    def logged(folder, plan):
+        for number, (processes, stop) in enumerate(plan):
+            log = tmp_path / folder / f"log-{number}"
+            log.mkdir(parents=True)
+            argv = [script, str(log), str(stop), *words, str(tmp_path / folder / "run")]
+            code = 0 if not stop else 1 if processes > 1 else 128 + signal.SIGTERM
+            launch(tmp_path, *argv, processes=processes, code=code)
+        files = (tmp_path / folder).glob("log-*/*.jsonl")
+        lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return sorted(lines)
+
+    whole = logged("one", [(1, 0)])
+    parts = logged("several", [(1, 2), (2, 2), (4, 2), (1, 0)])
+    assert [line[0] for line in whole] == list(range(8 * 16))
+    assert parts == whole
+    assert len({tuple(line[2:]) for line in whole}) > 30
+    _assert_same_weights(tmp_path / "one" / "run", tmp_path / "several" / "run")

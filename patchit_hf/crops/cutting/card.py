@@ -6,11 +6,12 @@ from collections import Counter
 from importlib.resources import files
 from typing import Any
 
-import jinja2
 import pyarrow.parquet
 import yaml
 
-from patchit_hf.crops.cutting.select import REASONS
+from patchit_hf.common import markdown
+from patchit_hf.crops.cutting.plan import Plan
+from patchit_hf.crops.cutting.select import REASONS, list_classes
 from patchit_hf.crops.cutting.shards import Shards
 
 SIZES = (
@@ -46,12 +47,14 @@ def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, 
     return {
         "detections": name,
         "format": plan.found.kind,
+        "notes": list(plan.notes),
         "boxes": {
             "in_all": len(plan.found),
             "kept": kept,
             "dropped": sum(dropped.values()),
             "stand_ins": sum(len(part.stand_ins) for part in parts),
             "reasons": {reason: dropped[reason] for reason in REASONS if dropped[reason]},
+            "classes": _other_classes(plan),
         },
         "splits": {
             split: {"crops": counts[split], "sources": len(sources[split])} for split in counts
@@ -64,6 +67,13 @@ def make_report(shards: Shards, counts: dict[str, int], name: str) -> dict[str, 
             "notes": dict(sorted(notes.items())),
         },
     }
+
+
+def _other_classes(plan: Plan) -> dict[str, int]:
+    """Return how many boxes each class had that is not a person, the most frequent first."""
+    found = plan.found
+    counts = Counter(found.label[plan.reasons == "class"].tolist())
+    return {found.labels[label]: count for label, count in counts.most_common()}
 
 
 def render_card(shards: Shards, report: dict[str, Any], about: dict[str, str]) -> str:
@@ -91,20 +101,18 @@ def render_card(shards: Shards, report: dict[str, Any], about: dict[str, str]) -
         ],
     }
     template = files("patchit_hf.crops.cutting").joinpath("card.md.jinja").read_text("utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    return (
-        environment.from_string(template).render(
-            **report,
-            about=about,
-            options=shards.options,
-            size=shards.options.size,
-            columns=list(shards.features),
-            outside=OUTSIDE[shards.options.outside],
-            subject=SUBJECTS[report["source_is"]],
-            words=REASONS,
-            metadata=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
-        )
-        + "\n"
+    return markdown.render(
+        template,
+        **report,
+        about=about,
+        options=shards.options,
+        size=shards.options.size,
+        columns=list(shards.features),
+        outside=OUTSIDE[shards.options.outside],
+        subject=SUBJECTS[report["source_is"]],
+        words=REASONS,
+        list_classes=list_classes,
+        metadata=markdown.Markdown(
+            yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()
+        ),
     )

@@ -100,7 +100,7 @@ def _picture(job: Job, options: CropOptions) -> Picture:
     if job.picture is not None:
         raise BadPictureError(job.picture)
     if job.path is None:
-        raise BadPictureError("no file of that name below --images, or several")
+        raise BadPictureError("no such file")
     return open_picture(job.path, options.max_pixels)
 
 

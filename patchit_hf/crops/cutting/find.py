@@ -13,13 +13,14 @@ import pyarrow.parquet
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing
+from patchit_hf.crops.cutting.match import Images
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import open_images
 from patchit_hf.crops.cutting.shards import FOUND
 from patchit_hf.crops.cutting.videos import VideoFolder
 from patchit_hf.crops.detections.table import Builder, Detections
 from patchit_hf.crops.detector import Frame, find_people, open_detector
-from patchit_hf.data.pictures import BadPictureError, Picture, PictureFolder
+from patchit_hf.data.pictures import BadPictureError, Picture
 
 VERSION = 1
 
@@ -62,7 +63,7 @@ def detect(
     known = _read(file, key)
     if known is not None:
         return known
-    total = len(folder.files) if isinstance(folder, PictureFolder) else None
+    total = len(folder.files) if not isinstance(folder, VideoFolder) else None
     found, bad = find_people(
         _frames(folder, options, skip_bad=skip_bad), open_detector(detector, label), batch=batch,
         score=score, total=total,
@@ -76,9 +77,7 @@ def detect(
     return replace(found, bad=bad)
 
 
-def _frames(
-    folder: PictureFolder | VideoFolder, options: CropOptions, *, skip_bad: bool
-) -> Iterator[Frame]:
+def _frames(folder: Images, options: CropOptions, *, skip_bad: bool) -> Iterator[Frame]:
     for name, picture in _pictures(folder, options):
         if isinstance(picture, Picture):
             yield name, picture.pixels
@@ -88,9 +87,7 @@ def _frames(
             raise InputError(f"image {name}: {picture} (--on-bad-image skip leaves it out)")
 
 
-def _pictures(
-    folder: PictureFolder | VideoFolder, options: CropOptions
-) -> Iterator[tuple[str, Picture | str]]:
+def _pictures(folder: Images, options: CropOptions) -> Iterator[tuple[str, Picture | str]]:
     if isinstance(folder, VideoFolder):
         yield from folder.frames(options.every)
         return

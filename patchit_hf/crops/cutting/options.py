@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from patchit_hf.common.arguments import arg
@@ -12,6 +13,12 @@ from patchit_hf.crops.choices import OUTSIDE
 from patchit_hf.data.choices import parse_canvas
 
 SHARES = ("min_visible", "max_overlap", "validation", "test")
+FULL = "full-bodies"
+PRESETS: dict[str, dict[str, float | bool]] = {
+    FULL: {"min_height": 96.0, "max_overlap": 0.5, "keep_cut": False},
+    "all": {"min_height": 50.0, "max_overlap": 1.0, "keep_cut": True},
+}  # all: the defaults of version 0.1
+PRESET_REASONS = {"min_height": "too low", "max_overlap": "covered", "keep_cut": "cut"}
 NUMBERS = ("context", "min_height", "max_height", "min_aspect", "max_aspect", "min_sharpness")
 
 
@@ -27,6 +34,8 @@ class CropOptions:
         >>> options = CropOptions(canvas="256x128", min_height=100, image_format="png")
         >>> options.size
         (256, 128)
+        >>> CropOptions().min_height, CropOptions(preset="all", keep_cut=False).min_height
+        (96.0, 50.0)
     """
 
     canvas: str = arg("200x100", "--canvas", "crops", "size of a crop, HEIGHTxWIDTH in pixels")
@@ -61,6 +70,14 @@ class CropOptions:
         "images",
         "most pixels of an image; a larger one is bad and not decoded",
     )
+    preset: str = arg(
+        FULL,
+        "--preset",
+        "filters",
+        "full-bodies leaves out small, cut and overlapping people, of whom a crop shows a part; "
+        "all keeps them. It sets the defaults of --min-height, --max-overlap and --keep-cut",
+        choices=tuple(PRESETS),
+    )
     classes: str | None = arg(
         None,
         "--classes",
@@ -69,7 +86,12 @@ class CropOptions:
         "named person or pedestrian, or the number that the format uses",
     )
     min_score: float = arg(-math.inf, "--min-score", "filters", "lowest score of a box")
-    min_height: float = arg(50.0, "--min-height", "filters", "smallest height of a box, in pixels")
+    min_height: float = arg(
+        None,
+        "--min-height",
+        "filters",
+        "smallest height of a box, in pixels (default: 96, with --preset all 50)",
+    )
     max_height: float = arg(math.inf, "--max-height", "filters", "largest height, in pixels")
     min_aspect: float = arg(
         0.15, "--min-aspect", "filters", "smallest ratio of a box's width to its height"
@@ -81,16 +103,18 @@ class CropOptions:
         0.6, "--min-visible", "filters", "smallest fraction of a box inside the frame"
     )
     max_overlap: float = arg(
-        1.0,
+        None,
         "--max-overlap",
         "filters",
-        "largest fraction of a box that one other person's box may cover",
+        "largest fraction of a box that one other person's box may cover (default: 0.5, with "
+        "--preset all 1)",
     )
     keep_cut: bool = arg(
-        True,
+        None,
         "--keep-cut",
         "filters",
-        "keep boxes that touch the frame's edge, where people are cut off",
+        "keep boxes that touch the frame's edge, where people are cut off (default: no, with "
+        "--preset all yes)",
     )
     min_sharpness: float = arg(
         0.0,
@@ -103,7 +127,8 @@ class CropOptions:
         None,
         "--first-frame",
         "images",
-        "number of a video's first frame in the boxes: 0 or 1; if left out, 1 for MOT, else 0",
+        "number of a video's first frame in the boxes: 0 or 1; if left out, 1 for MOT, else 0; "
+        "for a folder of frames, counts its files, which else go by the numbers in their names",
     )
     keep_every: int = arg(1, "--keep-every", "filters", "keep every k-th box of a track")
     check_boxes: bool = arg(
@@ -125,6 +150,11 @@ class CropOptions:
     shard_size: int = arg(5000, "--shard-size", "output", "crops per parquet file")
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise self._error("preset", f"one of {', '.join(PRESETS)}")
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         parse_canvas(self.canvas)
         if self.first_frame not in (None, 0, 1):
             raise self._error("first_frame", "0 or 1")
@@ -157,9 +187,24 @@ class CropOptions:
         """Height and width of a crop, in pixels."""
         return parse_canvas(self.canvas)
 
+    def hint(self, reasons: Iterable[str]) -> str:
+        """Return how to keep what the preset dropped; empty if it dropped nothing.
+
+        Args:
+            reasons: why boxes were dropped, as the report spells it.
+        """
+        own = {PRESET_REASONS[k] for k, v in PRESETS[FULL].items() if getattr(self, k) == v}
+        if self.preset != FULL or not own & set(reasons):
+            return ""
+        return "full bodies are kept; --preset all keeps small, cut and overlapping people too"
+
     def stated(self) -> dict[str, object]:
-        """Return all fields for JSON, with infinite numbers as None."""
-        values = dataclasses.asdict(self).items()
+        """Return all fields for JSON, with infinite numbers as None.
+
+        The preset is not among them, only what follows from it: ``--preset all`` goes on with a
+        data set that was begun when these values were the defaults.
+        """
+        values = [item for item in dataclasses.asdict(self).items() if item[0] != "preset"]
         return {
             key: None if isinstance(value, float) and math.isinf(value) else value
             for key, value in values

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.names import files_below
 from patchit_hf.crops.cutting.cut import Job
+from patchit_hf.crops.cutting.match import Images, match_files
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.select import KEPT, LEFT_OUT, Words, before_decoding, thin
 from patchit_hf.crops.cutting.videos import VideoFolder, video_files
 from patchit_hf.crops.detections import Detections
+from patchit_hf.data.picture_table import PictureTable
 from patchit_hf.data.pictures import BadPictureError, Picture, PictureFolder
 
 SPLITS = ("train", "validation", "test")
@@ -36,10 +39,12 @@ class Plan:
         by: what a source is: ``source`` (a video, say), ``folder`` or ``image``.
         reasons: why boxes are already dropped ``[N]``; empty where they are not.
         starts: index of each image's first box, then the number of boxes ``[images + 1]``.
+        why: why images have no file, by their name.
+        notes: what was assumed to find files and boxes, one sentence each.
     """
 
     found: Detections
-    folder: PictureFolder | VideoFolder
+    folder: Images
     files: list[str | None]
     order: list[int]
     split: list[str]
@@ -47,6 +52,8 @@ class Plan:
     by: str
     reasons: Words
     starts: NDArray[np.int64]
+    why: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.order)
@@ -71,8 +78,10 @@ class Plan:
         found, box, file = self.found, self._boxes(image), self.files[image]
         size = found.sizes[image].tolist() if len(found.sizes) else [0, 0]
         picture: Picture | str | None = found.bad.get(found.images[image])
-        if isinstance(self.folder, VideoFolder) and (reasons == KEPT).any():
-            picture = self._frame(self.folder, file, max_pixels)
+        if picture is None and file is None and (reasons == KEPT).any():
+            picture = self.why.get(found.images[image], "no such file")
+        elif not isinstance(self.folder, PictureFolder) and (reasons == KEPT).any():
+            picture = self._decoded(self.folder, str(file), max_pixels)
         return Job(
             name=file or found.images[image],
             path=None if file is None else self.folder.root / file,
@@ -87,19 +96,19 @@ class Plan:
             picture=picture,
         )
 
-    def _frame(self, folder: VideoFolder, file: str | None, max_pixels: int) -> Picture | str:
-        if file is None:
-            return "no video of that name below --images, or several"
+    def _decoded(
+        self, folder: VideoFolder | PictureTable, file: str, max_pixels: int
+    ) -> Picture | str:
         try:
             return folder.picture(file, max_pixels)
         except BadPictureError as error:
             return str(error)
 
 
-def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureFolder | VideoFolder:
-    """Open a folder of images, a folder of videos, or one video.
+def open_images(images: str | Path, options: CropOptions, kind: str) -> Images:
+    """Open a folder of images, of videos or of Parquet files with images, or one of the latter two.
 
-    A folder that holds both images and videos is a folder of images.
+    A folder that holds images is a folder of images, whatever else it holds.
 
     Args:
         images: the folder or the video.
@@ -107,28 +116,37 @@ def open_images(images: str | Path, options: CropOptions, kind: str) -> PictureF
         kind: format of the boxes, which sets the default of that number.
 
     Raises:
-        InputError: if the path does not exist, or is a file but no video.
+        InputError: if the path does not exist, or is a file but no video and no Parquet file.
     """
     path = Path(images).expanduser()
+    if path.is_file() and path.suffix == ".parquet":
+        return PictureTable(path)
     if path.is_file() and not video_files(path):
-        raise InputError(f"--images {str(images)!r}: is not a video; must be a folder or a video")
+        raise InputError(
+            f"--images {str(images)!r}: is not a video; must be a folder or a video, or Parquet"
+        )
     if video_files(path) and (path.is_file() or not PictureFolder(path).files):
         first = int(kind == "mot") if options.first_frame is None else options.first_frame
         return VideoFolder(path, first)
-    return PictureFolder(path)
+    folder = PictureFolder(path, options.first_frame)
+    if not folder.files and files_below(path, (".parquet",)):
+        return PictureTable(path)
+    return folder
 
 
-def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: CropOptions) -> Plan:
+def make_plan(found: Detections, folder: Images, options: CropOptions) -> Plan:
     """Decide on order, splits and dropped boxes without opening an image.
 
     Raises:
         InputError: if no image is found, or no class means a person.
     """
-    files = folder.locate(found.images)
+    matches, notes = match_files(found, folder)
+    files = matches.files
     if not any(files):
+        name = found.images[0]
         raise InputError(
             f"--images {str(folder.root)!r}: holds none of the {len(files)} images of the boxes, "
-            f"such as {found.images[0]!r}"
+            f"such as {name!r} ({matches.why.get(name, 'no such file')})"
         )
     reasons = before_decoding(found.boxes, _persons(found, options), found.score, options)
     reasons = _other_frames(found, folder, files, reasons, options.every)
@@ -142,7 +160,8 @@ def make_plan(found: Detections, folder: PictureFolder | VideoFolder, options: C
     _check(source, split)
     order = [i for name in _ordered(split) for i in range(len(split)) if split[i] == name]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return Plan(found, folder, files, order, split, source, by, reasons, starts)
+    notes = (*found.notes, *notes)
+    return Plan(found, folder, files, order, split, source, by, reasons, starts, matches.why, notes)
 
 
 def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:
@@ -169,7 +188,7 @@ def _persons(found: Detections, options: CropOptions) -> NDArray[np.bool_]:
 
 def _other_frames(
     found: Detections,
-    folder: PictureFolder | VideoFolder,
+    folder: Images,
     files: list[str | None],
     reasons: Words,
     every: int,

@@ -21,7 +21,7 @@ from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
 from patchit_hf.crops.cutting.shards import Shards
 from patchit_hf.crops.cutting.stand_ins import GO_ON, StandIns
-from patchit_hf.crops.cutting.videos import VideoFolder
+from patchit_hf.data.pictures import PictureFolder
 
 CHUNK = 8  # images that a process takes at a time
 
@@ -50,7 +50,8 @@ def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, o
     crops = sum(part.crops for part in shards.parts)
     index = shards.done
     jobs = plan.jobs(index, options.max_pixels)
-    chunk = 1 if isinstance(plan.folder, VideoFolder) else CHUNK  # a job of a video holds its frame
+    by_path = isinstance(plan.folder, PictureFolder)  # else a job holds its image, decoded
+    chunk = CHUNK if by_path else 1
     with bar:
         for job, result in _in_order(jobs, options, workers, chunk):
             if result.bad and on_bad == "raise":
@@ -64,7 +65,7 @@ def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, o
             bar.set_postfix_str(f"{crops:,} crops", refresh=False)
             bar.update()
         shards.flush()
-    if isinstance(plan.folder, VideoFolder):
+    if not isinstance(plan.folder, PictureFolder):
         plan.folder.close()
 
 

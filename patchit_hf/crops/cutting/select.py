@@ -28,8 +28,8 @@ REASONS = {
     "bad picture": "its image cannot be used",
     "outside": "it lies outside the frame",
     "mostly outside": "its fraction inside the frame is below --min-visible",
-    "too low": "its height is below --min-height",
-    "too high": "its height is above --max-height",
+    "too short": "its height is below --min-height",
+    "too tall": "its height is above --max-height",
     "too narrow": "its ratio of width to height is below --min-aspect",
     "too wide": "its ratio of width to height is above --max-aspect",
     "duplicate": "it repeats another box of the image",
@@ -39,8 +39,21 @@ REASONS = {
     "transparent": "part of its crop is transparent",
     "blurred": "its sharpness is below --min-sharpness",
 }
+MANY = 12  # classes that are named one by one
 LEFT_OUT = ("thinned", "other frame")  # nothing is wrong with these
 Words = NDArray[np.object_]
+
+
+def list_classes(classes: dict[str, int]) -> str:
+    """Return the classes that are not people as text, those beyond the first dozen as a sum.
+
+    Example:
+        >>> list_classes({"car": 1200, "ignored": 3})
+        'car: 1,200, ignored: 3'
+    """
+    first, rest = list(classes.items())[:MANY], list(classes.values())[MANY:]
+    named = [f"{name}: {count:,}" for name, count in first]
+    return ", ".join(named + [f"{len(rest):,} others: {sum(rest):,}"] * bool(rest))
 
 
 def before_decoding(
@@ -102,8 +115,8 @@ def in_picture(
     tests = {
         "outside": inside <= 0,
         "mostly outside": inside < options.min_visible,
-        "too low": height < options.min_height,
-        "too high": height > options.max_height,
+        "too short": height < options.min_height,
+        "too tall": height > options.max_height,
         "too narrow": aspect < options.min_aspect,
         "too wide": aspect > options.max_aspect,
         "duplicate": _repeated(people),

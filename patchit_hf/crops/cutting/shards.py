@@ -223,13 +223,13 @@ class Shards:
             return
         if (self.work / "part-00000.json").is_file():
             raise InputError(
-                f"--output {str(self.folder)!r}: holds an unfinished data set of other boxes or "
-                "options; give these again, or another folder"
+                f"--output {str(self.folder)!r}: holds an unfinished data set of "
+                f"{self._other(state)}; give these again, or another folder"
             )
         if (self.folder / REPORT).is_file():
             raise InputError(
-                f"--output {str(self.folder)!r}: holds a data set of other boxes or options; give "
-                "another folder"
+                f"--output {str(self.folder)!r}: holds a data set of "
+                f"{self._other(self.folder / REPORT)}; give another folder"
             )
         if self.folder.exists() and any(p.name not in (WORK, FOUND) for p in self.folder.iterdir()):
             raise InputError(f"--output {str(self.folder)!r}: is not empty; give another folder")
@@ -242,6 +242,23 @@ class Shards:
         there = read_json(file)
         mine = json.loads(json.dumps(self.identity))
         return all(there.get(key) == value for key, value in mine.items())
+
+    def _other(self, file: Path) -> str:
+        """Return what is other about the data set of a record: its options, or its boxes."""
+        if not file.is_file():
+            return "other boxes or options"
+        there, mine = read_json(file), json.loads(json.dumps(self.identity))
+        old, new = there.get("options", {}), mine["options"]
+        differing = [
+            f"{name} {old.get(name)!r} there, {new.get(name)!r} here"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        ]
+        if differing:
+            return f"other options ({'; '.join(differing)})"
+        if there.get("version") != mine["version"]:
+            return f"another version of patchit_hf ({there.get('version')!r})"
+        return "other boxes"
 
     def _records(self) -> list[Part]:
         parts: list[Part] = []

@@ -16,6 +16,7 @@ from patchit_hf.crops.boxes import Boxes, clip, orient, to_pixels
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
 from patchit_hf.crops.cutting.shards import DROPPED, Shards
+from patchit_hf.data.formats import open_image
 from patchit_hf.data.pictures import BadPictureError
 
 COLUMNS, KEPT_ROWS, GAP, TEXT = 12, 5, 4, 18
@@ -54,7 +55,7 @@ def _crops(shards: Shards) -> list[Image.Image]:
             seen += readers[number].metadata.row_group(group).num_rows
             group += 1
         column = readers[number].read_row_group(group, columns=["image"])["image"]
-        crops.append(Image.open(io.BytesIO(column[row - seen].as_py()["bytes"])).convert("RGB"))
+        crops.append(open_image(io.BytesIO(column[row - seen].as_py()["bytes"])).convert("RGB"))
     return crops
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.crops.detections.table import VIDEOS
+from patchit_hf.common.names import Matches, files_below, image_endings
+from patchit_hf.data.frame_names import VIDEOS, find_videos
 from patchit_hf.data.pictures import BadPictureError, Picture
 
 ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6}  # EXIF tag by degrees anticlockwise
@@ -36,7 +38,7 @@ class VideoFolder:
         self.files = video_files(path)
         self.first = first
         self._reader: FrameReader | None = None
-        self._sizes: dict[str, tuple[int, int] | None] = {}
+        self._sizes: dict[tuple[str, bool], tuple[int, int] | None] = {}
         try:
             import av  # noqa: F401
         except ImportError as error:
@@ -44,28 +46,41 @@ class VideoFolder:
                 f"--images {str(root)!r}: videos need PyAV; pip install 'patchit_hf[video]'"
             ) from error
 
-    def locate(self, names: list[str]) -> list[str | None]:
-        """Return each name as ``video#number``; None if it matches no video, or several.
+    def match(self, names: list[str]) -> Matches:
+        """Return each name as ``video#number``, and why others mean no frame; see ``find_videos``.
 
         Frame 17 is ``cam.mp4#17``, ``cam/img1/000017.jpg``, ``cam_17`` or, if there is only one
         video, ``17``.
         """
-        return [self._find(name) for name in names]
+        frames = {name: frame for name in names if (frame := _frame(name)) is not None}
+        videos, no_video = find_videos([video for video, _ in frames.values()], self.files)
+        files: list[str | None] = []
+        why = {}
+        for name in names:
+            video, number = frames.get(name, ("", -1))
+            there = videos.get(video) if name in frames else None
+            if there is None:
+                why[name] = no_video[video] if name in frames else "names no frame of a video"
+            elif number < self.first:
+                there, why[name] = None, f"no frame {number}; the first is 1 (--first-frame)"
+            files.append(None if there is None else f"{there}#{number}")
+        return Matches(files, why)
 
     def number(self, file: str) -> int:
         """Return the index of a frame in its video, from 0."""
         return int(file.rpartition("#")[2]) - self.first
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
-        """Return width and height of a video from its header; None if it cannot be read."""
+        """Return width and height of a video, as stored or as shown; None if it cannot be read."""
         video = file.rpartition("#")[0]
-        if video not in self._sizes:
+        if (video, stored) not in self._sizes:
             try:
                 with FrameReader(self.root / video) as reader:
-                    self._sizes[video] = reader.size
+                    size = reader.size if stored else reader.picture(0).pixels.size
+                    self._sizes[video, stored] = size
             except BadPictureError:
-                self._sizes[video] = None
-        return self._sizes[video]
+                self._sizes[video, stored] = None
+        return self._sizes[video, stored]
 
     def picture(self, file: str, max_pixels: int) -> Picture:
         """Return a frame. If frames are asked for in order, each is decoded only once.
@@ -97,37 +112,6 @@ class VideoFolder:
                         yield f"{video}#{number + self.first}", reader.picture(number)
             except BadPictureError as error:
                 yield f"{video}#{self.first}", str(error)
-
-    def _find(self, name: str) -> str | None:
-        where, mark, number = PurePosixPath(name).as_posix().rpartition("#")
-        if not mark or not number.isdecimal():
-            path = PurePosixPath(name)
-            known = path.suffix.lower() in Image.registered_extensions()
-            stem = path.stem if known else path.name
-            match = re.search(r"\d+$", stem)
-            if not match:
-                return None
-            number, where = (
-                match[0],
-                (path.parent / stem[: match.start()].rstrip("_-. ")).as_posix(),
-            )
-        video = self._video(where.removeprefix("./"))
-        if video is None or int(number) < self.first:
-            return None
-        return f"{video}#{int(number)}"
-
-    def _video(self, where: str) -> str | None:
-        """Return the video that the part of a name before the frame number refers to."""
-        if where in self.files:
-            return where
-        if PurePosixPath(where).suffix.lower() in VIDEOS:
-            found = [f for f in self.files if PurePosixPath(f).name == PurePosixPath(where).name]
-        else:
-            parts = set(PurePosixPath(where).parts)
-            found = [f for f in self.files if PurePosixPath(f).with_suffix("").as_posix() == where]
-            found = found or [f for f in self.files if PurePosixPath(f).stem in parts]
-            found = found or self.files
-        return found[0] if len(found) == 1 else None
 
 
 class FrameReader:
@@ -273,11 +257,20 @@ def video_files(path: Path) -> list[str]:
     """Return the videos at or below a path, relative to the folder and sorted."""
     if path.is_file():
         return [path.name] if path.suffix.lower() in VIDEOS else []
-    return sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.suffix.lower() in VIDEOS and not file.name.startswith(".") and file.is_file()
-    )
+    return sorted(files_below(path, VIDEOS))
+
+
+def _frame(name: str) -> tuple[str, int] | None:
+    """Return the video and the number that the name of a frame holds; None if it holds none."""
+    where, mark, number = name.rpartition("#")
+    if mark and number.isdecimal():
+        return where, int(number)
+    folder, _, last = name.rpartition("/")
+    stem, ending = os.path.splitext(last)
+    match = re.fullmatch(r"(.*?)(\d+)", stem if ending.lower() in image_endings() else last)
+    if match is None:
+        return None
+    return f"{folder}/{match[1].rstrip('_-. ')}".strip("/"), int(match[2])
 
 
 def _words(error: Exception) -> str:

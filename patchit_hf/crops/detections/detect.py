@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
+from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.choices import FORMATS as FORMATS
-from patchit_hf.crops.detections.coco import read_coco
-from patchit_hf.crops.detections.mot import mot_files, read_mot
-from patchit_hf.crops.detections.parse27k import read_parse27k
+from patchit_hf.crops.detections.format import Format, Look
+from patchit_hf.crops.detections.layout import relative, splits_by_folder
 from patchit_hf.crops.detections.table import Detections
-from patchit_hf.crops.detections.tabular import FORMS, is_table, read_table
-from patchit_hf.crops.detections.text import read_text
-from patchit_hf.crops.detections.voc import read_voc
-from patchit_hf.crops.detections.yolo import NAMES, read_yolo
 
-SAMPLE = 65536  # bytes of a file that are read to detect its format
+# What formats are made of.
+_SHARED = ("class_names", "detect", "format", "joined", "layout", "objects", "table", "table_file")
+_ROOM = __name__.rpartition(".")[0]
+
+
+def list_formats() -> list[Format]:
+    """Return the formats: each module of this folder is one, but for those that they share.
+
+    Example:
+        >>> "kitti" in [form.name for form in list_formats()]
+        True
+    """
+    modules = pkgutil.iter_modules(import_module(_ROOM).__path__)
+    names = sorted(module.name for module in modules if module.name not in _SHARED)
+    return [import_module(f"{_ROOM}.{name}").FORMAT for name in names]
 
 
 def read_detections(
@@ -29,18 +39,19 @@ def read_detections(
     columns: dict[str, Any] | None = None,
     box_format: str | None = None,
 ) -> Detections:
-    r"""Read boxes of people in any of ``FORMATS``.
+    r"""Read boxes of people in any of ``FORMATS``; docs/formats.md has an example of each.
 
     Args:
         path: a file, or a folder of files.
-        kind: one of ``FORMATS``; detected from the content if None.
+        kind: one of ``FORMATS``; detected from content and layout if None.
         image_list: for COCO results, the ground truth that holds their images and classes.
         columns: names of a table's columns; see ``read_table``.
         box_format: meaning of the four numbers of a box in a table or in lines of text: ``xyxy``,
             ``xywh`` or ``cxcywh``.
 
     Raises:
-        InputError: if the path does not exist, or it is damaged or in no known format.
+        InputError: if the path does not exist, it is damaged, or it is in no known format or in
+            several.
 
     Example:
         >>> import tempfile
@@ -55,113 +66,66 @@ def read_detections(
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"--detections {str(path)!r}: no such file or folder")
-    kind = kind or detect(path)
-    if box_format is not None and kind not in ("text", "table"):
-        raise InputError(
-            f"--box-format {box_format!r}: is for --format text and table; {kind} defines its own"
-        )
-    if kind == "coco":
-        found = read_coco(path, Path(image_list) if image_list else None)
-    elif kind == "table":
-        found = read_table(path, columns, box_format)
-    elif kind == "text":
-        found = _reread(read_text(path), box_format)
-    else:
-        readers = {"voc": read_voc, "yolo": read_yolo, "mot": read_mot, "parse27k": read_parse27k}
-        found = readers[kind](path)
+    form = detect(path) if kind is None else _named(kind)
+    given = {"image_list": image_list, "columns": columns, "box_format": box_format}
+    given = {name: value for name, value in given.items() if value}
+    for name, value in given.items():
+        if name not in form.options:
+            allowed = " and ".join(f.name for f in list_formats() if name in f.options)
+            raise InputError(
+                f"--{name.replace('_', '-')} {str(value)!r}: is for --format {allowed}; "
+                f"{form.name} defines its own"
+            )
+    found = form.read(path, **given)
+    if path.is_dir():
+        found = splits_by_folder(found)
     if not len(found):
-        raise InputError(f"--detections {str(path)!r}: holds no box (read as {kind})")
+        raise InputError(f"--detections {str(path)!r}: holds no box (read as {form.name})")
     return found
 
 
-def detect(path: Path) -> str:
+def detect(path: Path) -> Format:
     """Return the format of a file or a folder.
 
     Raises:
-        InputError: if it is none of ``FORMATS``.
+        InputError: if it is in none, or it may be in several.
     """
-    if path.is_dir():
-        if mot_files(path):
-            return "mot"
-        file = _first(path)
-        if file is None:
-            raise InputError(f"--detections {str(path)!r}: the folder holds no .xml or .txt file")
-        found = detect(file)
-        return "yolo" if found == "text" and _numeric(_head(file)) else found
-    if path.suffix == ".parquet":
-        return "table"
-    start = _start(path)
-    if start.startswith(b"SQLite format 3\0"):
-        return "parse27k"
-    text = start.decode("utf-8", errors="replace").removeprefix("\ufeff").lstrip()
-    if text[:1] in ("{", "["):
-        return "coco"
-    if text.startswith("<"):
-        return "voc"
-    if is_table(path):
-        return "table"
-    return _by_line(path, text)
-
-
-def _by_line(path: Path, text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
-        raise InputError(f"--detections {str(path)!r}: is empty")
-    first = lines[0]
-    if first.count(",") >= 5 and _numeric(first.replace(",", " ")):
-        return "mot"
-    words = first.split()
-    if len(words) >= 5 and _numeric(" ".join(words[1:])):
-        return "yolo" if words[0].isdecimal() and _shares(lines) else "text"
-    if len(words) >= 5 and _numeric(" ".join(words[-4:])):
-        return "text"
+    look, formats = Look(path), list_formats()
+    shown = {form: file for form in formats if (file := form.looks(look)) is not None}
+    less = {name for form in shown for name in form.over}
+    left = [(form, relative(file, path)) for form, file in shown.items() if form.name not in less]
+    if len(left) == 1:
+        return left[0][0]
+    if not left:
+        raise _unknown(look, formats)
+    (one, its), (other, others) = left[:2]
     raise InputError(
-        f"--detections {str(path)!r}: {first[:60]!r} is in no known format; choose one with "
-        f"--format ({', '.join(FORMATS)})"
+        f"--detections {str(path)!r}: may be {one.name} ({its}) or {other.name} ({others}); choose "
+        f"with --format {one.name} or --format {other.name}"
     )
 
 
-def _shares(lines: list[str]) -> bool:
-    """Say whether all numbers but each line's first look like fractions of an image's size."""
-    return all(
-        _numeric(word) and -0.5 <= float(word) <= 1.5
-        for line in lines[:100]
-        for word in line.split()[1:5]
-    )
+def _named(kind: str) -> Format:
+    for form in list_formats():
+        if form.name == kind:
+            return form
+    known = ", ".join(form.name for form in list_formats())
+    raise InputError(f"--format {kind!r}: must be one of {known}")
 
 
-def _numeric(text: str) -> bool:
-    try:
-        return bool([float(word) for word in text.split()])
-    except ValueError:
-        return False
-
-
-def _first(folder: Path) -> Path | None:
-    """Return the first annotation file that is not empty."""
-    for end in ("*.xml", "*.txt"):
-        for file in sorted(folder.rglob(end)):
-            if file.stat().st_size and file.name not in NAMES:
-                return file
-    return None
-
-
-def _head(file: Path) -> str:
-    return _start(file).decode("utf-8", errors="replace").split("\n", 1)[0]
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(SAMPLE)
-
-
-def _reread(found: Detections, box_format: str | None) -> Detections:
-    """Convert boxes read as xyxy from the format that the user names."""
-    if box_format not in (None, *FORMS):
-        raise InputError(f"--box-format {box_format!r}: must be one of {', '.join(FORMS)}")
-    boxes: Boxes = found.boxes
-    if box_format == "xywh":
-        boxes = from_xywh(boxes)
-    if box_format == "cxcywh":
-        boxes = from_cxcywh(boxes)
-    return replace(found, boxes=boxes)
+def _unknown(look: Look, formats: list[Format]) -> InputError:
+    """Say what a path without a format begins with."""
+    where, known = f"--detections {str(look.path)!r}", ", ".join(form.name for form in formats)
+    if look.is_folder:
+        return InputError(f"{where}: no file of the folder is in a known format ({known})")
+    lines = look.lines(look.path)
+    if not lines:
+        return InputError(f"{where}: is empty")
+    seen = repr(lines[0][:60])
+    bracket, keys = look.keys(look.path)
+    if bracket:
+        read_json_value(look.path)  # raises if it is damaged
+        seen = f"JSON with {', '.join(sorted(keys)) or 'no keys'}"
+    elif look.tag(look.path):
+        seen = f"XML with <{look.tag(look.path)}>"
+    return InputError(f"{where}: {seen} is in no known format; choose one with --format ({known})")

@@ -37,7 +37,7 @@ def from_supervision(found: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> De
         >>> len(found), found.labels, found.score.tolist()
         (2, ['person'], [0.9, 0.4])
     """
-    builder = Builder("supervision")
+    builder, named = Builder("supervision"), False
     pairs = found.items() if isinstance(found, Mapping) else found
     for name, item in pairs:
         boxes = np.asarray(getattr(item, "xyxy", None), dtype=np.float64)
@@ -45,6 +45,7 @@ def from_supervision(found: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> De
             raise InputError(f"{name}: {type(item).__name__} has no xyxy of shape (N, 4)")
         image = builder.picture(str(name))
         names = (getattr(item, "data", None) or {}).get("class_name")
+        named |= names is not None
         labels = getattr(item, "class_id", None) if names is None else names
         scores, tracks = getattr(item, "confidence", None), getattr(item, "tracker_id", None)
         for row, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
@@ -57,4 +58,6 @@ def from_supervision(found: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> De
                 label=None if labels is None else str(labels[row]),
                 track=None if tracks is None else str(tracks[row]),
             )
+    if not named:
+        builder.assume("0", "boxes in memory")
     return builder.done(persons=("person", "pedestrian", "people", "human", "0"))

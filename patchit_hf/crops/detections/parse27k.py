@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from patchit_hf.crops.detections.format import Format, Look
 from patchit_hf.crops.detections.table import Builder, Detections, four
 from patchit_hf.data.parse27k_database import SPLITS, read_rows
 
@@ -33,3 +34,11 @@ def read_parse27k(path: Path) -> Detections:
         where = f"{path.name}, pedestrian {person}"
         builder.box(image, four(box, where), file=path.name, row=person, label="person")
     return builder.done()
+
+
+def _looks(look: Look) -> Path | None:
+    files = [] if look.is_folder else look.files
+    return next((file for file in files if look.start(file).startswith("SQLite format 3\0")), None)
+
+
+FORMAT = Format("parse27k", "PARSE-27k's database", _looks, read_parse27k)

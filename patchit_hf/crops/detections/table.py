@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from array import array
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,8 @@ from numpy.typing import NDArray
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, to_pixels
 
+PERSONS = ("person", "pedestrian", "people", "human")  # labels that mean a person
 NONE = -1  # index of a missing label or track
-VIDEOS = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-    ".wmv", ".flv", ".ogv", ".3gp",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Detections:
         relative: whether boxes are in fractions of the image's size.
         kind: name of the format.
         bad: the images that could not be read, by name, and why.
+        others: other names of images whose files may be called so instead.
+        notes: what the reader had to assume or leave out, one sentence each.
     """
 
     images: list[str]
@@ -60,10 +60,12 @@ class Detections:
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     sources: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
-    persons: tuple[str, ...] = ("person", "pedestrian", "people", "human")
+    persons: tuple[str, ...] = PERSONS
     relative: bool = False
     kind: str = ""
     bad: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -86,6 +88,8 @@ class Detections:
         for words in names:
             total.update("\0".join(words).encode() + b"\1")
         total.update(f"{self.relative} {self.kind}".encode())
+        if self.others:
+            total.update(repr(sorted(self.others.items())).encode())
         return total.hexdigest()
 
     def in_order(self) -> Detections:
@@ -129,12 +133,30 @@ class Builder:
         # Six numbers per box; a list of tuples would take ten times the memory.
         self._columns = array("d")
         self._boxes = array("d")
+        self._others: dict[str, str] = {}
+        self._notes: list[str] = []
+        self._unreadable: list[InputError] = []
 
     def picture(
-        self, name: str, size: tuple[int, int] = (0, 0), source: str = "", split: str = ""
+        self,
+        name: str,
+        size: tuple[int, int] = (0, 0),
+        source: str = "",
+        split: str = "",
+        other: str = "",
     ) -> int:
-        """Return the index of an image; its first mention sets size, source and split."""
+        """Return the index of an image; its first mention sets size, source and split.
+
+        Args:
+            name: its name.
+            size: width and height, or zeros.
+            source: the video, sequence or camera, if known.
+            split: its split, if known.
+            other: another name that its file may have, if it is not called ``name``.
+        """
         name = name.replace("\\", "/")
+        if other:
+            self._others[name] = other.replace("\\", "/")
         if name not in self.images:
             self.images[name] = len(self.images)
             self.sizes.append(size)
@@ -158,8 +180,39 @@ class Builder:
         codes = [self._code(k, v) for k, v in (("label", label), ("track", track), ("file", file))]
         self._columns.extend((image, score, codes[0], codes[1], row, codes[2]))
 
+    def unreadable(self, image: int, error: InputError, *, file: str, row: int) -> None:
+        """Add a box that cannot be read: it is dropped and reported, and the others are used."""
+        self._unreadable.append(error)
+        self.box(image, (math.nan, math.nan, math.nan, math.nan), file=file, row=row)
+
+    def note(self, sentence: str) -> None:
+        """Say what had to be assumed, once."""
+        if sentence not in self._notes:
+            self._notes.append(sentence)
+
+    def assume(self, person: str, where: str) -> None:
+        """Say which class is taken for a person, because nothing names the classes."""
+        if person not in self._names["label"]:
+            return
+        self.note(
+            f"{where}: nothing names the classes; class {person} is taken for a person (--classes "
+            "takes another)"
+        )
+
     def done(self, *, persons: tuple[str, ...] = (), relative: bool = False) -> Detections:
-        """Return all boxes that were added, sorted by the names of their images."""
+        """Return all boxes that were added, sorted by the names of their images.
+
+        Raises:
+            InputError: if half of the boxes or more cannot be read: that of the first.
+        """
+        bad = len(self._unreadable)
+        if bad and 2 * bad >= len(self._boxes) // 4:
+            raise self._unreadable[0]
+        if bad > 1:
+            first = self._unreadable[0]
+            self.note(f"{bad:,} boxes cannot be read and are left out, the first: {first}")
+        elif bad:
+            self.note(f"1 box cannot be read and is left out: {self._unreadable[0]}")
         columns = np.array(self._columns).reshape(-1, 6).T
         image, label, track, row, file = (columns[i].astype(np.int64) for i in (0, 2, 3, 4, 5))
         more: dict[str, Any] = {"persons": persons} if persons else {}
@@ -180,6 +233,8 @@ class Builder:
             splits=self.splits if any(self.splits) else [],
             relative=relative,
             kind=self.kind,
+            others=self._others,
+            notes=tuple(self._notes),
             **more,
         ).in_order()
 
@@ -201,8 +256,8 @@ def number(text: object, where: str, what: str) -> float:
     """
     try:
         return float(cast("str | float", text))  # anything else raises
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: {what} {text!r}: must be a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: {what} {repr(text)[:60]}: must be a number") from None
 
 
 def four(values: list[object], where: str) -> tuple[float, float, float, float]:
@@ -215,3 +270,37 @@ def four(values: list[object], where: str) -> tuple[float, float, float, float]:
         raise InputError(f"{where}: the box has {len(values)} numbers; must be 4")
     a, b, c, d = (number(value, where, "box") for value in values)
     return a, b, c, d
+
+
+def numbers_in(text: str) -> list[object]:
+    """Return the numbers of a list that is written as text, each as text.
+
+    Example:
+        >>> numbers_in("[1, 2.5; 3 4]")
+        ['1', '2.5', '3', '4']
+    """
+    return [word for word in re.split(r"[\s,;|]+", text.strip().strip("[](){}<>\"'")) if word]
+
+
+def pixels(value: object) -> int:
+    """Return a stated width or height, also from text or a fraction; 0 if there is none."""
+    try:
+        return int(float(str(value)))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def key_of(value: object) -> str | None:
+    """Return an id as text, alike for ``7``, ``7.0``, ``"7"`` and ``[7]``; None if there is none.
+
+    Example:
+        >>> key_of(7.0), key_of("7"), key_of([7]), key_of("007"), key_of(None)
+        ('7', '7', '7', '007', None)
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | float | str):
+        return None
+    return re.sub(r"^(\d+)\.0+$", r"\1", str(value).strip()) or None

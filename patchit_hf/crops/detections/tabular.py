@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError
 from patchit_hf.crops.boxes import Boxes, from_cxcywh, from_xywh
-from patchit_hf.crops.detections.table import VIDEOS, Builder, Detections, number
+from patchit_hf.crops.detections.format import Format, Look
+from patchit_hf.crops.detections.table import Builder, Detections, four, number, numbers_in
+from patchit_hf.crops.detections.table_file import TableFile, read_header
+from patchit_hf.data.frame_names import VIDEOS
+from patchit_hf.data.picture_table import find_image_column
 
 NAMES = {
-    "image": ("image", "file", "filename", "file_name", "image_path", "path", "image_file", "img"),
+    "image": (
+        "image", "file", "filename", "file_name", "image_path", "path", "image_file", "img",
+        "image_name", "image_id", "imageid",
+    ),
     "frame": ("frame", "frame_number", "frame_id", "frame_index"),
     "score": ("score", "confidence", "conf"),
     "label": ("label", "class_name", "class", "category", "class_id", "category_id"),
     "track": ("track", "track_id", "tracker_id", "person_id"),
     "source": ("source", "video", "sequence", "camera", "camera_id"),
     "split": ("split",),
-}
+}  # fmt: skip
 CORNERS = {
     "xyxy": (
         "x0 y0 x1 y1", "x1 y1 x2 y2", "xmin ymin xmax ymax", "x_min y_min x_max y_max",
@@ -36,6 +40,7 @@ CORNERS = {
     "cxcywh": ("cx cy w h", "xc yc w h", "x_center y_center width height"),
 }  # fmt: skip
 FORMS = tuple(CORNERS)
+BOXES = ("box", "bbox", "xyxy", "xywh", "cxcywh")
 FIELDS = (*NAMES, "box", "a", "b", "c", "d")
 
 
@@ -43,6 +48,8 @@ def read_table(
     path: Path, columns: dict[str, Any] | None = None, box_format: str | None = None
 ) -> Detections:
     """Read boxes from columns with well-known names, or with the names given.
+
+    Boxes that are all at most 1.5 are fractions of the image's size.
 
     Args:
         path: ``.csv``, ``.tsv`` or ``.parquet``.
@@ -52,50 +59,73 @@ def read_table(
         box_format: ``xyxy``, ``xywh`` or ``cxcywh``, if the column names do not tell.
 
     Raises:
-        InputError: if a column is missing, or the meaning of the four numbers is unknown.
+        InputError: if a column is missing, the meaning of the four numbers is unknown, or most
+            boxes cannot be read.
     """
     given = {key: str(value) for key, value in (columns or {}).items()}
-    table = _open(path, [given[key] for key in NAMES if key in given])
+    table = TableFile(path, _known() | {name.lower() for name in given.values()})
     for key, column in given.items():
         if key not in FIELDS:
             raise InputError(f"--columns {key!r}: must be one of {', '.join(FIELDS)}")
-        if column not in table.column_names:
+        if column not in table.names:
             raise InputError(
                 f"--columns {key}={column}: no such column in {path.name}; {_list(table)}"
             )
-    boxes = _boxes(table, path, given, box_format)
-    found = {key: given.get(key) or _known(table, names) for key, names in NAMES.items()}
+    found = {key: given.get(key) or table.find(names) for key, names in NAMES.items()}
+    if found["image"] is None and found["frame"] is None and path.suffix == ".parquet":
+        found["image"] = find_image_column(path)
     if found["image"] is None and found["frame"] is None:
         raise InputError(
             f"{path.name}: no column holds image names; {_list(table)}; "
             "give it with --columns image="
         )
-    values = {key: table[name].to_pylist() for key, name in found.items() if name is not None}
+    boxes, rows, bad = _boxes(table, given, box_format)
+    words = {key: table.words(name) for key, name in found.items() if name and key != "score"}
+    scores, no_score = _scores(table, found["score"], rows)
+    bad = no_score | bad
     builder = Builder("table")
-    for i in range(len(boxes)):
-        where = f"{path.name}, row {i + 1}"
-        name = _picture(values, i, where)
-        x0, y0, x1, y1 = boxes[i].tolist()
-        score = _at(values, "score", i)
+    for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        row, nth = rows[i]
+        where = f"{path.name}, row {row + 1}"
+        image = builder.picture(
+            _picture(words, row, where),
+            source=_at(words, "source", row) or "",
+            split=_at(words, "split", row) or "",
+        )
+        if i in bad:
+            error = InputError(f"{where}: {bad[i]}")
+            builder.unreadable(image, error, file=path.name, row=row + 1)
+            continue
         builder.box(
-            builder.picture(
-                name,
-                source=_at(values, "source", i) or "",
-                split=_at(values, "split", i) or "",
-            ),
+            image,
             (x0, y0, x1, y1),
             file=path.name,
-            row=i + 1,
-            score=math.nan if score is None else number(score, where, "score"),
-            label=_at(values, "label", i),
-            track=_track(_at(values, "track", i)),
+            row=row + 1,
+            score=scores[i],
+            label=_at(words, "label", row, nth),
+            track=None if (track := _at(words, "track", row, nth)) == "-1" else track,
         )
-    return builder.done()
+    relative = _are_shares(boxes)
+    if relative:
+        builder.note(f"{path.name}: its boxes are read as fractions of the image size")
+    return builder.done(relative=relative)
 
 
-def _picture(values: dict[str, list[Any]], row: int, where: str) -> str:
+def is_table(path: Path) -> bool:
+    """Say whether the first line of a text file holds well-known column names."""
+    names = {name.lower() for name in read_header(path, _known())[2]}
+    return bool(names & {*NAMES["image"], *NAMES["frame"]}) and len(names) > 1
+
+
+def _known() -> set[str]:
+    """Return all names of columns that are recognised, in lower case."""
+    corners = {word for sets in CORNERS.values() for names in sets for word in names.split()}
+    return {name for names in NAMES.values() for name in names} | corners | {*BOXES}
+
+
+def _picture(words: dict[str, list[Any]], row: int, where: str) -> str:
     """Return an image's name: the one in the table, or ``video#frame``."""
-    name, frame = _at(values, "image", row), _at(values, "frame", row)
+    name, frame = _at(words, "image", row), _at(words, "frame", row)
     if name is not None and (frame is None or not name.lower().endswith(VIDEOS)):
         return name
     if frame is None:
@@ -103,100 +133,123 @@ def _picture(values: dict[str, list[Any]], row: int, where: str) -> str:
     index = number(frame, where, "frame")
     if index < 0 or not index.is_integer():
         raise InputError(f"{where}: frame {frame!r}: must be a whole number from 0")
-    return f"{name or _at(values, 'source', row) or ''}#{int(index)}"
+    return f"{name or _at(words, 'source', row) or ''}#{int(index)}"
 
 
-def header(path: Path) -> list[str]:
-    """Return the names of the columns."""
-    if path.suffix == ".parquet":
-        return list(pyarrow.parquet.read_schema(path).names)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().strip().replace("\t", ",").split(",")
+def _scores(
+    table: TableFile, column: str | None, rows: list[tuple[int, int]]
+) -> tuple[list[float], dict[int, str]]:
+    """Return the score of each box, NaN where there is none, and what is wrong with it, by box."""
+    words = table.words(column) if column else []
+    scores, bad = [], {}
+    for i, (row, nth) in enumerate(rows):
+        word = _at({"score": words}, "score", row, nth) if column else None
+        try:
+            scores.append(math.nan if word is None else table.number(word))
+        except ValueError:
+            scores.append(math.nan)
+            bad[i] = f"column {column!r}: must hold numbers, not {word!r}"
+    return scores, bad
 
 
-def is_table(path: Path) -> bool:
-    """Say whether the first line of a text file holds well-known column names."""
-    names = {name.strip().strip('"').lower() for name in header(path)}
-    return bool(names & {*NAMES["image"], *NAMES["frame"]}) and len(names) > 1
+def _boxes(
+    table: TableFile, given: dict[str, str], box_format: str | None
+) -> tuple[Boxes, list[tuple[int, int]], dict[int, str]]:
+    """Return the boxes as xyxy ``[N, 4]``, where they are, and what is wrong with some.
 
-
-def _open(path: Path, words: list[str]) -> Any:
-    """Open a table; columns of names are read as text, so that 007 keeps its zeros."""
-    known = {name for key, names in NAMES.items() if key != "score" for name in names}
-    try:
-        if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        with path.open(encoding="utf-8") as file:
-            tabs = "\t" in file.readline()
-        options = pyarrow.csv.ParseOptions(delimiter="\t" if tabs else ",")
-        names = [n.strip().strip('"') for n in header(path)]
-        text = {n: pyarrow.string() for n in names if n.lower() in known or n in words}
-        convert = pyarrow.csv.ConvertOptions(column_types=text)
-        return pyarrow.csv.read_csv(path, parse_options=options, convert_options=convert)
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
-
-
-def _boxes(table: Any, path: Path, given: dict[str, str], box_format: str | None) -> Boxes:
-    """Return the boxes as xyxy ``[N, 4]``."""
+    A box is at a row from 0, and is its n-th, since a row may hold the boxes of a whole image.
+    """
     stated, names = box_format, [given[key] for key in "abcd" if key in given]
-    column = given.get("box") or _known(table, ("box", "bbox", "xyxy", "xywh", "cxcywh"))
+    column, file = given.get("box") or table.find(BOXES), table.path.name
     if column is not None and not names:
-        stated = stated or (column if column in FORMS else None)
-        rows = table[column].to_pylist()
-        if not all(isinstance(row, list) and len(row) == 4 for row in rows):
-            raise InputError(f"{path.name}: column {column!r}: must hold lists of four numbers")
-        boxes = np.array(rows, dtype=np.float64).reshape(len(rows), 4)
+        own = column.lower().rpartition(".")[2]  # objects.xyxy is a part of a struct
+        stated = stated or (own if own in FORMS else None)
+        boxes, rows, bad = _listed(table, column)
     else:
         if not names:
             form, names = _corners(table)
             stated = stated or form
         if len(names) != 4:
             raise InputError(
-                f"{path.name}: no four columns hold a box (such as x0 y0 x1 y1, or x y w h); "
+                f"{file}: no four columns hold a box (such as x0 y0 x1 y1, or x y w h); "
                 f"{_list(table)}; give them with --columns a= b= c= d="
             )
-        boxes = np.stack([_numbers(table, name, path) for name in names], axis=1)
+        boxes, bad = _side_by_side(table, names)
+        rows = [(row, 0) for row in range(len(boxes))]
+    bad |= {
+        row: f"has {n} values, the header {len(table.names)}" for row, n in table.longer.items()
+    }
     if stated is None:
         raise InputError(
-            f"{path.name}: the meaning of the four numbers of a box is unknown; give --box-format "
+            f"{file}: the meaning of the four numbers of a box is unknown; give --box-format "
             f"({', '.join(FORMS)})"
         )
     if stated == "xyxy":
-        return boxes
-    return from_xywh(boxes) if stated == "xywh" else from_cxcywh(boxes)
+        return boxes, rows, bad
+    return (from_xywh(boxes) if stated == "xywh" else from_cxcywh(boxes)), rows, bad
 
 
-def _corners(table: Any) -> tuple[str | None, list[str]]:
-    lower = {name.lower(): name for name in table.column_names}
+def _listed(table: TableFile, column: str) -> tuple[Boxes, list[tuple[int, int]], dict[int, str]]:
+    """Return the boxes of one column: lists, also written as text, or lists of lists."""
+    boxes: list[tuple[float, float, float, float]] = []
+    rows: list[tuple[int, int]] = []
+    bad = {}
+    for row, value in enumerate(table.values(column)):
+        several = isinstance(value, list) and all(isinstance(v, list | tuple) for v in value)
+        for nth, box in enumerate(value if several else [value]):
+            listed = numbers_in(box) if isinstance(box, str) else box
+            try:
+                boxes.append(four(list(listed) if isinstance(listed, list | tuple) else [], ""))
+            except InputError:
+                boxes.append((math.nan, math.nan, math.nan, math.nan))
+                bad[len(rows)] = f"column {column!r}: must hold lists of four numbers, not {box!r}"
+            rows.append((row, nth))
+    return np.array(boxes, np.float64).reshape(-1, 4), rows, bad
+
+
+def _side_by_side(table: TableFile, names: list[str]) -> tuple[Boxes, dict[int, str]]:
+    """Return the boxes of four columns."""
+    columns, bad = [], dict[int, str]()
+    for name in names:
+        values, wrong = table.numbers(name)
+        columns.append(values)
+        for row, text in wrong.items():
+            bad.setdefault(row, f"column {name!r}: must hold numbers, not {text!r}")
+    return np.stack(columns, axis=1), bad
+
+
+def _corners(table: TableFile) -> tuple[str | None, list[str]]:
     for form, sets in CORNERS.items():
         for names in sets:
-            if all(name in lower for name in names.split()):
-                return form, [lower[name] for name in names.split()]
+            found = [table.find([name]) for name in names.split()]
+            if all(found):
+                return form, [str(name) for name in found]
     return None, []
 
 
-def _known(table: Any, names: tuple[str, ...]) -> str | None:
-    lower = {name.lower(): name for name in table.column_names}
-    return next((str(lower[name]) for name in names if name in lower), None)
+def _are_shares(boxes: Boxes) -> bool:
+    """Say whether boxes are fractions of the image size: no person is a pixel wide."""
+    there = boxes[np.isfinite(boxes).all(axis=1)]
+    return len(there) > 0 and bool((np.abs(there) <= 1.5).all())
 
 
-def _numbers(table: Any, name: str, path: Path) -> Any:
-    try:
-        values = table[name].cast(pyarrow.float64()).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path.name}: column {name!r}: must hold numbers") from error
-    return np.array([math.nan if value is None else value for value in values])
+def _at(words: dict[str, list[Any]], key: str, row: int, nth: int = 0) -> str | None:
+    """Return a value of a row, or the n-th of several."""
+    value = words[key][row] if key in words else None
+    if isinstance(value, list):
+        value = value[nth] if nth < len(value) else None
+    return None if value is None else str(value)
 
 
-def _at(values: dict[str, list[Any]], key: str, row: int) -> str | None:
-    value = values[key][row] if key in values else None
-    return None if value is None or value == "" else str(value)
+def _list(table: TableFile) -> str:
+    return f"columns: {', '.join(table.names)}"
 
 
-def _track(value: str | None) -> str | None:
-    return None if value in (None, "-1", "-1.0") else value
+def _looks(look: Look) -> Path | None:
+    path = look.path
+    if look.is_folder or not (path.suffix == ".parquet" or is_table(path)):
+        return None
+    return path
 
 
-def _list(table: Any) -> str:
-    return f"columns: {', '.join(table.column_names)}"
+FORMAT = Format("table", "CSV and Parquet", _looks, read_table, options=("columns", "box_format"))

@@ -169,19 +169,75 @@ def test_names_find_their_files(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"-")
     folder = PictureFolder(tmp_path)
-    names = [
-        "a/x y.png",
-        "./b/x.jpg",
-        "/data/old/x y.png",
-        "a/000012",
-        "000012",
-        "12",
-        "x.jpg",
-        "z",
-    ]
-    assert folder.locate(names) == [
-        "a/x y.png", "b/x.jpg", "a/x y.png", "a/000012.jpg", "a/000012.jpg", "a/000012.jpg", None,
-        None,
-    ]  # fmt: skip
+    for name, file in {
+        "a/x y.png": "a/x y.png", "./b/x.jpg": "b/x.jpg", "/data/old/x y.png": "a/x y.png",
+        "a/000012": "a/000012.jpg", "000012": "a/000012.jpg", "12": "a/000012.jpg", "x.jpg": None,
+        "z": None,
+    }.items():  # fmt: skip
+        assert folder.match([name]).files == [file], name
+    assert folder.match(["x.jpg", "z"]).why == {
+        "x.jpg": "several files could be it: b/x.jpg, c/x.jpg", "z": "no such file",
+    }  # fmt: skip
     with pytest.raises(InputError, match=r"--images .*no such folder"):
         PictureFolder(tmp_path / "none")
+
+
+def test_hidden_copies_of_pictures_are_none(tmp_path):
+    for name in ("a/1.jpg", "a/._1.jpg", ".thumbnails/1.jpg", "__MACOSX/a/1.jpg", "Thumbs.db"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"-")
+    folder = PictureFolder(tmp_path)
+    assert folder.files == ["a/1.jpg"]
+    assert folder.match(["1"]).files == ["a/1.jpg"]
+
+
+def test_heic_is_an_image_and_mpeg_a_video(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(Image.new("RGB", (60, 40), (200, 40, 90))).save(tmp_path / "a.HEIC")
+    (tmp_path / "b.mpg").write_bytes(b"-")
+    folder = PictureFolder(tmp_path)
+    assert folder.match(["a.jpg", "b"]).files == ["a.HEIC", None]
+    shown = np.asarray(folder.picture("a.HEIC", LIMIT).pixels).astype(int)
+    assert shown.shape == (40, 60, 3)
+    assert np.abs(shown - (200, 40, 90)).max() < 6
+
+
+FRAMES = ["cam/img1/000001.jpg", "cam/img1/000002.jpg", "b/frame_1.png", "b/frame_3.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "file", "why"),
+    [
+        ("cam.mp4#2", None, FRAMES[1], ""),
+        ("old/cam#2", None, FRAMES[1], ""),
+        ("b#3", None, FRAMES[3], ""),
+        ("b.avi#1", 0, FRAMES[3], ""),
+        ("b.avi#1", 1, FRAMES[2], ""),
+        (
+            "cam.mp4#0", None, None, "no frame 0; the frames of cam are 1 to 2; if the boxes count "
+            "from 0, give --first-frame 0",
+        ),
+        ("b#2", None, None, "no frame 2; the frames of b are 1 to 3"),
+        ("b#2", 0, None, "no frame 2; b has 2 frames from 0 (--first-frame)"),
+        ("#1", None, None, "several videos could be it: b, cam"),
+        ("x#1", None, None, "no such video"),
+    ],
+)  # fmt: skip
+def test_frames_in_a_folder(tmp_path, name, first, file, why):
+    for frame in FRAMES:
+        (tmp_path / frame).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / frame).write_bytes(b"-")
+    found = PictureFolder(tmp_path, first).match([name])
+    assert (found.files, found.why.get(name, "")) == ([file], why)
+
+
+def test_the_only_folder_of_frames_is_that_of_the_only_video(tmp_path):
+    (tmp_path / "img1").mkdir()
+    for number in (7, 8):
+        (tmp_path / f"img1/{number:06d}.jpg").write_bytes(b"-")
+    folder = PictureFolder(tmp_path)
+    assert folder.match(["#7", "#8"]).files == ["img1/000007.jpg", "img1/000008.jpg"]
+    assert folder.match(["x.mp4#7", "x.mp4#8"]).files == ["img1/000007.jpg", "img1/000008.jpg"]
+    found = folder.match(["x.mp4#7", "y.mp4#8"])
+    assert found.files == [None, None]
+    assert found.why["x.mp4#7"] == "no such video; img1 could be x.mp4 or y.mp4"

@@ -14,7 +14,7 @@ GOOD = [100.0, 50.0, 150.0, 150.0]
 
 
 def decided(boxes, score=None, person=None, **options):
-    options = CropOptions(**options)
+    options = CropOptions(preset="all", **options)
     boxes = np.array(boxes, np.float64).reshape(-1, 4)
     score = np.full(len(boxes), np.nan) if score is None else np.array(score)
     person = np.ones(len(boxes), bool) if person is None else np.array(person)
@@ -33,8 +33,8 @@ def decided(boxes, score=None, person=None, **options):
         ([500, 50, 550, 150], {}, "outside"),
         ([370, 50, 420, 150], {}, ""),
         ([380, 50, 430, 150], {}, "mostly outside"),
-        ([100, 50, 120, 90], {}, "too low"),
-        (GOOD, {"max_height": 99.0}, "too high"),
+        ([100, 50, 120, 90], {}, "too short"),
+        (GOOD, {"max_height": 99.0}, "too tall"),
         ([100, 50, 110, 150], {}, "too narrow"),
         ([100, 50, 210, 150], {}, "too wide"),
         ([0, 50, 50, 150], {"keep_cut": False}, "cut"),
@@ -74,7 +74,7 @@ def test_thinning_is_the_naive_loop():
 
 
 def test_a_thinned_box_still_covers_others():
-    options = CropOptions(max_overlap=0.4)
+    options = CropOptions(preset="all", max_overlap=0.4)
     boxes = np.array([GOOD, [125.0, 50.0, 175.0, 150.0]])
     reasons = np.array(["", "thinned"], dtype=object)
     assert in_picture(boxes, reasons, SIZE, options)[0].tolist() == ["covered", "thinned"]
@@ -89,7 +89,7 @@ number = st.one_of(st.floats(-200, 900), st.sampled_from([np.nan, np.inf, 0.0, 1
 )
 @settings(max_examples=150, deadline=None)
 def test_every_box_is_decided_on_and_kept_windows_lie_inside(boxes, outside):
-    options = CropOptions(outside=outside, max_overlap=0.9)
+    options = CropOptions(preset="all", outside=outside, max_overlap=0.9)
     boxes = np.array(boxes, np.float64).reshape(-1, 4)
     person = np.ones(len(boxes), bool)
     reasons = before_decoding(boxes, person, np.full(len(boxes), np.nan), options)
@@ -135,5 +135,5 @@ def test_sharpness_is_the_naive_loop_and_falls_with_blur():
 )
 def test_bad_options(options, message):
     with pytest.raises(InputError) as error:
-        CropOptions(**options)
+        CropOptions(preset="all", **options)
     assert str(error.value).startswith(message)

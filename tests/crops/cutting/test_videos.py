@@ -93,17 +93,29 @@ def test_frames_have_names(tmp_path, video):
     ).mkdir() is None else None
     folder = VideoFolder(tmp_path / "videos")
     assert folder.files == ["b/other.mkv", "cam.mp4"]
-    names = ["cam.mp4#7", "cam/img1/000008.jpg", "cam_9", "x/cam.mp4#3", "other/2", "b/other/1.png",
-             "7", "third_8", "cam", "gone.mp4#1"]  # fmt: skip
-    assert folder.locate(names) == [
-        "cam.mp4#7", "cam.mp4#8", "cam.mp4#9", "cam.mp4#3", "b/other.mkv#2", "b/other.mkv#1",
-        None, None, None, None,
-    ]  # fmt: skip
+    for name, frame in {
+        "cam.mp4#7": "cam.mp4#7", "cam/img1/000008.jpg": "cam.mp4#8", "cam_9": "cam.mp4#9",
+        "x/cam.mp4#3": "cam.mp4#3", "other/2": "b/other.mkv#2", "b/other/1.png": "b/other.mkv#1",
+        "7": None, "third_8": None, "cam": None, "gone.mp4#1": None,
+    }.items():  # fmt: skip
+        assert folder.match([name]).files == [frame], name
+    assert folder.match(["7", "cam"]).why == {
+        "7": "several videos could be it: b/other.mkv, cam.mp4", "cam": "names no frame of a video",
+    }  # fmt: skip
     alone = VideoFolder(video, first=1)
-    assert alone.locate(["7", "img1/000001.jpg", "0", "000000.jpg"]) == [
-        "cam.mp4#7", "cam.mp4#1", None, None,
-    ]  # fmt: skip
+    found = alone.match(["7", "img1/000001.jpg", "0", "000000.jpg"])
+    assert found.files == ["cam.mp4#7", "cam.mp4#1", None, None]
+    assert found.why["0"] == "no frame 0; the first is 1 (--first-frame)"
     assert alone.number("cam.mp4#7") == 6
+
+
+def test_of_several_sequences_none_gets_the_only_video(tmp_path, video):
+    """Boxes of one camera are not cut out of another's frames."""
+    alone = VideoFolder(video)
+    found = alone.match(["cam/img1/000001", "gone/img1/000001", "gone/img1/000002"])
+    assert found.files == ["cam.mp4#1", None, None]
+    assert found.why["gone/img1/000001"] == "no such video; cam.mp4 is cam"
+    assert alone.match(["s2/000001", "s4/000001"]).files == [None, None]
 
 
 def test_a_turned_video_is_shown_upright(tmp_path, video):
@@ -119,6 +131,29 @@ def test_a_turned_video_is_shown_upright(tmp_path, video):
     shown = np.asarray(picture.pixels).mean(axis=(1, 2))
     expected = np.rot90(frame_of(4), -1).mean(axis=(1, 2))  # a quarter clockwise
     assert np.abs(shown - expected).max() < 40
+
+
+def test_boxes_of_a_turned_video_are_of_the_frame_as_shown(tmp_path, video):
+    """A phone's video, 160x120 stored and 120x160 shown: no doubt about boxes down to 155."""
+    content = video.read_bytes()
+    at = content.index(b"tkhd") + 4 + 40
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/cam.mp4").write_bytes(content[:at] + turned + content[at + 36 :])
+    folder = VideoFolder(tmp_path / "v")
+    assert folder.size("cam.mp4#0", stored=False) == (HEIGHT, WIDTH)
+    assert folder.size("cam.mp4#0", stored=True) == (WIDTH, HEIGHT)
+    # Shown, the grey half is above, the white half below.
+    lines = [f"cam.mp4,{n},40,{y},80,{y + 65}\n" for n in (0, 20, 40) for y in (5, 90)]
+    (tmp_path / "b.csv").write_text("video,frame,x0,y0,x1,y1\n" + "".join(lines))
+    options = CropOptions(image_format="png", validation=0.0, min_height=50)
+    make_crops(read_detections(tmp_path / "b.csv"), tmp_path / "v", tmp_path / "out", options)
+    rows = rows_of(tmp_path / "out")
+    assert [row["box"] for row in rows] == [[40, y, 80, y + 65] for _ in range(3) for y in (5, 90)]
+    for row in rows:
+        frame = int(row["file"].partition("#")[2])
+        expected = grey_of(frame) if row["box"][1] == 5 else 250
+        assert abs(pixels(row).mean() - expected) < 3
 
 
 # From boxes on frames to crops.
@@ -158,7 +193,7 @@ def test_boxes_by_the_number_of_the_frame(tmp_path, video, kind, workers):
     boxes = FORMATS[kind](
         boxes_of([0, 3, 17, 40, 59]), tmp_path / f"cam.{'txt' if kind == 'mot' else kind}"
     )
-    options = CropOptions(image_format="png", validation=0.0)
+    options = CropOptions(preset="all", image_format="png", validation=0.0)
     make_crops(read_detections(boxes), video.parent, tmp_path / "out", options, workers=workers)
     report = accounted(tmp_path / "out", 10)
     assert report["boxes"]["kept"] == 10
@@ -177,6 +212,7 @@ def test_every_kth_frame_of_one_video(tmp_path, video, capsys):
     boxes = as_csv(boxes_of(range(FRAMES)), tmp_path / "b.csv")
     command = [
         "--detections", boxes, "--images", video, "--output", tmp_path / "out", "--workers", 0,
+        "--preset", "all",
         "--every", 20,
     ]  # fmt: skip
     assert main([str(word) for word in command]) == 0, capsys.readouterr().err
@@ -196,7 +232,7 @@ def test_videos_are_sources(tmp_path, video):
     (tmp_path / "b.csv").write_text("".join(lines))
     make_crops(
         read_detections(tmp_path / "b.csv"), video.parent, tmp_path / "out",
-        CropOptions(validation=0.3),
+        CropOptions(preset="all", validation=0.3),
     )  # fmt: skip
     report = accounted(tmp_path / "out", 24)
     assert report["splits"] == {
@@ -206,7 +242,7 @@ def test_videos_are_sources(tmp_path, video):
 
 def test_a_run_on_a_video_goes_on_where_it_stopped(tmp_path, video):
     boxes = as_csv(boxes_of([0, 10, 20, 30, 40, 61]), tmp_path / "b.csv")
-    found, options = read_detections(boxes), CropOptions(shard_size=2)
+    found, options = read_detections(boxes), CropOptions(preset="all", shard_size=2)
     with pytest.raises(
         InputError, match=r"b.csv, row 11: image cam.mp4#61: frame 61: the video has 60 frames"
     ):
@@ -267,7 +303,7 @@ def test_bad_videos_are_one_line(tmp_path, video, capsys):
     with pytest.raises(InputError, match="is not a video; must be a folder or a video"):
         make_crops(read_detections(boxes), boxes, tmp_path / "out")
     with pytest.raises(InputError, match="--first-frame 2"):
-        CropOptions(first_frame=2)
+        CropOptions(preset="all", first_frame=2)
 
 
 def test_pictures_have_no_every(tmp_path):
@@ -276,7 +312,10 @@ def test_pictures_have_no_every(tmp_path):
     boxes = as_text(make_scenes(tmp_path / "images", 3), tmp_path / "b.txt")
     with pytest.raises(InputError, match="--every 2: is for videos"):
         make_crops(
-            read_detections(boxes), tmp_path / "images", tmp_path / "o", CropOptions(every=2)
+            read_detections(boxes),
+            tmp_path / "images",
+            tmp_path / "o",
+            CropOptions(preset="all", every=2),
         )
 
 

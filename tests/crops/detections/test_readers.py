@@ -11,7 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.crops import choices
 from patchit_hf.crops.detections import from_supervision, read_detections
+from patchit_hf.crops.detections.detect import list_formats
 
 SIZE = (320, 240)
 BOXES = {  # image: boxes
@@ -226,6 +228,10 @@ def test_supervision_objects():
     assert found.images == ["a.jpg", "b.jpg"]
     assert found.boxes.tolist() == [[1, 2, 3, 4]]
     assert (found.labels, found.tracks, found.score.tolist()) == (["person"], ["4"], [0.5])
+    assert found.notes == ()
+    del some.data
+    line = "nothing names the classes; class 0 is taken for a person (--classes takes another)"
+    assert from_supervision({"a.jpg": some}).notes == (f"boxes in memory: {line}",)
     with pytest.raises(InputError, match=r"a.jpg: SimpleNamespace has no xyxy of shape \(N, 4\)"):
         from_supervision([("a.jpg", SimpleNamespace(xyxy=np.zeros(3)))])
 
@@ -273,7 +279,7 @@ BAD = [
         "image_id 2 is not among the images",
     ),
     ("b.xml", "<annotation>", "is damaged"),
-    ("b.xml", "<html></html>", "<html> is not VOC"),
+    ("b.xml", "<html></html>", "XML with <html> is in no known format"),
     ("b.xml", "<annotation><object/></annotation>", "object 1: has no <bndbox>"),
     ("b.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.5\n", "row 2: 3 values"),
     ("b.csv", "image,score\na.jpg,1\n", r"no four columns hold a box.*columns: image, score"),
@@ -291,10 +297,14 @@ def test_bad_files_are_one_clear_line(tmp_path, name, content, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_help_lists_every_format():
+    assert tuple(form.name for form in list_formats()) == choices.FORMATS
+
+
 def test_bad_questions(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         read_detections(tmp_path / "none")
-    with pytest.raises(InputError, match=r"no .xml or .txt file"):
+    with pytest.raises(InputError, match="no file of the folder is in a known format"):
         read_detections(tmp_path)
     (tmp_path / "1.txt").write_text("0 100 100 20 20\n")
     with pytest.raises(InputError, match="look like pixels"):

@@ -1,0 +1,118 @@
+"""Tables of what was found, as parquet, CSV, JSON or NumPy: one writer for every command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import replacing, write_text
+
+TABLE = (".parquet", ".csv", ".json")
+VECTORS = (".parquet", ".npy", ".csv")
+
+
+def check_suffix(path: str | Path, allowed: Sequence[str], flag: str = "--output") -> Path:
+    """Return the path of a table.
+
+    Raises:
+        InputError: if its ending names no format that is known, or it is a folder.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() not in allowed:
+        raise InputError(f"{flag} {str(path)!r}: must end in {', '.join(allowed)}")
+    if file.is_dir():
+        raise InputError(f"{flag} {str(path)!r}: is a folder; must be a file")
+    return file
+
+
+def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> list[Path]:
+    """Write columns of equal length, whole or not at all.
+
+    Args:
+        path: ends in ``.parquet``, or ``.csv``, where a list becomes a column for each entry.
+        columns: each column's values by its name; those that are None everywhere are left out.
+
+    Returns:
+        The files.
+
+    Example:
+        >>> import tempfile
+        >>> (file,) = write_columns(
+        ...     Path(tempfile.mkdtemp(), "found.csv"), {"file": ["a.jpg"], "v": [[1.0, 2.0]]})
+        >>> print(file.read_text())
+        file,v_0,v_1
+        a.jpg,1.0,2.0
+        <BLANKLINE>
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: v for name, v in columns.items() if any(x is not None for x in v)}
+    if path.suffix.lower() == ".csv":
+        write_text(path, _as_csv(kept))
+        return [path]
+    import pyarrow.parquet
+
+    with replacing(path) as draft:
+        pyarrow.parquet.write_table(pyarrow.table(dict(kept)), draft)
+    return [path]
+
+
+def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Write records as a JSON list, one to a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    write_text(path, f"[\n{lines}\n]\n")
+    return [path]
+
+
+def write_vectors(
+    path: Path, vectors: NDArray[np.float32], columns: Mapping[str, Sequence[Any]]
+) -> list[Path]:
+    """Write vectors beside the names of what they belong to.
+
+    Args:
+        path: ends in ``.parquet``, ``.csv`` or ``.npy``; the latter holds the vectors alone, and
+            a ``.csv`` beside it the names, line by line. In ``.csv`` the vectors are ``e0``, ...
+        vectors: float32 ``[N, C]``.
+        columns: names and the like, ``N`` of each.
+
+    Returns:
+        The files.
+    """
+    ending = path.suffix.lower()
+    if ending == ".csv":
+        each = {f"e{place}": vectors[:, place].tolist() for place in range(vectors.shape[1])}
+        return write_columns(path, {**columns, **each})
+    if ending == ".parquet":
+        return write_columns(path, {**columns, "embedding": list(vectors)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.save(file, vectors)
+    return [path, *write_columns(path.with_suffix(".csv"), columns)]
+
+
+def _as_csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    flat: dict[str, Sequence[Any]] = {}
+    for name, values in columns.items():
+        first = next((value for value in values if value is not None), None)
+        if isinstance(first, list | tuple | np.ndarray):
+            for place in range(len(first)):
+                flat[f"{name}_{place}"] = [_plain(value[place]) for value in values]
+        else:
+            flat[name] = values
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(flat)
+    writer.writerows(zip(*flat.values(), strict=True))
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
