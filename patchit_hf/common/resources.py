@@ -53,7 +53,7 @@ def writing(path: Path, needed: int | None = None) -> Iterator[None]:
         >>> with writing(Path("/dev/full"), 1), open("/dev/full", "wb", buffering=0) as file:
         ...     _ = file.write(b"x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        patchit_hf.common.resources.ResourceError: '/dev': 'full' cannot be written: no space is...
+        patchit_hf.common.errors.ResourceError: '/dev': 'full' cannot be written: no space is...
     """
     try:
         yield

@@ -70,6 +70,10 @@ class ImageRows:
             raise OSError(f"{self._files[file]}: ends in the middle of row {at}")
         return {"bytes": content, "path": None}
 
+    def undecoded(self, row: int) -> dict[str, Any] | None:
+        """Return a row as the data set holds it, also where a transform follows; see ``[row]``."""
+        return ImageRows.__getitem__(self, row)
+
     def held(self) -> NDArray[np.bool_]:
         """Return for each row whether its image is in the table, and not only named ``[N]``."""
         held: NDArray[np.bool_] = self._lengths != MISSING
