@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from patchit_hf.common.errors import InputError as InputError
     from patchit_hf.crops.detections.objects import from_supervision as from_supervision
     from patchit_hf.crops.make import make_crops as make_crops
+    from patchit_hf.data.formats import open_image as open_image
     from patchit_hf.data.people import load_people as load_people
     from patchit_hf.data.people import render_person as render_person
     from patchit_hf.data.source import load_crops as load_crops
@@ -50,6 +51,7 @@ _PUBLIC = {
     "load_people": "patchit_hf.data.people",
     "make_crops": "patchit_hf.crops.make",
     "model_args": "patchit_hf.models.exported",
+    "open_image": "patchit_hf.data.formats",
     "pretrained_cfg": "patchit_hf.models.exported",
     "register": "patchit_hf.publish.registry",
     "render_person": "patchit_hf.data.people",

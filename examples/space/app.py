@@ -23,8 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 from matplotlib.figure import Figure
 
-from patchit_hf import InputError, PatchTaskModel, render_person
-from patchit_hf.data.formats import open_image
+from patchit_hf import InputError, PatchTaskModel, open_image, render_person
 from patchit_hf.figures import as_image, confusion_on_body, mean_crop, put_together
 
 TITLE = "Where is this patch from?"

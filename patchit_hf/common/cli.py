@@ -21,7 +21,15 @@ TYPES = {str: "TEXT", int: "N", float: "X"}
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports errors in one line, and takes no shortened flags."""
+    """An argument parser that reports errors in one line, and takes no shortened flags.
+
+    Attributes:
+        by_field: what argparse made of each field.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.by_field: dict[str, argparse.Action] = {}
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise the message, which argparse would print below a list of all flags."""
@@ -74,9 +82,7 @@ def parse(
     known, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
         flags = {item.metadata["flag"]: name for name, (item, _) in fields.items()}
-        raise InputError(
-            explain_unknown(unknown[0], words, list(parser._option_string_actions), flags, prog)
-        )
+        raise InputError(explain_unknown(unknown[0], words, _options(fields), flags, prog))
     given = {key: value for key, value in vars(known).items() if value not in (None, [])}
     config = given.pop("config", None)
     values = {**read_config(config, fields), **given} if config else given
@@ -93,6 +99,16 @@ def parse(
     )
 
 
+def _options(fields: dict[str, Any]) -> list[str]:
+    """Return every flag of a command, with those that begin with ``--no-``."""
+    options = ["--help", "--config"]
+    for item, hint in fields.values():
+        flag = item.metadata["flag"]
+        if flag.startswith("-"):
+            options += [flag, f"--no-{flag[2:]}"] if kind_of(hint) is bool else [flag]
+    return options
+
+
 def _recipe(folder: Path, name: str, fields: dict[str, Any]) -> dict[str, Any]:
     if name not in (known := list_recipes(folder)):
         hint = did_you_mean(name, known)
@@ -102,7 +118,7 @@ def _recipe(folder: Path, name: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 def build_parser(
     description: str, *classes: type[Any], prog: str, without: Sequence[str] = ()
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Return the parser of a command, for its help, its completion and its reference.
 
     Args:
@@ -122,12 +138,12 @@ def build_parser(
         allow_abbrev=False,
     )
     text = "YAML file with any of these flags, such as the args.yaml in a run's folder"
-    parser.add_argument("--config", metavar="FILE", help=text)
+    parser.by_field["config"] = parser.add_argument("--config", metavar="FILE", help=text)
     groups: dict[str, Any] = {}
     for item, hint in fields.values():
         group = item.metadata["group"]
         groups.setdefault(group, parser.add_argument_group(group))
-        _add(groups[group], item, hint)
+        parser.by_field[item.name] = _add(groups[group], item, hint)
     return parser
 
 
@@ -146,7 +162,7 @@ def _several(item: dataclasses.Field[Any]) -> bool:
     return isinstance(_default(item), list)
 
 
-def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
+def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> Any:
     meta, kind, choices = item.metadata, kind_of(hint), choices_of(item)
     default = _default(item)
     shown = "" if default in (None, {}, [], False, "") else f" (default: {_as_text(default)})"
@@ -171,11 +187,12 @@ def _add(group: Any, item: dataclasses.Field[Any], hint: Any) -> None:
         if 0 < len(choices) <= MANY:
             options["metavar"] = "{" + ",".join(choices) + "}"
     if meta["flag"].startswith("-"):
-        group.add_argument(meta["flag"], **options)
-        return
+        return group.add_argument(meta["flag"], **options)
     del options["dest"], options["default"]  # a positional argument
     nargs = "*" if kind is list else "?"
-    group.add_argument(item.name, nargs=nargs, type=str, help=options["help"], metavar=meta["flag"])
+    return group.add_argument(
+        item.name, nargs=nargs, type=str, help=options["help"], metavar=meta["flag"]
+    )
 
 
 def _as_text(default: Any) -> str:

@@ -36,7 +36,8 @@ class Crops:
     """Training and held-out crops.
 
     Attributes:
-        train: a ``datasets.Dataset``; for a stream, an ``IterableDataset``.
+        train: a ``datasets.Dataset``; for a stream, an ``IterableDataset``, whose images are as
+            they are stored: ``{"bytes": ..., "path": ...}``.
         held_out: the same, or None if nothing could be held out.
         image_column: the column with the crops.
         name: the name that the user gave, or ``people`` for the embedded default.

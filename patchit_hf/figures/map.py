@@ -28,7 +28,7 @@ def flat(vectors: Array, method: str = "pca") -> Array:
         InputError: for another method, or one that is not installed, or too few vectors.
 
     Example:
-        >>> flat(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]))[:, 0].tolist()
+        >>> flat(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]))[:, 0].round(3).tolist()
         [0.0, 0.5, 1.0]
     """
     if method not in METHODS:

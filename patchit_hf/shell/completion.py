@@ -60,11 +60,11 @@ def whole_parser() -> argparse.ArgumentParser:
         name = f"patchit {command.name}"
         parser = cli.build_parser(module.DESCRIPTION, *module.ARGUMENTS, prog=name, **options)
         fields = cli.fields_of(*module.ARGUMENTS, **options)
-        for action in parser._actions:
-            item = fields.get(action.dest, (None,))[0]
+        for name, action in parser.by_field.items():
+            item = fields.get(name, (None,))[0]
             if item is not None and choices_of(item):
                 action.choices = choices_of(item)
-            elif action.dest in FILES:
+            elif name in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
         below.add_parser(command.name, help=command.summary, parents=[parser], add_help=False)
     return whole

@@ -43,6 +43,7 @@ class Resumes(FitsMemory):
 
     def _resume(self) -> int:
         """Read the newest checkpoint and return how many steps are done."""
+        self._see_data()
         found = self._checkpoint()
         other_data = self._compare_data(found)
         if found is None:
@@ -84,6 +85,14 @@ class Resumes(FitsMemory):
                 "0, or they were deleted)"
             )
 
+    def _see_data(self) -> None:
+        """Find out what the data hold, on the main process; the others get the fingerprints."""
+        payload: list[Any] = [None]
+        if self.is_main:
+            self.opened = self._contents()
+            payload = [{part: found.fingerprint for part, found in self.opened.items()}]
+        self.contents = broadcast_object_list(payload)[0]
+
     def _compare_data(self, found: Checkpoint | None) -> dict[str, list[Any]]:
         """Compare the data with those of a checkpoint.
 
@@ -95,10 +104,8 @@ class Resumes(FitsMemory):
         """
         payload: list[Any] = [None]
         if self.is_main:
-            self.opened = self._contents()
-            prints = {part: contents.fingerprint for part, contents in self.opened.items()}
-            payload = [(prints, self._say_what_changed(found, prints))]
-        self.contents, told = broadcast_object_list(payload)[0]
+            payload = [self._say_what_changed(found, self.contents)]
+        told = broadcast_object_list(payload)[0]
         if told and found is not None:
             if not self.args.allow_changed_data:
                 raise InputError(

@@ -44,13 +44,13 @@ def test_full_bodies_by_default(command, tmp_path, capsys):
     assert command() == 0
     assert kept(tmp_path / "out") == ["full", "before", "beside"]
     assert report(tmp_path / "out")["reasons"] == {
-        "class": 1, "too low": 1, "covered": 1, "cut": 1,
+        "class": 1, "too short": 1, "covered": 1, "cut": 1,
     }  # fmt: skip
     lines = capsys.readouterr().err.splitlines()
     start = lines.index("out: 3 crops from 7 boxes")
     assert lines[start + 1 : start + 6] == [
         "  dropped, class: 1 (dog: 1)",
-        "  dropped, too low: 1",
+        "  dropped, too short: 1",
         "  dropped, covered: 1",
         "  dropped, cut: 1",
         "  full bodies are kept; --preset all keeps small, cut and overlapping people too",
@@ -86,13 +86,13 @@ def test_a_data_set_that_was_begun_with_the_old_defaults_goes_on(command, tmp_pa
     assert command("--preset", "all") == 0
     assert (tmp_path / "out/report.json").read_bytes() == before
     assert command() == 2
-    assert "holds a data set of other boxes or options" in capsys.readouterr().err
+    assert "holds a data set of other options" in capsys.readouterr().err
 
 
 def test_nobody_left_says_how_to_keep_them(command, capsys):
     assert command("--min-height", "96", "--max-height", "100") == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: none of the 7 boxes gave a crop; dropped: class 1, too low 1, too high 5 (full "
+        "error: none of the 7 boxes gave a crop; dropped: class 1, too short 1, too tall 5 (full "
         "bodies are kept; --preset all keeps small, cut and overlapping people too)"
     )
 

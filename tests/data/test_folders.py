@@ -142,7 +142,6 @@ def test_links(tmp_path, caplog):
     folder, other = fill(tmp_path / "d", "a.png", "b.png"), fill(tmp_path / "o", "x", "y", "c.png")
     (folder / "more").symlink_to(other)
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    (folder / "up").symlink_to(tmp_path)
     for _ in range(2):
         caplog.clear()
         assert of(folder) == {"train": [0, 5, 10]}

@@ -23,7 +23,7 @@ def first(error, workers):
 def test_bad_input_keeps_its_words(workers):
     with pytest.raises(InputError) as error:
         first(InputError("row 3: it says:\nInputError: no"), workers)
-    assert str(error.value) == "row 3: it says:\nInputError: no"
+    assert str(error.value) == "row 3: it says: InputError: no"
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -192,7 +192,7 @@ def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
         (["--init", "random"], "needs --backbone"),
         (["--init", "missing.safetensors", "--backbone", "test_resnet"], "no such file"),
         (["--init", "random", "--backbone", "resnet1"], "similar names"),
-        ([*SMALL, "--task", "cooking"], "known: action, attributes, pose, reid"),
+        ([*SMALL, "--task", "cooking"], "must be one of action, attributes, pose, reid"),
         ([*SMALL, "--task-kwargs", "columns=[nose]"], "'nose'"),
         ([*SMALL, "--fraction", "2"], "--fraction 2"),
         ([*SMALL, "--subset-seed", "1"], "--subset-seed 1: needs --fraction or --shots"),

@@ -170,5 +170,8 @@ def test_probes_and_embeddings_leave_them_out(folder, tmp_path):
     file = tmp_path / "embeddings.parquet"
     assert evaluate([*model, *more, "--embed", str(file)]) == 0
     table = pyarrow.parquet.read_table(file).to_pydict()
-    assert table["row"] == GOOD
-    assert len(table["embedding"]) == ROWS - len(BAD)
+    splits = sorted(set(table["split"]))
+    for split in splits:
+        rows = [r for r, name in zip(table["row"], table["split"], strict=True) if name == split]
+        assert rows == GOOD, split
+    assert len(table["embedding"]) == len(splits) * (ROWS - len(BAD))

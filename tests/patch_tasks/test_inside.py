@@ -189,7 +189,9 @@ def boxes_at_the_edge(draw):
     st.sampled_from([0.0, 0.1, 0.4]),
 )
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 def test_patches_of_boxes_at_the_edge_show_the_frame(tmp_path_factory, boxes, outside, context):
     folder = tmp_path_factory.mktemp("scene")

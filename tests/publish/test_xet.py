@@ -41,4 +41,4 @@ def test_pushes_and_fetches_go_by_xet(tmp_path, hub: Hub):
     refused, wrong = done.stderr.splitlines()[-2:]
     assert "'org/refused': not pushed: the token has no right to do that (403)." in refused
     assert "'org/wrong': not pushed: the Hub does not accept the token (401); log in" in wrong
-    assert f"The export is safe in '{export}'; push it later with: python -m" in wrong
+    assert f"The export is safe in '{export}'; push it later with: patchit push" in wrong

@@ -114,7 +114,7 @@ def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, folder, number)
     process = _start("pretrain", *_pretraining(folder, out, 100_000))
     code, said = _stop(process, number, (out / "metrics.jsonl").exists)
     assert code == 128 + number, said
-    (checkpoint,) = (out / "checkpoints").iterdir()
+    (checkpoint,) = (out / "checkpoints").glob("step-*")
     step = json.loads((checkpoint / "state.json").read_text())["step"]
     last = [line for line in said.replace("\r", "\n").splitlines() if line.strip()][-1]
     assert last == (
@@ -134,7 +134,7 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, folder):
     process = _start("pretrain", *words)
     code, said = _stop(process, signal.SIGTERM, (broken / "metrics.jsonl").exists, 0.3)
     assert code == 143, said
-    (checkpoint,) = (broken / "checkpoints").iterdir()
+    (checkpoint,) = (broken / "checkpoints").glob("step-*")
     assert 0 < int(checkpoint.name.removeprefix("step-")) < 300
     assert main(words) == 0
     ends = [load_file(run / "model.safetensors") for run in (whole, broken)]

@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, float | bool]] = {
     FULL: {"min_height": 96.0, "max_overlap": 0.5, "keep_cut": False},
     "all": {"min_height": 50.0, "max_overlap": 1.0, "keep_cut": True},
 }  # all: the defaults of version 0.1
-PRESET_REASONS = {"min_height": "too low", "max_overlap": "covered", "keep_cut": "cut"}
+PRESET_REASONS = {"min_height": "too short", "max_overlap": "covered", "keep_cut": "cut"}
 NUMBERS = ("context", "min_height", "max_height", "min_aspect", "max_aspect", "min_sharpness")
 
 
