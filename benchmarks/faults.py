@@ -109,7 +109,7 @@ class Scene:
     def broken(self) -> None:
         """Make a run that ended after four of six steps, with checkpoints after two and four."""
         shutil.copytree(self.server.folder / "whole" / "run", self.run)
-        for name in ("patchit.json", "model.safetensors", "head.safetensors", "README.md"):
+        for name in ("patchit.json", "model.safetensors", "head/model.safetensors", "README.md"):
             (self.run / name).unlink()
         shutil.rmtree(self.run / "checkpoints" / "step-00000006")
 

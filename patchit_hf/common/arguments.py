@@ -7,11 +7,14 @@ the trained weights: a run may be continued with another value.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError, did_you_mean
@@ -54,17 +57,48 @@ def arg(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+class _Named(type):
+    """Lets a class of arguments understand other names, and names those that it does not know."""
+
+    def __call__(cls, **values: Any) -> Any:
+        known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        others = {name: values.pop(name) for name in list(values) if name not in known}
+        understood = cls._understood(others, values) if others else {}  # type: ignore[attr-defined]
+        return super().__call__(**values, **understood)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(metaclass=_Named):
     """Base class of arguments; it rejects values that are not allowed.
+
+    Numbers of NumPy are taken as Python's, paths as text, with ``~`` for the home folder.
 
     Raises:
         InputError: for a value that is not among a field's choices; the message names the flag.
     """
 
+    @classmethod
+    def _understood(cls, others: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        """Return what arguments of unknown names mean here.
+
+        Args:
+            others: these arguments.
+            values: all others that are given.
+
+        Raises:
+            InputError: for one that means nothing here.
+        """
+        name = next(iter(others))
+        names = [item.name for item in dataclasses.fields(cls)]
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"{cls.__name__} has no argument {name!r}{hint}")
+
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            choices, value = choices_of(item), getattr(self, item.name)
+            choices, value = choices_of(item), _plain(getattr(self, item.name))
+            if value is not getattr(self, item.name):
+                object.__setattr__(self, item.name, value)
             if choices and value is not None and value not in choices:
                 hint = did_you_mean(str(value), choices)
                 raise self._error(item.name, f"one of {', '.join(choices)}", hint)
@@ -117,6 +151,21 @@ def stated(*objects: Any, without: Sequence[str] = ()) -> dict[str, Any]:
         for item in dataclasses.fields(obj)
         if item.name not in without
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy or torch as Python's, and a path as text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(Path(value).expanduser())
+    if isinstance(value, str):
+        at_home = value == "~" or value.startswith(f"~{os.sep}")
+        return os.path.expanduser(value) if at_home else value
+    if isinstance(value, list) and any(isinstance(v, str | os.PathLike) for v in value):
+        return [_plain(v) for v in value]
+    module = type(value).__module__.partition(".")[0]
+    if module in ("numpy", "torch") and hasattr(value, "item") and not getattr(value, "ndim", 0):
+        return value.item()
+    return value
 
 
 def identity(*objects: Any) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def read_config(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     """
     from patchit_hf.common.text import read_yaml
 
-    file = Path(path)
+    file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"--config {path!r}: no such file{did_you_mean_file(file)}")
     try:

@@ -98,8 +98,10 @@ def adding_to(folder: Path) -> Iterator[Path]:
     ):
         draft = Path(name)
         yield draft
-        for file in sorted(draft.iterdir()):
-            os.replace(file, folder / file.name)
+        for file in sorted(path for path in draft.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(draft)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target)
 
 
 @contextmanager

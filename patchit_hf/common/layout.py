@@ -13,6 +13,7 @@ SUMS_FILE = "SHA256SUMS"  # of a checkpoint's files
 
 FORMAT_VERSION = 1
 BACKBONE_FILE = "model.safetensors"
-HEAD_FILE = "head.safetensors"
+HEAD_FILE = "head/model.safetensors"  # timm 1.0.16 to 1.0.28 fail on two files beside each other
+EARLIER_HEAD_FILE = "head.safetensors"  # of exports before 0.2
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"

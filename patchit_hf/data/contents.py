@@ -193,7 +193,7 @@ class _Known:
     def hash(self, images: ImageRows, rows: NDArray[np.int64]) -> int:
         """Hash these rows, and return how many they are."""
         for row in rows.tolist():
-            value = images[row]
+            value = images.undecoded(row)
             inside = value is None or value.get("bytes") is not None
             state = (0, 0, 0) if inside else _state(images, row)  # before its content
             self.digests[row] = _digest(_content(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,20 +18,14 @@ from torch import Tensor
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import check_usable, decode_rgb, decoding, load_canvas, naming
 from patchit_hf.data.columns import find_image_column
+from patchit_hf.data.image_values import ALLOWED, image_value
 from patchit_hf.data.rows import ImageRows
+from patchit_hf.data.transformed import image_rows
 
 ImageInput: TypeAlias = (
     str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor | Mapping[str, Any]
 )
 ImageInputs: TypeAlias = ImageInput | Iterable[ImageInput] | datasets.Column | datasets.Dataset
-
-ALLOWED = (
-    "a PIL image, a path, the bytes of a file, an array [H, W] or [H, W, 3], a tensor [H, W] or "
-    "[3, H, W], or several of these: a list, an array [N, H, W, 3], a tensor [N, 3, H, W], a "
-    "column of a data set, or a data set"
-)
-VALUES = "uint8, or floats from 0 to 1"
-CHANNELS = (1, 3, 4)
 
 
 class Images:
@@ -61,7 +56,7 @@ class Images:
         self._rows: ImageRows | None = None
         self._values: list[Any] = []
         if isinstance(images, datasets.Dataset):
-            self._rows = ImageRows(images, find_image_column(images, image_column, "images"))
+            self._rows = image_rows(images, find_image_column(images, image_column, "images"))
         elif isinstance(images, datasets.Column) and _is_of_images(images):
             self._rows = ImageRows(images.source, images.column_name)
         else:
@@ -83,7 +78,7 @@ class Images:
             InputError: if it cannot be used; see ``canvas.load_canvas``.
         """
         if self._last is None or self._last[0] != index:
-            value = self._value(index)
+            value = self.value(index)
             with naming(self.name(index), value):
                 self._last = index, decode_rgb(value)
         return self._last[1]
@@ -99,7 +94,7 @@ class Images:
         Raises:
             InputError: if it cannot be used; see ``canvas.load_canvas``.
         """
-        value, name = self._value(index), self.name(index)
+        value, name = self.value(index), self.name(index)
         if isinstance(value, Image.Image):
             with naming(name, value):
                 value = _untouched(check_usable(value))
@@ -120,21 +115,37 @@ class Images:
         for part in chosen.split(check_batch_size(size)):
             yield stacked([self.canvas(index, canvas, fit) for index in part.tolist()])
 
-    def _value(self, index: int) -> Any:
+    def encoded(self, index: int) -> dict[str, Any]:
+        """Return an image as a data set stores it: ``bytes`` of a file, or the ``path`` of one.
+
+        What is a file stays so; what is decoded already becomes PNG in RGB, without loss.
+
+        Raises:
+            InputError: if it cannot be used; see ``canvas.load_canvas``.
+        """
+        value = self.value(index)
+        if isinstance(value, Image.Image):
+            with naming(self.name(index), value):
+                value = _untouched(check_usable(value))
+        if isinstance(value, str | Path):
+            return {"bytes": None, "path": str(value)}
+        if isinstance(value, Mapping):
+            return {"bytes": value.get("bytes"), "path": value.get("path")}
+        with naming(self.name(index), value):
+            pixels = decode_rgb(value)
+        file = io.BytesIO()
+        pixels.save(file, "PNG", compress_level=1)
+        return {"bytes": file.getvalue(), "path": None}
+
+    def value(self, index: int) -> Any:
+        """Return an image as the decoder takes it: a PIL image, a path, or bytes and path.
+
+        Raises:
+            InputError: if it is nothing of that kind.
+        """
         if self._rows is not None:
             return self._rows[index]
-        value, name = self._values[index], self.name(index)
-        if isinstance(value, bytes):
-            return {"bytes": value, "path": None}
-        if isinstance(value, Image.Image | str | Mapping):
-            return value
-        if isinstance(value, os.PathLike):
-            return Path(value)
-        if isinstance(value, Tensor):
-            return _from_pixels(_channels_last(value, name), "tensor", tuple(value.shape), name)
-        if isinstance(value, np.ndarray):
-            return _from_pixels(value, "array", value.shape, name)
-        raise InputError(f"{name}: {type(value).__name__}: must be {ALLOWED}")
+        return image_value(self._values[index], self.name(index))
 
 
 def check_batch_size(size: int) -> int:
@@ -186,36 +197,3 @@ def _listed(images: Any) -> tuple[list[Any], bool]:
     if isinstance(images, Iterable):
         return list(images), False
     raise InputError(f"images: {type(images).__name__}: must be {ALLOWED}")
-
-
-def _channels_last(tensor: Tensor, name: str) -> NDArray[Any]:
-    if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in CHANNELS):
-        raise InputError(
-            f"{name}: tensor of shape {tuple(tensor.shape)}: must be [H, W], or [C, H, W] of 1, 3 "
-            "or 4 channels"
-        )
-    pixels = tensor.detach().cpu()
-    if pixels.dtype == torch.bfloat16:
-        pixels = pixels.float()
-    found: NDArray[Any] = (pixels if pixels.ndim == 2 else pixels.permute(1, 2, 0)).numpy()
-    return found
-
-
-def _from_pixels(pixels: NDArray[Any], kind: str, shape: tuple[int, ...], name: str) -> Image.Image:
-    """Return pixels ``[H, W]`` or ``[H, W, C]`` as an image."""
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in CHANNELS):
-        raise InputError(
-            f"{name}: {kind} of shape {shape}: must be [H, W], or [H, W, C] of 1, 3 or 4 channels"
-        )
-    if min(pixels.shape[:2]) == 0:
-        raise InputError(f"{name}: {kind} of shape {shape}: has no pixels")
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if np.issubdtype(pixels.dtype, np.floating):
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # nor where one is not a number
-            raise InputError(f"{name}: {kind} of values {low:g} to {high:g}: must be {VALUES}")
-        pixels = np.rint(pixels * 255).astype(np.uint8)
-    if pixels.dtype == np.uint8 or (pixels.dtype == np.uint16 and pixels.ndim == 2):
-        return Image.fromarray(np.ascontiguousarray(pixels))
-    raise InputError(f"{name}: {kind} of {pixels.dtype}: must be {VALUES}")

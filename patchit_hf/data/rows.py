@@ -12,6 +12,7 @@ import bisect
 import mmap
 import os
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,10 @@ class ImageRows:
             raise OSError(f"{self._files[file]}: ends in the middle of row {at}")
         return {"bytes": content, "path": None}
 
+    def undecoded(self, row: int) -> dict[str, Any] | None:
+        """Return a row as the data set holds it, also where a transform follows; see ``[row]``."""
+        return ImageRows.__getitem__(self, row)
+
     def held(self) -> NDArray[np.bool_]:
         """Return for each row whether its image is in the table, and not only named ``[N]``."""
         held: NDArray[np.bool_] = self._lengths != MISSING
@@ -80,7 +85,9 @@ class ImageRows:
 
     def described(self, row: int) -> dict[str, Any] | None:
         """Return a row as Arrow holds it, with its path."""
-        at = self.original(row)
+        return self._value(self.original(row))
+
+    def _value(self, at: int) -> dict[str, Any] | None:
         chunk = bisect.bisect_right(self._ends, at)
         value: dict[str, Any] | None = self._chunks[chunk][
             at - (self._ends[chunk - 1] if chunk else 0)
@@ -99,6 +106,14 @@ class ImageRows:
         """Return the path of a row's image, or None."""
         value = self.described(row)
         return None if value is None else value["path"]
+
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every row whose image is in a file of its own, in order."""
+        rows = np.arange(len(self._lengths)) if self._order is None else self._order
+        for at in rows[self._lengths[rows] == MISSING].tolist():
+            value = self._value(at)
+            if value is not None and value["path"] is not None:
+                yield str(value["path"])
 
     def _index(self) -> tuple[NDArray[np.int64], NDArray[np.int32], list[int], list[int]]:
         """Return offset and length of each image, and last row and file of each chunk."""

@@ -21,6 +21,7 @@ from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.contents import Contents, contents_of_files, contents_of_folder, is_data
 from patchit_hf.data.dataset_state import stream_features
 from patchit_hf.data.folder import load, open_folder
+from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
 from patchit_hf.data.held_out import hold_out, hold_out_stream
 from patchit_hf.data.image_columns import with_images
 from patchit_hf.data.person_names import with_people
@@ -58,7 +59,7 @@ class Crops:
 
 
 def load_crops(
-    dataset: str | None = None,
+    dataset: Given = None,
     *,
     split: str | None = None,
     image_column: str | None = None,
@@ -70,7 +71,7 @@ def load_crops(
 
     Args:
         dataset: a Hub id, a folder of images, parquet or arrow files, a ``save_to_disk`` folder, or
-            None for the embedded default.
+            None for the embedded default; or a data set that is open already, see ``given.DATA``.
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
@@ -99,19 +100,20 @@ def load_crops(
         (9, 1, 'image', '10 % of the training split')
     """
     tidy()
-    splits = _open(
+    splits = open_given(
         dataset,
         streaming,
         image_column,
         people_in_names=people_in_names,
         allow_urls=allow_urls,
     )
-    name = dataset or "people"
+    name = _name(dataset)
     split = choose_split(splits, split, name)
     train = splits[split]
     column = find_image_column(train, image_column, name)
-    if streaming and dataset is not None:
-        reach = Reach(dataset, allow_urls)
+    streaming = isinstance(train, datasets.IterableDataset)
+    if streaming and is_named(dataset):
+        reach = Reach(name, allow_urls)
         splits = {key: reach.checked(value, column) for key, value in splits.items()}
         train = splits[split]
     if not streaming and len(train) == 0:
@@ -128,10 +130,17 @@ def load_crops(
     else:
         split_off = hold_out_stream if streaming else hold_out
         train, held_out, words = split_off(train, column if streaming else name)
-    kind = {"rendered": dataset is None, "hub": bool(dataset) and not Path(name).exists()}
-    meta = {**kind, **_stated(name), **_meta(train)}
-    files = _files_of(dataset) if streaming and dataset is not None else None
+    on_hub = is_named(dataset) and not Path(name).expanduser().exists()
+    kind = {"rendered": dataset is None, "hub": on_hub}
+    meta = {**kind, **(_stated(name) if is_named(dataset) else {}), **_meta(train)}
+    files = _files_of(name) if streaming and is_named(dataset) else None
     return Crops(train, held_out, column, name, split, words, meta, files)
+
+
+def _name(dataset: Given) -> str:
+    if dataset is None:
+        return "people"
+    return str(dataset) if is_named(dataset) else "dataset"
 
 
 def _files_of(dataset: str) -> Contents | None:
@@ -166,7 +175,7 @@ def _is_empty(rows: datasets.Dataset | datasets.IterableDataset, column: str) ->
 
 
 def open_split(
-    dataset: str | None,
+    dataset: Given,
     split: str | None,
     image_column: str | None = None,
     *,
@@ -193,12 +202,12 @@ def open_split(
     if split is None and meant(splits, "test") is None:
         crops = load_crops(dataset, image_column=image_column, **how)
         return crops.held_out, crops.held_out_from
-    chosen = choose_split(splits, split or "test", dataset or "people")
+    chosen = choose_split(splits, split or "test", _name(dataset))
     return splits[chosen], f"{chosen} split"
 
 
 def open_splits(
-    dataset: str | None,
+    dataset: Given,
     image_column: str | None = None,
     *,
     people_in_names: bool = False,
@@ -215,46 +224,59 @@ def open_splits(
     Raises:
         InputError: if the data set cannot be read.
     """
-    return _open(
+    return open_given(
         dataset, False, image_column, people_in_names=people_in_names, allow_urls=allow_urls
     )
 
 
-def _open(
-    dataset: str | None,
-    streaming: bool,
+def open_given(
+    dataset: Given,
+    streaming: bool = False,
     image_column: str | None = None,
     *,
     people_in_names: bool = False,
     allow_urls: bool = False,
 ) -> dict[str, Any]:
+    """Return the splits of a data set of any kind, by their names; see ``load_crops``."""
     if dataset is None:
         from patchit_hf.data.people import load_people
 
         people = load_people()
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
-    path, reach = Path(dataset).expanduser(), Reach(dataset, allow_urls)
-    splits = _read(path, dataset, streaming, reach)
-    root = path.resolve() if path.exists() else None
+    if is_named(dataset):
+        path = Path(dataset).expanduser()
+        splits = _read(path, dataset, streaming, Reach(str(dataset), allow_urls))
+        root = path.resolve() if path.exists() else None
+    else:
+        given, root = named_splits(dataset) or {"train": dataset}, None
+        splits = {name: as_dataset(value, "dataset") for name, value in given.items()}
     splits = {name: with_images(rows, image_column, root) for name, rows in splits.items()}
-    return with_people(splits) if people_in_names and not streaming else splits
+    streams = any(isinstance(rows, datasets.IterableDataset) for rows in splits.values())
+    return with_people(splits) if people_in_names and not streams else splits
 
 
-def _read(path: Path, dataset: str, streaming: bool, reach: Reach) -> dict[str, Any]:
+def _read(
+    path: Path, dataset: str | os.PathLike[str], streaming: bool, reach: Reach
+) -> dict[str, Any]:
+    name = str(dataset)
     if not path.exists():
-        if dataset.startswith((".", "~", os.sep)) or dataset.count("/") > 1:
-            raise InputError(f"--dataset {dataset!r}: no such folder{did_you_mean_file(path)}")
+        if (
+            isinstance(dataset, os.PathLike)
+            or name.startswith((".", "~", os.sep))
+            or name.count("/") > 1
+        ):
+            raise InputError(f"--dataset {name!r}: no such folder{did_you_mean_file(path)}")
         if path.parent != Path() and path.parent.is_dir():
             hint = did_you_mean_file(path)
             if hint:
-                raise InputError(f"--dataset {dataset!r}: no such folder{hint}")
-        with cached_if_unreachable(f"--dataset {dataset}"):
-            return reach.check_splits(load(dataset, dataset, streaming))
+                raise InputError(f"--dataset {name!r}: no such folder{hint}")
+        with cached_if_unreachable(f"--dataset {name}"):
+            return reach.check_splits(load(name, name, streaming))
     if path.is_file():
-        raise InputError(f"--dataset {dataset!r}: is a file; must be a folder or a Hub id")
+        raise InputError(f"--dataset {name!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return reach.check_splits(_load_from_disk(path, streaming))
-    return open_folder(path, dataset, streaming, reach)
+    return open_folder(path, name, streaming, reach)
 
 
 def _load_from_disk(path: Path, streaming: bool) -> dict[str, Any]:

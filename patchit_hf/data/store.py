@@ -30,8 +30,10 @@ from patchit_hf.data.cached import cache_path, tidy
 from patchit_hf.data.crop_cache import CropCache, Guard
 from patchit_hf.data.dataset_state import dataset_fingerprint
 from patchit_hf.data.decoded import Found, decode_all, found_as_json, read_found
+from patchit_hf.data.file_states import FileStates, file_states
 from patchit_hf.data.lazy import LazyCrops, Scan, none_left
 from patchit_hf.data.rows import ImageRows
+from patchit_hf.data.transformed import TransformedRows, image_rows
 
 __all__ = ["CropStore", "LazyCrops", "open_crops"]
 
@@ -174,11 +176,18 @@ def open_crops(
     """
     bad = bad or BadImages()
     bad.name = name
-    rows = ImageRows(dataset, column)
+    rows = image_rows(dataset, column)
     shape = (len(rows), *canvas, 3)
     size = int(np.prod(shape))
-    note = _note(dataset, column, canvas, fit)
+    note = _note(dataset, column, canvas, fit, file_states(rows))
     lazy = LazyCrops(rows, canvas, fit, workers, f"datasets-{dataset_fingerprint(dataset)}", bad)
+    if isinstance(rows, TransformedRows) and on_disk:
+        logger.warning(
+            "%s: has a transform, which every image passes through before the canvas, each time it "
+            "is read; such crops are not cached",
+            name,
+        )
+        return _without_bad(lazy, None, beforehand, main=main)
     lazy.known_as = _noted(note)
     if size > cache_gb * 1e9:
         logger.info(
@@ -204,12 +213,25 @@ def open_crops(
     return _store(mapped, known.fingerprint, known.found, lazy, Guard(cache, known.sums))
 
 
-def _note(dataset: datasets.Dataset, column: str, canvas: tuple[int, int], fit: str) -> Path | None:
-    """Return the note file of a data set's cached crops; None for a data set in memory."""
+def _note(
+    dataset: datasets.Dataset,
+    column: str,
+    canvas: tuple[int, int],
+    fit: str,
+    files: FileStates | None,
+) -> Path | None:
+    """Return the note file of a data set's cached crops; None for a data set in memory.
+
+    The state of the files that a data set of paths names belongs to the key. A cache of earlier
+    versions, whose key lacks it, is right if no file has changed since.
+    """
     if not dataset.cache_files:
         return None
-    key = json.dumps([VERSION, dataset_fingerprint(dataset), column, canvas, fit])
-    return cache_path("{}.json", key)
+    key = [VERSION, dataset_fingerprint(dataset), column, canvas, fit]
+    note = cache_path("{}.json", json.dumps(key))
+    if files is None or (note.exists() and note.stat().st_mtime_ns > files.newest):
+        return note
+    return cache_path("{}.json", json.dumps([*key, files.key]))
 
 
 def _noted(note: Path | None) -> tuple[str, ...]:

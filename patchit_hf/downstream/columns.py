@@ -17,8 +17,8 @@ _SIDE = re.compile(r"(?P<before>^|[_\W]|(?<=[a-z]))(?P<side>[Ll]eft|[Rr]ight)(?=
 
 
 def column_values(dataset: datasets.Dataset, name: str) -> list[Any]:
-    """Return a column as a list, without decoding any image."""
-    return list(dataset.select_columns([name])[:][name])
+    """Return a column as a list, without decoding any image, whatever the data set's format."""
+    return list(dataset.with_format(None).select_columns([name])[:][name])
 
 
 def require(dataset: datasets.Dataset, name: str) -> None:

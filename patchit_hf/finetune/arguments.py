@@ -98,7 +98,8 @@ class FinetuneArguments(Arguments):
         "random",
         "--init",
         "model",
-        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file",
+        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a file (.safetensors, "
+        ".pth)",
     )
     backbone: str | None = arg(
         None, "--backbone", "model", "timm's model name; only needed if --init does not include it"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from torch import nn
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.downstream import create_downstream
@@ -23,7 +25,7 @@ DEFAULT_SIZE = (192, 96)  # of inputs, height and width in pixels
 
 
 def open_start(
-    init: str | Initial,
+    init: str | Path | nn.Module | Initial,
     task: str | DownstreamTask,
     train: datasets.Dataset,
     backbone: str | None = None,
@@ -49,9 +51,9 @@ def open_start(
     """
     if isinstance(task, str):
         task = create_downstream(task, train, **(task_kwargs or {}))
-    if isinstance(init, str):
+    if not isinstance(init, Initial):
         init = open_initial(
-            init,
+            init if isinstance(init, nn.Module) else str(init),
             backbone,
             task.num_classes,
             seed=seed,

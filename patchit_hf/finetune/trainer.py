@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import save_weights
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.contents import Contents, contents_of_rows, contents_of_targets
+from patchit_hf.data.given import Given
+from patchit_hf.data.given_splits import described, given_splits
+from patchit_hf.data.source import Crops
 from patchit_hf.downstream.augment import centre, vary
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.arguments import FinetuningArguments
@@ -57,17 +62,22 @@ class FinetuneTrainer(HubTrainer):
 
     Args:
         init: the initial weights, as ``--init`` names them: ``random``, ``timm[:tag]``, the folder
-            of an export, ``org/name`` on the Hub, or a ``.safetensors`` file; or opened already.
+            of an export, ``org/name`` on the Hub, or a ``.safetensors`` file; a timm model; or
+            opened already.
         args: how to train.
         task: the downstream task, or its name: ``attributes``, ``reid``, ``pose`` or ``action``.
-        train_dataset: the labelled training crops.
-        eval_dataset: labelled crops to choose the best weights on; None for none.
+        train_dataset: the labelled training crops: a data set with an image column, several splits
+            of one, or a folder or Hub id; see ``docs/inputs.md``.
+        eval_dataset: labelled crops to choose the best weights on; None for the validation split
+            that comes with the training crops, or else for none.
         backbone: a timm model, where ``init`` does not bring one.
         backbone_kwargs: further arguments of the timm model.
         input_size: height and width of the inputs, in pixels; by default those that the weights
             were made for, or 192x96.
         data_info: what the records say about the data (``name``, ``split``, ``validated_on``).
         run: the run's folder if the caller has opened it already.
+        callbacks: objects that are told of steps, evaluations, checkpoints and the end; see
+            ``patchit_hf.training.callbacks``.
 
     Raises:
         InputError: for data, weights or a configuration that cannot work, before anything is
@@ -91,26 +101,35 @@ class FinetuneTrainer(HubTrainer):
 
     def __init__(
         self,
-        init: str | Initial,
+        init: str | Path | nn.Module | Initial,
         args: FinetuningArguments,
         task: str | DownstreamTask,
-        train_dataset: datasets.Dataset | Labelled,
-        eval_dataset: datasets.Dataset | Labelled | None = None,
+        train_dataset: Given | Labelled,
+        eval_dataset: Given | Labelled | None = None,
         *,
         backbone: str | None = None,
         backbone_kwargs: dict[str, Any] | None = None,
         input_size: tuple[int, int] | None = None,
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
+        callbacks: Sequence[Any] | None = None,
     ) -> None:
         known = {"name": "dataset", "split": None, "rendered": False}
         info = {**known, "validated_on": "crops of the caller's choice", **(data_info or {})}
+        if not isinstance(train_dataset, Labelled):
+            given = None if isinstance(eval_dataset, Labelled) else eval_dataset
+            opened, train_dataset, held_out = given_splits(
+                train_dataset, given, args.image_column, allow_urls=args.allow_urls
+            )
+            eval_dataset = eval_dataset if isinstance(eval_dataset, Labelled) else held_out
+            info |= _described(opened, train_dataset) | (data_info or {})
         info["name"] = shown(info["name"])
-        source = init if isinstance(init, str) else init.source
         task, self.initial, self.geometry = open_start(
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed
         )
-        super().__init__(args, run or _open_run(source, self.initial, task, args, info), info)
+        self.initial = self.initial.settled()
+        run = run or _open_run(self.initial, task, args, info)
+        super().__init__(args, run, info, callbacks=callbacks)
         self.augmentation = augmentation_of(task, args)
         self.data = self._open(train_dataset, task, "training")
         self.validation = (
@@ -271,13 +290,25 @@ class FinetuneTrainer(HubTrainer):
             self.model.load_state_dict(load_file(file))
 
 
+def _described(opened: Crops | None, train: Any) -> dict[str, Any]:
+    """Return what the record says of the data that was given.
+
+    Raises:
+        InputError: for a stream.
+    """
+    if isinstance(train, datasets.IterableDataset):
+        raise InputError("train_dataset: a stream; finetuning needs a data set with a length")
+    info = described(opened, train)
+    return {"validated_on": info.pop("held_out_from"), **info} if opened else info
+
+
 def _open_run(
-    source: str, initial: Initial, task: DownstreamTask, args: FinetuningArguments,
+    initial: Initial, task: DownstreamTask, args: FinetuningArguments,
     info: dict[str, Any],
 ) -> RunFolder:  # fmt: skip
-    name = type(task).__module__.rpartition(".")[2]
+    source, name = initial.source, type(task).__module__.rpartition(".")[2]
     words = (name, Path(str(info["name"])).name, initial.name, Path(source).stem)
-    folder = args.output_dir or os.path.join("runs", "-".join(words).replace(":", "-"))
+    folder = args.output_dir or os.path.join("runs", re.sub("[: ]", "-", "-".join(words)))
     config = {
         "task": name,
         "task_kwargs": task.kwargs,

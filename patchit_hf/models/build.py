@@ -12,7 +12,9 @@ from patchit_hf.models.backbone import BackboneSpec, build_backbone, num_feature
 from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.given_model import check_rebuilt, unwrapped
 from patchit_hf.models.initial_weights import Initial, open_initial
+from patchit_hf.models.origin import fingerprint
 from patchit_hf.models.patch_task_model import PatchTaskModel
+from patchit_hf.models.weights_fit import backbone_state
 from patchit_hf.patch_tasks.base import PatchTask
 
 
@@ -55,7 +57,10 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = task.head(num_features(backbone))
-    return PatchTaskModel(backbone, head, spec, task, origin=origin, statistics=statistics)
+    model = PatchTaskModel(backbone, head, spec, task, origin=origin, statistics=statistics)
+    if origin is None:
+        model.drawn = seed, fingerprint(backbone_state(backbone))
+    return model
 
 
 def _initial(

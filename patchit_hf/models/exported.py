@@ -13,6 +13,7 @@ from typing import Any
 import timm
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     HFValidationError,
     HTTPError,  # that of the HTTP library the client uses
 )
@@ -24,6 +25,8 @@ from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
     DONE_FILE,
+    EARLIER_HEAD_FILE,
+    HEAD_FILE,
 )
 from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.models.names import check_local
@@ -45,12 +48,16 @@ class Location:
         folder: the folder, or None.
         repo_id: ``org/name``, or None.
         revision: branch, tag or commit; None for the main branch.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
     """
 
     name: str
     folder: Path | None = None
     repo_id: str | None = None
     revision: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
 
     def fetch(self, *names: str) -> Path:
         """Return a folder that holds these files, all from one commit.
@@ -66,20 +73,43 @@ class Location:
         revision = self.revision
         try:
             with cached_if_unreachable(self.name):
-                path = self._download(names, revision)
+                return self._download(names, revision)
         except (HFValidationError, HTTPError, OSError) as error:
             raise InputError(
                 f"{self.name!r}: no such folder, and its {', '.join(names)} cannot be read from "
                 f"the Hub: {one_line(error)}"
             ) from error
-        return path.parent
+
+    def fetch_head(self, beside: Path) -> Path:
+        """Return the file of the head's weights; earlier exports have it at another place.
+
+        Args:
+            beside: what ``fetch`` returned for the backbone, whose commit the head is from.
+
+        Raises:
+            InputError: if there is none, or the Hub cannot be read.
+        """
+        if self.folder is not None:
+            earlier = not (self.folder / HEAD_FILE).is_file()
+            name = EARLIER_HEAD_FILE if earlier else HEAD_FILE
+            return self.fetch(name) / name
+        there = dataclasses.replace(self, revision=beside.name)
+        try:
+            return there.fetch(HEAD_FILE) / HEAD_FILE
+        except InputError as error:
+            if not isinstance(error.__cause__, EntryNotFoundError):
+                raise
+        return there.fetch(EARLIER_HEAD_FILE) / EARLIER_HEAD_FILE
 
     def _download(self, names: tuple[str, ...], revision: str | None) -> Path:
-        """Return the file of the last of these names, all from one commit."""
+        """Return the folder of these files, all from one commit."""
+        root = Path()
         for name in names:
-            path = Path(hf_hub_download(str(self.repo_id), name, revision=revision))
-            revision = path.parent.name  # the commit of the first file
-        return path
+            how: Any = {"revision": revision, "cache_dir": self.cache_dir, "token": self.token}
+            path = Path(hf_hub_download(str(self.repo_id), name, **how))
+            root = path.parents[len(Path(name).parts) - 1]
+            revision = root.name  # the commit of the first file
+        return root
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -111,13 +141,21 @@ def undamaged(name: str) -> Iterator[None]:
         ) from error
 
 
-def locate(source: str | Path, revision: str | None = None) -> Location:
+def locate(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> Location:
     """Find out where an export is.
 
     Args:
         source: a folder, or ``org/name`` or ``org/name@revision`` on the Hub. timm's prefixes
             ``local-dir:`` and ``hf-hub:`` say which of the two it is.
         revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: if it is neither.
@@ -127,8 +165,8 @@ def locate(source: str | Path, revision: str | None = None) -> Location:
         'v1'
     """
     prefix, _, rest = str(source).partition(":")
-    if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).is_dir()):
-        folder = Path(rest if prefix == "local-dir" else source)
+    if prefix == "local-dir" or (prefix != "hf-hub" and Path(source).expanduser().is_dir()):
+        folder = Path(rest if prefix == "local-dir" else source).expanduser()
         if not folder.is_dir():
             raise InputError(f"{str(source)!r}: no such folder{did_you_mean_file(folder)}")
         return Location(str(source), folder)
@@ -140,10 +178,17 @@ def locate(source: str | Path, revision: str | None = None) -> Location:
         )
     if prefix != "hf-hub":
         check_local(str(source), "")
-    return Location(str(source), None, match["repo"], revision or match["revision"])
+    found = revision or match["revision"]
+    return Location(str(source), None, match["repo"], found, cache_dir, token)
 
 
-def pretrained_cfg(source: str | Path) -> dict[str, Any]:
+def pretrained_cfg(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> dict[str, Any]:
     """Return timm's complete configuration of an export, including where its weights are.
 
     For ``timm.create_model(architecture, pretrained=True, pretrained_cfg=...)``, or as an overlay
@@ -152,16 +197,25 @@ def pretrained_cfg(source: str | Path) -> dict[str, Any]:
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: if there is no export, or it refers to other files.
     """
-    location = locate(source)
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
     with undamaged(location.name):
         return whole_cfg(read_config(location), location)
 
 
-def model_args(source: str | Path) -> dict[str, Any]:
+def model_args(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> dict[str, Any]:
     """Return the arguments that ``timm.create_model`` needs besides ``pretrained_cfg``.
 
     Most convolutional networks need none. Vision transformers need their pooling (averaging) and
@@ -169,11 +223,14 @@ def model_args(source: str | Path) -> dict[str, Any]:
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: see ``pretrained_cfg``.
     """
-    location = locate(source)
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
     with undamaged(location.name):
         return creation_args(read_config(location))
 

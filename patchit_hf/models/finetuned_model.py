@@ -21,7 +21,6 @@ from patchit_hf.common.layout import (
     CONFIG_FILE,
     DONE_FILE,
     FORMAT_VERSION,
-    HEAD_FILE,
 )
 from patchit_hf.data.images import ImageInput, ImageInputs, Images, check_batch_size, stacked
 from patchit_hf.downstream import task_class
@@ -264,17 +263,26 @@ class FinetunedModel(nn.Module):
         return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> FinetunedModel:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> FinetunedModel:
         """Load a finetuned model, in evaluation mode.
 
         Args:
             source: a folder, or ``org/name[@revision]`` on the Hub.
             revision: branch, tag or commit on the Hub.
+            cache_dir: where files of the Hub are kept; None for the usual place.
+            token: for the Hub; None for that of the login, False for none.
 
         Raises:
             InputError: if there is no finetuned model.
         """
-        location = locate(source, revision)
+        location = locate(source, revision, cache_dir=cache_dir, token=token)
         with undamaged(location.name):
             return cls._load(location)
 
@@ -312,12 +320,10 @@ class FinetunedModel(nn.Module):
         folder = location.fetch(BACKBONE_FILE, CONFIG_FILE)
         _check_size(build, folder, location.name)
         backbone, head = build()
-        if head is not None:
-            folder = location.fetch(BACKBONE_FILE, CONFIG_FILE, HEAD_FILE)
         model = cls(backbone, head)
         _fill(backbone, folder / BACKBONE_FILE)
         if head is not None:
-            _fill(head, folder / HEAD_FILE)
+            _fill(head, location.fetch_head(folder))
         model.set_statistics(mean, std)
         model.task = task.with_input_size(geometry.size)
         model.geometry, model.fit, model.record = geometry, fit, record

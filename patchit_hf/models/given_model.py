@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -90,6 +91,8 @@ def check_rebuilt(given: nn.Module, rebuilt: nn.Module, size: tuple[int, int]) -
 
 
 def _features(model: nn.Module, inputs: Tensor) -> Tensor:
+    if next(model.parameters()).dtype != torch.float32:  # which would round more than CLOSE
+        model = copy.deepcopy(model).float()
     first, training = next(model.parameters()), model.training
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -26,21 +26,23 @@ from patchit_hf.models.backbone import (
 from patchit_hf.models.bounds import check_size
 from patchit_hf.models.exported import creation_args, locate, read_config, undamaged
 from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
-from patchit_hf.models.names import check_init
+from patchit_hf.models.names import check_init, is_file_name
 from patchit_hf.models.origin import (
     INSTANCE,
     Origin,
     fingerprint,
+    origin_now,
     origin_of_export,
     origin_of_file,
     origin_of_timm,
 )
+from patchit_hf.models.weight_files import plain_weights
 from patchit_hf.models.weights_fit import (
     Shapes,
+    backbone_state,
     check_fit,
     misfit,
     tensor_shapes,
-    without_classifier,
 )
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -59,6 +61,7 @@ class Initial:
             of the training crops.
         input_size: height and width that the weights were trained for; None if unknown.
         origin: where the weights come from; None for random ones.
+        drawn: fingerprint of random weights.
     """
 
     backbone: nn.Module
@@ -68,6 +71,14 @@ class Initial:
     statistics: Statistics | None
     input_size: tuple[int, int] | None
     origin: Origin | None = None
+    drawn: str | None = None
+
+    def settled(self) -> Initial:
+        """Return this with an origin that is true of the weights as they are now."""
+        weights = backbone_state(self.backbone)
+        return dataclasses.replace(
+            self, origin=origin_now(weights, self.name, self.origin, self.drawn)
+        )
 
 
 def open_initial(
@@ -85,8 +96,8 @@ def open_initial(
     Args:
         source: ``random``; ``timm`` or ``timm:TAG`` for timm's own weights; ``hf-hub:org/name`` or
             ``org/name[@revision]``; the folder of an export or of a finetuned model; a
-            ``.safetensors`` file of backbone weights; or a timm model, also compiled or
-            distributed, which stays as it is.
+            file of backbone weights (``.safetensors``, or ``.pth``, which is not unpickled); or a
+            timm model, also compiled or distributed, which stays as it is.
         backbone: timm's architecture name; None for an export, which brings its own.
         num_classes: outputs of the classifier, 0 for none.
         seed: seed of everything random.
@@ -114,10 +125,9 @@ def open_initial(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = _opened(source, request)
+    weights = backbone_state(found.backbone)
     if found.origin is None:
-        return found
-    state = found.backbone.state_dict()
-    weights = {name: state[name] for name in without_classifier(state, found.backbone)}
+        return dataclasses.replace(found, drawn=fingerprint(weights))
     origin = dataclasses.replace(found.origin, fingerprint=fingerprint(weights))
     return dataclasses.replace(found, origin=origin)
 
@@ -212,7 +222,7 @@ def _opened(source: str | nn.Module, request: _Request) -> Initial:
         with cached_if_unreachable(f"--init {source}"):
             model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
         return _described(model, name, args, source, origin_of_timm(source, name, model))
-    if source.endswith(".safetensors"):
+    if is_file_name(source):
         return _from_file(source, request)
     with undamaged(source):
         return _from_export(source, request)
@@ -266,9 +276,11 @@ def _from_file(source: str, request: _Request) -> Initial:
     file, name = Path(source), request.named()
     if not file.is_file():
         raise InputError(f"--init {source!r}: no such file")
-    overlay = {"file": str(file.absolute()), "custom_load": False, "hf_hub_id": None, "url": ""}
     args = request.args(name)
-    model = request.create_from_file(file, name, args, pretrained_cfg_overlay=overlay)
+    with plain_weights(file, source) as plain:
+        there = {"file": str(plain.absolute()), "hf_hub_id": None, "url": ""}
+        overlay = {**there, "custom_load": False}
+        model: Any = request.create_from_file(plain, name, args, pretrained_cfg_overlay=overlay)
     with undamaged(source):
         origin = origin_of_file(source, name)
     return _described(model, name, args, source, origin)

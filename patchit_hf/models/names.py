@@ -12,7 +12,9 @@ from pathlib import Path
 
 from patchit_hf.common.errors import InputError, did_you_mean, did_you_mean_file
 
-KNOWN = "random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file"
+KNOWN = "random, timm[:tag], hf-hub:org/name, a folder, or a file of weights"
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # files of weights that torch writes
+SUFFIXES = (".safetensors", *PICKLED)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^@\s]+)?")
 FEWEST = 500  # names, below which timm must be written in another way than is understood here
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
@@ -68,7 +70,7 @@ def check_init(source: str, flag: str = "--init") -> None:
     prefix, _, rest = source.partition(":")
     if source in ("random", "timm") or prefix == "timm":
         return
-    if source.endswith(".safetensors"):
+    if is_file_name(source):
         if not Path(source).is_file():
             raise InputError(f"{flag} {source!r}: no such file{did_you_mean_file(source)}")
         return
@@ -80,6 +82,16 @@ def check_init(source: str, flag: str = "--init") -> None:
         raise InputError(f"{flag} {source!r}: neither a folder nor a known source ({KNOWN}){hint}")
     if prefix != "hf-hub":
         check_local(bare, flag)
+
+
+def is_file_name(source: str) -> bool:
+    """Say whether initial weights are named by a file, which there may be or not.
+
+    Example:
+        >>> is_file_name("runs/mine/model.safetensors"), is_file_name("org/name")
+        (True, False)
+    """
+    return Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir()
 
 
 def check_local(name: str, flag: str) -> None:

@@ -20,6 +20,7 @@ from patchit_hf.models.exported import Location
 
 IMAGENET = "ImageNet"
 INSTANCE = "a timm model given in Python"
+GIVEN = "weights given by the caller"
 _IMAGENET_TAG = re.compile(r"(^|_)inw?(1|12|21|22)k(_|$)")
 _WITHOUT_LABELS = re.compile(r"_ijepa$|^mim_in22k$")  # ImageNet's images without its labels
 
@@ -76,6 +77,40 @@ def fingerprint(weights: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def origin_now(
+    weights: dict[str, torch.Tensor], name: str, origin: Origin | None, drawn: str | None
+) -> Origin | None:
+    """Return where weights come from, which somebody may have changed since they were known.
+
+    Args:
+        weights: the weights as they are now.
+        name: timm's name of the network.
+        origin: where they came from once; None for random ones.
+        drawn: fingerprint of random weights when they were drawn; None for none.
+
+    Returns:
+        ``origin`` if they are still those, else an origin that says that the caller gave them.
+
+    Example:
+        >>> weights = {"weight": torch.zeros(2)}
+        >>> origin_now(weights, "resnet18", None, fingerprint(weights)) is None
+        True
+        >>> origin_now(weights, "resnet18", None, None).source
+        'weights given by the caller'
+    """
+    now = fingerprint(weights)
+    if now == (drawn if origin is None else origin.fingerprint):
+        return origin
+    before = () if origin is None else (origin.to_json(),)
+    earlier = tuple(
+        entry
+        for part in before
+        for entry in ({k: v for k, v in part.items() if k != "earlier"}, *part["earlier"])
+    )
+    labels = () if origin is None else origin.labels
+    return Origin(GIVEN, name, GIVEN, labels=labels, fingerprint=now, earlier=earlier)
 
 
 def origin_of_timm(init: str, name: str, model: nn.Module) -> Origin:

@@ -42,11 +42,11 @@ from patchit_hf.models.feature_maps import feature_map as feature_map
 from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.layers import freeze_stages, layered_groups
-from patchit_hf.models.origin import Origin, fingerprint, origin_of_export
+from patchit_hf.models.origin import Origin, fingerprint, origin_now, origin_of_export
 from patchit_hf.models.small_maps import small_map_convolutions
-from patchit_hf.models.weights_fit import tensor_shapes
+from patchit_hf.models.weights_fit import backbone_state, tensor_shapes
 from patchit_hf.patch_tasks import create_task
-from patchit_hf.patch_tasks.base import PatchTask
+from patchit_hf.patch_tasks.base import PatchTask, task_name
 
 ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
 
@@ -65,6 +65,8 @@ class PatchTaskModel(nn.Module):
 
     Attributes:
         fit: how images get to the canvas; see ``patchit_hf.data.canvas.to_canvas``.
+        trained_in: folder of the run that trains it, or has trained it last.
+        drawn: seed and fingerprint of random weights, when they were drawn; None for others.
         record: its ``patchit.json``, where the model was read back.
 
     Example:
@@ -76,6 +78,8 @@ class PatchTaskModel(nn.Module):
 
     fit: str = "squash"
     record: dict[str, Any]
+    drawn: tuple[int, str] | None = None
+    trained_in: Path | None = None
 
     def __init__(
         self,
@@ -96,14 +100,71 @@ class PatchTaskModel(nn.Module):
         self.frozen: frozenset[str] = frozenset()  # parameters of the backbone
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> PatchTaskModel:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> PatchTaskModel:
         """Load backbone, head and task of an export; see ``load_model``.
 
         Args:
             source: a folder, or ``org/name[@revision]`` on the Hub.
             revision: branch, tag or commit on the Hub.
+            cache_dir: where files of the Hub are kept; None for the usual place.
+            token: for the Hub; None for that of the login, False for none.
         """
-        return load_model(source, revision)
+        return load_model(source, revision, cache_dir=cache_dir, token=token)
+
+    def with_task(self, task: PatchTask, seed: int = 0) -> PatchTaskModel:
+        """Return a model of this backbone, which the two then share, with a new head for a task.
+
+        Args:
+            task: what the new head answers.
+            seed: of the head's random weights.
+
+        Example:
+            >>> from patchit_hf import build_model, create_task
+            >>> model = build_model("test_resnet", create_task("pt18"), seed=0)
+            >>> other = model.with_task(create_task("pt8"))
+            >>> other.task.num_classes, other.backbone is model.backbone
+            (8, True)
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = task.head(num_features(self.backbone))
+        head.to(next(self.backbone.parameters()).device)
+        other = PatchTaskModel(
+            self.backbone, head, self.spec, task, origin=self.origin, statistics=self.statistics
+        )
+        other.fit, other.drawn, other.frozen = self.fit, self.drawn, self.frozen
+        return other.train(self.training)
+
+    def check_task(self, task: PatchTask) -> None:
+        """Check that the head answers a task.
+
+        Raises:
+            InputError: if it is another task's, naming both.
+        """
+        with torch.device("meta"):
+            wanted = task.head(num_features(self.backbone)).state_dict()
+        here = {name: value.shape for name, value in self.head.state_dict().items()}
+        fits = here == {name: value.shape for name, value in wanted.items()}
+        same = self.task is None or _questions(self.task) == _questions(task)
+        if not (fits and same):
+            mine = "another task" if self.task is None else _described(self.task)
+            raise InputError(
+                f"model: its head is for {mine}, and the task is {_described(task)}; "
+                "model.with_task(task) puts a new head on the same backbone"
+            )
+
+    def settle_origin(self) -> None:
+        """Bring up to date where the backbone's weights come from; see ``origin_now``."""
+        drawn = None if self.drawn is None else self.drawn[1]
+        weights = backbone_state(self.backbone)
+        self.origin = origin_now(weights, self.spec.name, self.origin, drawn)
 
     def ask(self, image: ImageInput, rounds: int = 1) -> PatchAnswers:
         """Ask the task's questions about one image, as an evaluation does.
@@ -246,12 +307,20 @@ class PatchTaskModel(nn.Module):
         return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
 
-def load_model(source: str | Path, revision: str | None = None) -> PatchTaskModel:
+def load_model(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> PatchTaskModel:
     """Load an export: the backbone, its pretext head and its task.
 
     Args:
         source: a folder, or ``org/name[@revision]`` on the Hub.
         revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Returns:
         The model in evaluation mode; ``task`` is its task, with mean and deviation of the crops.
@@ -259,7 +328,7 @@ def load_model(source: str | Path, revision: str | None = None) -> PatchTaskMode
     Raises:
         InputError: if there is no export, or one that this version cannot read.
     """
-    location = locate(source, revision)
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
     with undamaged(location.name):
         return _load(location)
 
@@ -270,7 +339,7 @@ def _load(location: Location) -> PatchTaskModel:
         raise InputError(
             f"{location.name!r}: is an average of backbones, which has no head; load it with timm"
         )
-    folder = location.fetch(DONE_FILE, BACKBONE_FILE, HEAD_FILE)
+    folder = location.fetch(DONE_FILE, BACKBONE_FILE)
     where = f"{location.name!r}: {DONE_FILE}"
     version = record.get("format_version")
     if version != FORMAT_VERSION:
@@ -284,19 +353,35 @@ def _load(location: Location) -> PatchTaskModel:
     name, args = record["backbone"]["name"], record["backbone"]["args"]
     check_architecture(name, where)
     check_args(args, where)
-    _check_network(name, args, task, folder, location.name)
+    head_file = location.fetch_head(folder)
+    _check_network(name, args, task, (folder / BACKBONE_FILE, head_file), location.name)
     network, spec = build_backbone(name, task.input_size, 0, **args)
     with torch.random.fork_rng(devices=[]):
         head = task.head(num_features(network))  # its random weights are replaced
     model = PatchTaskModel(network, head, spec, task)
     _fill(model.backbone, folder / BACKBONE_FILE, location)
-    _fill(model.head, folder / HEAD_FILE, location)
+    _fill(model.head, head_file, location)
     config = read_config(location)
     origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
-    model.origin = dataclasses.replace(origin, fingerprint=fingerprint(model.backbone.state_dict()))
+    model.origin = dataclasses.replace(
+        origin, fingerprint=fingerprint(backbone_state(model.backbone))
+    )
     model.statistics = task.transform.mean, task.transform.std
     model.fit, model.record = str(record.get("config", {}).get("fit", "squash")), record
     return model.eval()
+
+
+def _questions(task: PatchTask) -> tuple[Any, ...]:
+    """Return what the classes of a task mean: options that only vary the inputs are left out."""
+    kwargs = task.kwargs
+    cells = {name: kwargs.get(name) for name in ("rows", "cols", "margin")}
+    return task_name(task), tuple(task.canvas), cells, task.num_classes
+
+
+def _described(task: PatchTask) -> str:
+    kwargs, (height, width) = task.kwargs, task.canvas
+    grid = f"{kwargs['rows']}x{kwargs['cols']} cells, " if {"rows", "cols"} <= set(kwargs) else ""
+    return f"{task_name(task)} ({grid}{task.num_classes} classes, canvas {height}x{width})"
 
 
 def _task(record: dict[str, Any]) -> PatchTask:
@@ -307,17 +392,17 @@ def _task(record: dict[str, Any]) -> PatchTask:
 
 
 def _check_network(
-    name: str, args: dict[str, Any], task: PatchTask, folder: Path, where: str
+    name: str, args: dict[str, Any], task: PatchTask, files: tuple[Path, Path], where: str
 ) -> None:
     """Check that backbone and head are about as large as their weights, before they are built."""
-    shapes = tensor_shapes(folder / BACKBONE_FILE, f"{where!r}: {BACKBONE_FILE}")
+    shapes = tensor_shapes(files[0], f"{where!r}: {BACKBONE_FILE}")
     args = {**pretraining_args(name, task.input_size)[0], **args}
     backbone = check_size(
         lambda: timm.create_model(name, pretrained=False, num_classes=0, **args),
         shapes,
         f"{where!r}: {DONE_FILE}",
     )
-    shapes = tensor_shapes(folder / HEAD_FILE, f"{where!r}: {HEAD_FILE}")
+    shapes = tensor_shapes(files[1], f"{where!r}: {HEAD_FILE}")
     check_size(lambda: task.head(num_features(backbone)), shapes, f"{where!r}: {DONE_FILE}")
 
 
@@ -325,6 +410,5 @@ def _fill(module: nn.Module, file: Path, location: Location) -> None:
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(
-            f"{location.name!r}: {file.name} cannot be read: {one_line(error)}"
-        ) from error
+        name = HEAD_FILE if file.as_posix().endswith(HEAD_FILE) else file.name
+        raise InputError(f"{location.name!r}: {name} cannot be read: {one_line(error)}") from error

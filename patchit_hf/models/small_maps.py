@@ -1,4 +1,4 @@
-"""Convolutions on small maps, computed as matrix products.
+"""Convolutions that libraries for the CPU are slow at or get wrong, computed as matrix products.
 
 A patch of 32 px ends in maps of 2x2 and 1x1 in any network of stride 32. Most taps of a 3x3 kernel
 then fall on padding, and CPU libraries are slow in just this case: on AVX2 the backward pass of one
@@ -9,6 +9,12 @@ products if the convolution is depthwise.
 
 A whole crop of 128x64 ends in a map of 4x2. With its many channels the kernel takes megabytes. One
 matrix product with the gathered neighbourhoods reads it fewer times than those libraries do.
+
+A 1x1 convolution with a stride and few input channels, as RepVGG, FastViT and MobileOne have beside
+their stem, has a wrong weight gradient in oneDNN where memory is channels-last (its issue 6035;
+torch 2.14.1 with AVX2: wrong by 80 % with two threads, a crash with one). It is a matrix product of
+every s-th pixel here. ``benchmarks/convolutions.py`` compares all convolutions of timm's families
+with double precision.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 PRODUCTS = 16  # maximum of input x output positions of a covered map: 2x2 by 2x2
 POSITIONS = 32  # maximum of output positions of a wide kernel: 8x4
 WIDE = 2**20  # minimum number of weights of a wide kernel
+BLOCK = 16  # channels in a vector of AVX-512; with fewer, oneDNN's strided 1x1 kernel is not safe
 
 
 def small_map_convolutions(inputs: Tensor) -> AbstractContextManager[Any]:
@@ -36,7 +43,7 @@ def small_map_convolutions(inputs: Tensor) -> AbstractContextManager[Any]:
 
 
 class SmallMapConvolutions(TorchFunctionMode):
-    """While active, convolutions on small maps on the CPU are computed as matrix products.
+    """While active, such convolutions on the CPU are computed as matrix products; see above.
 
     The results differ from those of ``torch.conv2d`` only by rounding. All other functions are
     called unchanged.
@@ -63,6 +70,21 @@ class SmallMapConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def is_replaced(input: Tensor, weight: Tensor, *rest: Any) -> bool:
+    """Return whether ``SmallMapConvolutions`` computes a convolution another way than torch.
+
+    Args:
+        input: the map ``[B, I, H, W]``.
+        weight: the kernels ``[O, I / groups, h, w]``.
+        *rest: bias, stride, padding, dilation and groups, as ``torch.conv2d`` takes them.
+
+    Example:
+        >>> is_replaced(torch.ones(1, 3, 8, 8), torch.ones(4, 3, 1, 1), None, 2)
+        True
+    """
+    return _as_product(input, weight, *rest) is not None
+
+
 def _as_product(
     input: Tensor,
     weight: Tensor,
@@ -75,6 +97,8 @@ def _as_product(
     """Return the convolution ``[B, O, H, W]``; None if it is not one of those handled here."""
     if input.device.type != "cpu" or input.ndim != 4 or isinstance(padding, str):
         return None
+    if _is_thin(weight, _pair(stride)) and groups == 1:
+        return _strided(input, weight, bias, _pair(stride), _pair(padding))
     depthwise = groups == input.shape[1] == weight.shape[0]
     if _pair(dilation) != (1, 1) or not (groups == 1 or depthwise):
         return None
@@ -91,6 +115,25 @@ def _as_product(
     if wide and min(height, width) > 0 and height * width <= POSITIONS:
         return _gathered(input, weight, bias, _pair(stride), _pair(padding), (height, width))
     return None
+
+
+def _is_thin(weight: Tensor, stride: tuple[int, int]) -> bool:
+    """Whether a kernel is 1x1, has a stride, and takes fewer channels than a vector holds."""
+    return weight.shape[2:] == (1, 1) and max(stride) > 1 and weight.shape[1] < BLOCK
+
+
+def _strided(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """Return a 1x1 convolution from every s-th pixel."""
+    down, right = padding
+    x = F.pad(input.permute(0, 2, 3, 1), (0, 0, right, right, down, down))
+    x = x[:, :: stride[0], :: stride[1]]
+    return F.linear(x, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 def _covered(

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError, one_line
 
@@ -39,6 +39,12 @@ def without_classifier(names: Iterable[str], model: Any) -> list[str]:
     classifiers = model.pretrained_cfg.get("classifier") or ()
     heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     return [name for name in names if not any(name.startswith(f"{head}.") for head in heads)]
+
+
+def backbone_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return a timm model's weights and statistics by name, without those of its classifier."""
+    state = model.state_dict()
+    return {name: state[name] for name in without_classifier(state, model)}
 
 
 def check_fit(model: nn.Module, file: Path, name: str, source: str, args: dict[str, Any]) -> None:

@@ -178,7 +178,8 @@ class PretrainArguments(PatchDataArguments):
         "random",
         "--init",
         "model",
-        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a .safetensors file",
+        "initial weights: random, timm[:tag], hf-hub:org/name, a folder, or a file (.safetensors, "
+        ".pth)",
     )
     recipe: str | None = arg(
         None,

@@ -153,7 +153,8 @@ def _labelled_rows(
             f"(columns: {', '.join(dataset.column_names)})"
         )
     own = class_names(dataset, column)
-    values = [_read(value, own, names) for value in dataset.select_columns([column])[:][column]]
+    stored = dataset.with_format(None).select_columns([column])[:][column]
+    values = [_read(value, own, names) for value in stored]
     wrong = next((v for v in values if not isinstance(v, int | str | bool | type(None))), None)
     if wrong is not None:
         raise InputError(

@@ -47,6 +47,8 @@ def describe_run(
     return {
         **record,
         "initial_weights": None if model.origin is None else model.origin.to_json(),
+        "initial_seed": None if model.origin or not model.drawn else model.drawn[0],
+        "statistics_of": "crops" if model.statistics is None else "initial weights",
         "training": training,
         "probe": None if probe is None else {"column": probe.column, "chance": probe.chance},
         "audit": notes.get("audit"),

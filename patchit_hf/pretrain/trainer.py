@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
@@ -17,9 +16,12 @@ from torch import Tensor, nn
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.contents import Contents, contents_of_rows
+from patchit_hf.data.given import Given
+from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
 from patchit_hf.models.build import build_model, freeze_unreached
@@ -27,6 +29,7 @@ from patchit_hf.models.features import batch_statistics
 from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.patch_task_model import PatchTaskModel
+from patchit_hf.patch_tasks import create_task, list_tasks
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
@@ -41,7 +44,7 @@ from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
 from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
 from patchit_hf.training.arguments import in_steps
-from patchit_hf.training.checkpoint import Checkpoint
+from patchit_hf.training.checkpoint import Checkpoint, checkpoints
 from patchit_hf.training.loop import Means, Part
 from patchit_hf.training.optim import schedule
 from patchit_hf.training.run_folder import RunFolder
@@ -58,12 +61,16 @@ class PatchTaskTrainer(HubTrainer):
             random weights for the task, or a timm model whose weights are the initial ones (also
             compiled or distributed; it stays as it is).
         args: how to train.
-        task: the patch task; see ``patchit_hf.create_task``.
-        train_dataset: the training crops, with an image column.
-        eval_dataset: held-out crops of the same kind; None for no evaluation.
+        task: the patch task, see ``patchit_hf.create_task``, or its name.
+        train_dataset: the training crops: a data set with an image column, several splits of one,
+            a folder or Hub id, a list of images, or a torch data set; see ``docs/inputs.md``.
+        eval_dataset: held-out crops of the same kind; None for the validation split that comes with
+            the training crops, or else for no evaluation.
         data_info: what the records say about the data (``name``, ``split``, ``held_out_from``,
             ``license``).
         run: the run's folder if the caller has opened it already.
+        callbacks: objects that are told of steps, evaluations, checkpoints and the end; see
+            ``patchit_hf.training.callbacks``.
         files: of a stream, what its files hold (``load_crops(...).files``); a resumed run then
             notices that they changed.
 
@@ -91,23 +98,31 @@ class PatchTaskTrainer(HubTrainer):
         self,
         model: nn.Module | str,
         args: TrainingArguments,
-        task: PatchTask,
-        train_dataset: datasets.Dataset | datasets.IterableDataset,
-        eval_dataset: datasets.Dataset | datasets.IterableDataset | None = None,
+        task: PatchTask | str,
+        train_dataset: Given,
+        eval_dataset: Given = None,
         *,
         data_info: dict[str, Any] | None = None,
         run: RunFolder | None = None,
+        callbacks: Sequence[Any] | None = None,
         files: Contents | None = None,
     ) -> None:
+        opened, train_dataset, eval_dataset = given_splits(
+            train_dataset, eval_dataset, args.image_column, allow_urls=args.allow_urls
+        )
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
-        info = {**known, **(data_info or {})}
+        info = {**known, **described(opened, train_dataset), **(data_info or {})}
         info["name"] = shown(info["name"])
-        self.files = files
-        self.model = _model(model, task, args.seed)
+        self.files = opened.files if files is None and opened is not None else files
+        task = _task(task)
+        self.model = _model(model, task, args)
         args = args.settled(random=self.model.origin is None)
         self.model.freeze_stages(args.freeze_stages)
         run = run or _open_run(self.model, task, args, info)
-        super().__init__(args, run, info, include_people=args.hub_include_people)
+        self.model.trained_in = run.path.absolute()
+        super().__init__(
+            args, run, info, include_people=args.hub_include_people, callbacks=callbacks
+        )
         self.share = share_out(args, task, self.model, self.rank, self.world)
         name = str(info["name"])
         with self.accelerator.local_main_process_first():
@@ -273,6 +288,9 @@ class PatchTaskTrainer(HubTrainer):
                 "run before the change; choose another --output-dir"
             )
 
+    def _continue_from(self, checkpoint: str) -> None:
+        self.args = dataclasses.replace(self.args, resume_from_checkpoint=checkpoint)
+
     def _resumed(self, checkpoint: Path) -> None:
         adopt_history(checkpoint, self.run.path)
 
@@ -347,13 +365,33 @@ class PatchTaskTrainer(HubTrainer):
             )
 
 
-def _model(model: nn.Module | str, task: PatchTask, seed: int) -> PatchTaskModel:
+def _model(model: nn.Module | str, task: PatchTask, args: TrainingArguments) -> PatchTaskModel:
     if isinstance(model, str):
-        return build_model(model, task, seed)
+        return build_model(model, task, args.seed)
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model: a {type(model).__name__}; must be a timm model, the name of one, or a "
+            "PatchTaskModel"
+        )
     inner = unwrapped(model)
-    if isinstance(inner, PatchTaskModel):
-        return inner
-    return build_model(None, task, seed, init=inner)
+    if not isinstance(inner, PatchTaskModel):
+        return build_model(None, task, args.seed, init=inner)
+    inner.check_task(task)
+    folder = Path(args.output_dir or "")
+    if inner.trained_in != folder.absolute() or not checkpoints(folder / CHECKPOINTS):
+        inner.settle_origin()  # a run that goes on takes the weights of its checkpoint
+    return inner.float()
+
+
+def _task(task: PatchTask | str) -> PatchTask:
+    if isinstance(task, str):
+        return create_task(task)
+    if not isinstance(task, PatchTask):
+        raise InputError(
+            f"task: a {type(task).__name__}; must be a PatchTask, see create_task, or the name of "
+            f"one ({', '.join(list_tasks())})"
+        )
+    return task
 
 
 def _open_run(

@@ -17,12 +17,13 @@ from patchit_hf.common.layout import (
     CHECKPOINT_FILES,
     CHECKPOINTS,
     DONE_FILE,
+    HEAD_FILE,
     METRICS_FILE,
     RUN_FILE,
     SUMS_FILE,
 )
 
-EXPORTED = ("*.safetensors", "*.json", "*.md", "*.jsonl", "figures/*.png")
+EXPORTED = ("*.safetensors", HEAD_FILE, "*.json", "*.md", "*.jsonl", "figures/*.png")
 SHOWS_PEOPLE = (
     "patches",
     "localisation",

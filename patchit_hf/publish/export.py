@@ -14,6 +14,7 @@ from patchit_hf.common.layout import (
     CARD_FILE,
     CONFIG_FILE,
     DONE_FILE,
+    EARLIER_HEAD_FILE,
     FORMAT_VERSION,
     HEAD_FILE,
 )
@@ -38,7 +39,7 @@ def write_export(
     Args:
         folder: where to; made if missing.
         backbone: its weights become ``model.safetensors``.
-        head: its weights become ``head.safetensors``; None for none.
+        head: its weights become ``head/model.safetensors``; None for none.
         config: ``config.json``, as timm reads it.
         card: ``README.md``.
         record: ``patchit.json``.
@@ -50,9 +51,11 @@ def write_export(
     with adding_to(folder) as draft:
         save_weights(backbone, draft / BACKBONE_FILE)
         if head is not None:
+            (draft / HEAD_FILE).parent.mkdir()
             save_weights(head, draft / HEAD_FILE)
         write_json(draft / CONFIG_FILE, config)
         write_text(draft / CARD_FILE, card)
+    (folder / EARLIER_HEAD_FILE).unlink(missing_ok=True)
     write_json(folder / DONE_FILE, record)
     return folder
 

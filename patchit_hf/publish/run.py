@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ class HubTrainer(Trainer):
         run: the run's folder.
         data_info: what the records say about the data.
         include_people: whether the figures that show single people are uploaded.
+        callbacks: see ``Trainer``.
     """
 
     def __init__(
@@ -102,12 +104,16 @@ class HubTrainer(Trainer):
         data_info: dict[str, Any],
         *,
         include_people: bool = False,
+        callbacks: Sequence[Any] | None = None,
     ) -> None:
-        super().__init__(args, run, data_info)
+        super().__init__(args, run, data_info, callbacks)
         self.hub = RunHub(args, run.path, self.is_main, include_people=include_people)
 
-    def train(self) -> dict[str, Any]:
+    def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one; export, and push if asked.
+
+        Args:
+            resume_from_checkpoint: see ``Trainer.train``.
 
         Returns:
             The results, as in ``patchit.json``.
@@ -116,7 +122,7 @@ class HubTrainer(Trainer):
             FloatingPointError: if the loss stops being finite; what was saved before stays.
             InputError: if the Hub rejects the push; the export stays.
         """
-        results = super().train()
+        results = super().train(resume_from_checkpoint)
         self.hub.finish()
         if self.args.push_to_hub:
             self.push_to_hub()

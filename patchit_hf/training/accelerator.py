@@ -11,13 +11,25 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, PrecisionType, parse_flag_from_env
+from accelerate.utils import (
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    parse_flag_from_env,
+)
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.training.arguments import LoopArguments
 
 logger = logging.getLogger(__name__)
 
+PRECISIONS = ("no", "bf16", "fp16")
+UNSUPPORTED = {  # settings of Accelerate's in the environment
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "parts of a network on several devices",
+    "ACCELERATE_DOWNCAST_BF16": "weights in bfloat16",
+}
 SHARED_STATE = "_shared_state"  # an attribute of Accelerate's AcceleratorState
 
 
@@ -27,10 +39,13 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
     Raises:
         InputError: for a precision that does not exist or that the machine does not support.
     """
+    _check_environment(args)
+    if args.report_to == "wandb" and os.environ.get("RANK", "0") == "0":
+        _check_wandb()
     wanted = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if wanted.lower() not in PrecisionType.list():  # Accelerate treats any other text as "no"
+    if wanted.lower() not in PRECISIONS:  # Accelerate treats any other text as "no"
         raise InputError(
-            f"ACCELERATE_MIXED_PRECISION {wanted!r}: must be one of {', '.join(PrecisionType)}"
+            f"ACCELERATE_MIXED_PRECISION {wanted!r}: must be one of {', '.join(PRECISIONS)}"
         )
     _forget_precision(wanted)
     try:
@@ -38,10 +53,16 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             mixed_precision=args.mixed_precision,
             log_with=None if args.report_to == "none" else args.report_to,
             project_dir=str(folder),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # ours, see loop
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=args.timeout))],
         )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
+        name = "--mixed-precision" if args.mixed_precision else "ACCELERATE_MIXED_PRECISION"
+        raise InputError(
+            f"{name} 'fp16': a CPU computes in float32 under it; must be no or bf16 on a CPU"
+        )
     on_cpu = accelerator.device.type == "cpu" and accelerator.is_local_main_process
     if on_cpu and accelerator.mixed_precision == "bf16" and not has_bf16(cpu_capabilities()):
         logger.warning(
@@ -49,6 +70,57 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             "--mixed-precision no"
         )
     return accelerator
+
+
+def _check_environment(args: LoopArguments) -> None:
+    """Check what Accelerate takes from the environment, where ``accelerate launch`` puts it.
+
+    Raises:
+        InputError: for a setting that would change the training, and that is an argument here or
+            that this package does not support.
+    """
+    name = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+    there, here = os.environ.get(name), args.gradient_accumulation_steps
+    if there is not None and there not in ("1", str(here)):
+        raise InputError(
+            f"{name} {there!r}: give --gradient-accumulation-steps {there} instead (it is {here})"
+        )
+    for name, what in UNSUPPORTED.items():
+        if parse_flag_from_env(name):
+            raise InputError(
+                f"{name} {os.environ[name]!r}: patchit_hf does not train with {what}; leave it out "
+                "of accelerate's configuration"
+            )
+
+
+def _check_wandb() -> None:
+    """Check that there is a login for Weights & Biases, before anything is written.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False)
+    except TypeError:  # of earlier versions, which would ask
+        known = bool(wandb.api.api_key)
+    except Exception as error:  # a key that is not valid, or no network
+        raise InputError(f"--report-to 'wandb': {one_line(error)}") from error
+    if not known:
+        raise InputError(
+            "--report-to 'wandb': there is no login; run wandb login, or set WANDB_API_KEY, or "
+            "WANDB_MODE=offline"
+        )
+
+
+def compiled_by(accelerator: Accelerator) -> str | None:
+    """Return by which backend Accelerate compiles the network; None if it does not."""
+    plugin = accelerator.state.dynamo_plugin
+    backend = str(plugin.backend.value if plugin else "NO").lower()
+    return None if backend == "no" else backend
 
 
 def start_tracker(accelerator: Accelerator, report_to: str, config: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.patch_tasks import list_tasks
+from patchit_hf.training.other_names import INSTEAD, SAME, understood
 
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
@@ -26,6 +27,7 @@ CHANGEABLE = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "max_grad_norm", "max_steps",
     "num_train_epochs", "warmup_steps",
 )  # fmt: skip
+LENGTH = ("max_steps", "num_train_epochs")  # what --extend changes
 _FIELD = {  # flags that are not called as their fields
     "epochs": "num_train_epochs",
     "schedule": "lr_scheduler_type",
@@ -169,6 +171,14 @@ class LoopArguments(DecodeArguments):
         "number of checkpoints to keep; older ones are deleted",
         identity=False,
     )
+    extend: bool = arg(
+        False,
+        "--extend",
+        "output",
+        "go on with a run, also a finished one, for longer: --max-steps or --epochs is above its "
+        "own, and the learning rate follows the new length from there",
+        identity=False,
+    )
     allow_changed_data: bool = arg(
         False,
         "--allow-changed-data",
@@ -210,6 +220,13 @@ class LoopArguments(DecodeArguments):
     hub_revision: str | None = arg(
         None, "--hub-revision", "hub", "branch to push to", identity=False
     )
+
+    @classmethod
+    def _understood(cls, others: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        known = {name: others[name] for name in others if name in {*SAME, *INSTEAD}}
+        rest = {name: others[name] for name in others if name not in known}
+        found = understood(known, values)
+        return found | (super()._understood(rest, values) if rest else {})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -262,7 +279,8 @@ class LoopArguments(DecodeArguments):
         for name in names:
             if name not in CHANGEABLE:
                 raise InputError(f"--change {name!r}: must be among {', '.join(CHANGEABLE)}")
-        object.__setattr__(self, "change", names)
+        more = [name for name in LENGTH if self.extend and name not in names]
+        object.__setattr__(self, "change", [*names, *more])
 
     @property
     def peak_learning_rate(self) -> float:

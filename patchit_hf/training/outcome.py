@@ -26,6 +26,7 @@ class RunOutcome:
         hardware: where it ran, in words.
         processes: number of processes.
         mixed_precision: precision as Accelerate names it.
+        compiled: by which backend Accelerate compiled the network; None if it did not.
         results: what was measured of the weights that are kept.
         history: the lines of ``metrics.jsonl``.
         notes: JSON values that checkpoints carry along.
@@ -45,6 +46,7 @@ class RunOutcome:
     results: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+    compiled: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return command, configuration, data, training and results as JSON values.
@@ -62,6 +64,7 @@ class RunOutcome:
                 "hardware": self.hardware,
                 "processes": self.processes,
                 "mixed_precision": self.mixed_precision,
+                "compiled": self.compiled,
                 "changes": self.notes.get("changes", []),
             },
             "results": self.results,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.layout import CHECKPOINTS
+from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE
 from patchit_hf.data.contents import Contents, read_contents, write_contents
-from patchit_hf.training.checkpoint import Checkpoint, newest_whole, restore
+from patchit_hf.training.arguments import LENGTH
+from patchit_hf.training.checkpoint import Checkpoint, checkpoints, newest_whole, restore
 from patchit_hf.training.memory import FitsMemory
 
 logger = logging.getLogger(__name__)
@@ -45,12 +47,18 @@ class Resumes(FitsMemory):
         found = self._checkpoint()
         other_data = self._compare_data(found)
         if found is None:
+            self._refuse_anew()
             return 0
         config, change = self._config_with_data(found), self.args.change
         if other_data:
             config["data_contents"] = found.config["data_contents"]
         scaler = self.accelerator.scaler
         changed = restore(found, config, self.model, self.optimizer, scaler, change) | other_data
+        if found.step >= self.max_steps and {*changed} & {*LENGTH}:
+            raise InputError(
+                f"--extend: {found.step} steps are done; must be more, and the run has "
+                f"{self.max_steps}"
+            )
         self.notes = found.notes
         self._say_parts()
         if changed:
@@ -64,6 +72,18 @@ class Resumes(FitsMemory):
                 "continuing after step %d of %d from %s", found.step, self.max_steps, found.folder
             )
         return found.step
+
+    def _refuse_anew(self) -> None:
+        """Check that a finished run, which is to be extended, is not begun anew.
+
+        Raises:
+            InputError: if there is no checkpoint to go on from.
+        """
+        if self.args.extend and (self.run.path / DONE_FILE).exists():
+            raise InputError(
+                f"--extend: {str(self.run.path)!r} holds no checkpoint to go on from (--save-every "
+                "0, or they were deleted)"
+            )
 
     def _see_data(self) -> None:
         """Find out what the data hold, on the main process; the others get the fingerprints."""
@@ -161,3 +181,30 @@ class Resumes(FitsMemory):
                 parts,
                 before,
             )
+
+    def _check_resume(self, wanted: bool | str | Path | None) -> None:
+        """Check that there is a checkpoint where one is asked for, and none where none is.
+
+        Raises:
+            InputError: otherwise.
+        """
+        folder = self.run.path / CHECKPOINTS
+        if isinstance(wanted, str | Path):
+            self._continue_from(str(wanted))
+        elif wanted is True and not checkpoints(folder):
+            raise InputError(f"resume_from_checkpoint=True: there is none in {str(folder)!r}")
+        elif wanted is False and checkpoints(folder):
+            raise InputError(
+                f"resume_from_checkpoint=False: {str(self.run.path)!r} holds a run with "
+                "checkpoints; give another output_dir, or delete it"
+            )
+
+    def _continue_from(self, checkpoint: str) -> None:
+        """Take a checkpoint of another folder as the one to go on from.
+
+        Raises:
+            InputError: where that is not offered.
+        """
+        raise InputError(
+            f"resume_from_checkpoint={checkpoint!r}: finetuning goes on in its own output_dir only"
+        )

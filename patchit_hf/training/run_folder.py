@@ -17,13 +17,14 @@ from patchit_hf.common.layout import CHECKPOINTS, DONE_FILE, RUN_FILE
 from patchit_hf.common.lock import FolderLock, check_free
 from patchit_hf.common.resources import GONE, ResourceError, check_writable, writing
 from patchit_hf.common.shown import redact
-from patchit_hf.training.arguments import CHANGEABLE
+from patchit_hf.training.arguments import CHANGEABLE, LENGTH
 
 logger = logging.getLogger(__name__)
 
 # Drafts that a killed process leaves behind.
 LEFTOVERS = (".draft-*", ".export-*", ".*.tmp", f"{CHECKPOINTS}/.*.tmp")
 # Values that earlier versions counted as part of a run's identity.
+PATHS = ("dataset", "init")  # values that may be paths
 NO_IDENTITY = ("gradient_accumulation_steps",)
 
 
@@ -74,11 +75,17 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished and exported; a damaged record counts as neither."""
+        """Whether the run is finished and exported; a damaged record counts as neither.
+
+        A run that is to be longer now is not.
+        """
         try:
-            return bool(read_json(self.path / DONE_FILE))
+            done = read_json(self.path / DONE_FILE)
         except (InputError, OSError):
             return False
+        there = done.get("config", {})
+        known = [name for name in LENGTH if name in there and name in self.config]
+        return bool(done) and all(there[name] == self.config[name] for name in known)
 
     def release(self) -> None:
         """Let others write to the folder; otherwise that happens when the object is deleted."""
@@ -196,6 +203,14 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
 
 
+def _is_same_path(there: Any, here: Any) -> bool:
+    """Whether two spellings name the same folder or file, as with a slash at the end."""
+    if not (isinstance(there, str) and isinstance(here, str)):
+        return False
+    a, b = (Path(text).expanduser() for text in (there, here))
+    return b.exists() and a.resolve() == b.resolve()
+
+
 def refuse_other(
     what: str, there: dict[str, Any], here: dict[str, Any], change: Sequence[str] = ()
 ) -> dict[str, list[Any]]:
@@ -222,12 +237,15 @@ def refuse_other(
         name: [there.get(name), here.get(name)]
         for name in sorted({*there, *here} - {*NO_IDENTITY})
         if there.get(name) != here.get(name)
+        and not (name in PATHS and _is_same_path(there.get(name), here.get(name)))
     }
     other = {name: pair for name, pair in changed.items() if name not in change}
     if other:
         differing = ", ".join(f"{name} ({a!r} there, {b!r} here)" for name, (a, b) in other.items())
         hint = ""
-        if other.keys() <= {*CHANGEABLE}:
+        if other.keys() <= {*LENGTH}:
+            hint = "; to train longer, add --extend"
+        elif other.keys() <= {*CHANGEABLE}:
             hint = f"; to continue with other values, add --change {' '.join(other)}"
         raise InputError(f"{what}; these differ: {differing}{hint}")
     return changed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +13,9 @@ from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
 from patchit_hf.common.resources import ResourceError
-from patchit_hf.training.accelerator import create_accelerator, start_tracker
+from patchit_hf.training.accelerator import compiled_by, create_accelerator, start_tracker
 from patchit_hf.training.arguments import LoopArguments, in_steps
+from patchit_hf.training.callbacks import Callbacks
 from patchit_hf.training.checkpoint import save_checkpoint
 from patchit_hf.training.loop import Means, due
 from patchit_hf.training.loop import train as run_steps
@@ -45,16 +48,24 @@ class Trainer(Resumes):
         args: how to train.
         run: the run's folder.
         data_info: what the records say about the data.
+        callbacks: objects that are told of what happens; see ``callbacks.Callback``.
     """
 
     reporter: Reporter
 
-    def __init__(self, args: LoopArguments, run: RunFolder, data_info: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        args: LoopArguments,
+        run: RunFolder,
+        data_info: dict[str, Any],
+        callbacks: Sequence[Any] | None = None,
+    ) -> None:
         self.args, self.run, self.data_info = args, run, data_info
         self.accelerator = create_accelerator(args, run.path)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.monitor: Monitor | None = None
+        self.callbacks = Callbacks(callbacks)
         self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
 
     def _plan(self, size: int) -> None:
@@ -81,8 +92,12 @@ class Trainer(Resumes):
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
 
-    def train(self) -> dict[str, Any]:
+    def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
+
+        Args:
+            resume_from_checkpoint: true if there has to be a checkpoint; a run in its folder goes
+                on in any case. A folder or ``hub:org/name@revision`` is the argument of that name.
 
         Returns:
             The results, as in ``patchit.json``.
@@ -93,6 +108,7 @@ class Trainer(Resumes):
             Stopped: if a signal (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) asked for it, after the step
                 that runs and its checkpoint. It is a ``KeyboardInterrupt``.
         """
+        self._check_resume(resume_from_checkpoint)
         with process_settings(self.accelerator):
             try:
                 self._train()
@@ -144,6 +160,7 @@ class Trainer(Resumes):
             hardware=hardware(self.accelerator),
             processes=self.world,
             mixed_precision=str(self.accelerator.mixed_precision),
+            compiled=compiled_by(self.accelerator),
             results=self.results(),
             history=monitor.history.entries if monitor else [],
             notes=self.notes,
@@ -210,6 +227,7 @@ class Trainer(Resumes):
             tracker.finish()
         self._check_folder()
         self.save_pretrained()
+        self.callbacks.tell("on_end", self, self.results())
 
     def _after_step(self, step: int, means: Means) -> bool:
         """Do what is due after a step; true ends the training.
@@ -225,6 +243,7 @@ class Trainer(Resumes):
         saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
+        self.callbacks.tell("on_step", self, done)
         if evaluates or self._also_evaluates(done):
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
@@ -267,6 +286,7 @@ class Trainer(Resumes):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
+        self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
 
     def _check_folder(self) -> None:
         if self.is_main:
@@ -279,7 +299,7 @@ class Trainer(Resumes):
         means = monitor.since_record.state(self.accelerator)
         self._check_folder()
         if self.is_main:
-            save_checkpoint(
+            saved = save_checkpoint(
                 self.run.path / CHECKPOINTS,
                 done,
                 self._config_with_data(),
@@ -291,5 +311,6 @@ class Trainer(Resumes):
             )
             self._write_contents()
             self._after_save(done)
+            self.callbacks.tell("on_save", self, done, saved)
         self._saved, self._has_saved = monitor.seconds, True
         self.accelerator.wait_for_everyone()

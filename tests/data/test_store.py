@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import to_canvas
@@ -120,3 +121,63 @@ def test_processes_of_a_stream_share_it_without_overlap(crop_folder):
     assert len(first) == len(second) == 20
     assert not first & second
     assert first | second == crops_of(0, 1, 8)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A data set on disk of the paths of six images, each of one grey; and a way to repaint one."""
+    files = [tmp_path / f"{number}.png" for number in range(6)]
+
+    def paint(number, grey):
+        Image.new("RGB", (20, 40), (grey,) * 3).save(files[number])
+
+    for number in range(6):
+        paint(number, number)
+    rows = datasets.Dataset.from_dict({"image": [str(file) for file in files]})
+    rows.cast_column("image", datasets.Image()).to_parquet(str(tmp_path / "rows.parquet"))
+
+    def opened():
+        return datasets.Dataset.from_parquet(
+            str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "arrow")
+        )
+
+    return opened, paint
+
+
+def test_files_that_were_replaced_under_their_paths_are_read_anew(paths):
+    load, paint = paths
+
+    def opened(rows=slice(None)):
+        store = open_crops(load().select(range(6)[rows]), "image", CANVAS, "squash", main=False)
+        return store[torch.arange(len(store))][:, 0, 0, 0].tolist(), store.fingerprint
+
+    greys, before = opened()
+    assert greys == [0, 1, 2, 3, 4, 5]
+    made = len(_cached())
+    assert opened() == (greys, before)
+    assert len(_cached()) == made  # the cache was read
+    others = opened(slice(0, 3))
+    paint(4, 200)
+    greys, after = opened()
+    assert greys == [0, 1, 2, 3, 200, 5]
+    assert after != before
+    made = len(_cached())
+    assert opened(slice(0, 3)) == others  # none of its files has changed
+    assert len(_cached()) == made
+
+
+def test_a_cache_of_earlier_versions_is_read_unless_a_file_is_newer(paths, monkeypatch):
+    load, paint = paths
+
+    def opened():
+        store = open_crops(load(), "image", CANVAS, "squash", main=False)
+        return store[torch.arange(6)][:, 0, 0, 0].tolist()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("patchit_hf.data.store.file_states", lambda rows: None)
+        opened()  # as earlier versions did
+    made = _cached()
+    opened()
+    assert _cached() == made
+    paint(0, 99)
+    assert opened() == [99, 1, 2, 3, 4, 5]

@@ -1,5 +1,7 @@
 """Every example runs."""
 
+import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +33,16 @@ def test_the_papers_setting_runs(tmp_path, crop_folder, capsys):
          "--no-figures", "--no-audit"]
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
+
+
+def test_adapting_a_timm_model_in_ten_lines(tmp_path, crop_folder, capsys):
+    spec = importlib.util.spec_from_file_location("adapt", EXAMPLES / "adapt_timm_model.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(
+        ["--crops", crop_folder, "--backbone", "test_resnet", "--no-pretrained", "--max-steps", "1",
+         "--batch-size", "8", "--output", str(tmp_path / "run")]
+    )  # fmt: skip
+    assert "ResNet with a new classifier of 7 classes" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "patchit.json").read_text())
+    assert record["initial_weights"]["source"] == "a timm model given in Python"

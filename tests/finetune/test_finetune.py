@@ -110,7 +110,7 @@ def test_a_head_of_its_own_comes_back(task, finetuned):
     model = FinetunedModel.from_pretrained(out)
     kept = {**load_file(out / "model.safetensors")}
     assert all(torch.equal(v, kept[k]) for k, v in model.backbone.state_dict().items())
-    head = load_file(out / "head.safetensors")
+    head = load_file(out / "head/model.safetensors")
     assert all(torch.equal(v, head[k]) for k, v in model.head.state_dict().items())
     backbone = timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=0).eval()
     x = torch.rand(2, 3, 48, 24)
@@ -118,7 +118,7 @@ def test_a_head_of_its_own_comes_back(task, finetuned):
         features = backbone.forward_features(model.normalize(x))
         assert torch.allclose(features, model.features(x), atol=1e-5)
     card = (out / "README.md").read_text()
-    assert "head.safetensors" in card
+    assert "head/model.safetensors" in card
     assert task in card
 
 

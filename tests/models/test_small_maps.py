@@ -72,7 +72,8 @@ def test_it_is_the_convolution(size, kernel, stride, padding, groups):
     theirs, convolutions = _as_torch(layer, size)
     positions = theirs.shape[2] * theirs.shape[3]
     few = positions * size[0] * size[1] <= 16
-    assert convolutions == (0 if few and _covered(layer, size) else 1)
+    thin = groups == kernel == 1 and stride == 2  # see below
+    assert convolutions == (0 if thin or (few and _covered(layer, size)) else 1)
 
 
 def _covered(layer, size):
@@ -171,3 +172,23 @@ def test_finetuning_has_them_too(head):
         model(x)
     layers = sum(isinstance(layer, torch.nn.Conv2d) for layer in model.modules())
     assert called.convolutions == layers - 2  # the two 3x3 ones of the last stage
+
+
+@pytest.mark.parametrize(
+    ("channels", "stride", "padding", "bias"),
+    [(3, 2, 0, False), (4, (2, 1), 0, True), (5, 3, 1, True), (15, (1, 2), (1, 0), False)],
+)
+def test_strided_1x1_convolutions_on_few_channels(channels, stride, padding, bias):
+    """torch's own has a wrong gradient on some CPUs, so it is not even called."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(channels, 6, 1, stride, padding, bias=bias).double()
+    x = torch.randn(2, channels, 9, 8, dtype=torch.float64, requires_grad=True)
+    wanted = layer(x)
+    leaves = [x, *layer.parameters()]
+    gradients = torch.autograd.grad(wanted.square().sum(), leaves)
+    layer.to(memory_format=torch.channels_last)
+    with SmallMapConvolutions(), Called() as called:
+        found = layer(x.contiguous(memory_format=torch.channels_last))
+    assert called.convolutions == 0
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), leaves), gradients)

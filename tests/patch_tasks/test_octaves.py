@@ -356,7 +356,7 @@ def test_a_run_finds_its_people_and_reloads(tmp_path, caplog, capsys):
     folder = tmp_path / "run"
     stored = load_file(next((folder / "checkpoints").glob("*/model.safetensors")))
     assert stored["head.table"].shape == (64, 128)
-    assert "table" not in load_file(folder / "head.safetensors")
+    assert "table" not in load_file(folder / "head/model.safetensors")
     assert "most like their own whole person" in (folder / "README.md").read_text()
     record = json.loads((folder / "patchit.json").read_text())
     by_colour = record["audit"]["compared"]["retrieval_accuracy"]

@@ -706,7 +706,7 @@ def test_a_killed_run_from_weights_ends_as_the_uninterrupted_one(tmp_path, task,
     for stop in (3, 6):  # before and after the backbone's first step
         train_and_kill(trainer("killed"), stop)
     trainer("killed").train()
-    for name in ("model.safetensors", "head.safetensors"):
+    for name in ("model.safetensors", "head/model.safetensors"):
         whole, killed = (load_file(tmp_path / run / name) for run in ("whole", "killed"))
         assert whole.keys() == killed.keys()
         assert all(torch.equal(whole[key], killed[key]) for key in whole)

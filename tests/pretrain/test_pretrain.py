@@ -43,7 +43,7 @@ def test_a_run_and_the_same_again(tmp_path, crop_folder, capsys, monkeypatch):
     assert f"{folder}: held-out accuracy" in text
     names = {p.name for p in folder.iterdir()}
     assert {
-        "model.safetensors", "config.json", "head.safetensors", "README.md", "patchit.json",
+        "model.safetensors", "config.json", "head", "README.md", "patchit.json",
         "metrics.jsonl", "run.json",
     } <= names  # fmt: skip
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7).eval()
@@ -218,7 +218,7 @@ def test_the_command_killed_after_a_checkpoint_ends_as_if_it_had_not_been(tmp_pa
     assert not (killed / "model.safetensors").exists()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert re.search(r"continuing after step \d+ of 40 from", done.stderr)
-    for name in ("model.safetensors", "head.safetensors"):
+    for name in ("model.safetensors", "head/model.safetensors"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
     steps = [
         [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]

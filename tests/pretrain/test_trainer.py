@@ -23,7 +23,7 @@ def _trainer(folder, crops, small, backbone="test_resnet", **kwargs):
 
 def _weights(folder):
     return load_file(folder / "model.safetensors") | {
-        f"head.{k}": v for k, v in load_file(folder / "head.safetensors").items()
+        f"head.{k}": v for k, v in load_file(folder / "head/model.safetensors").items()
     }
 
 

@@ -20,7 +20,7 @@ EXPORT = {
     "README.md",
     "config.json",
     "figures/curves.png",
-    "head.safetensors",
+    "head/model.safetensors",
     "metrics.jsonl",
     "model.safetensors",
     "patchit.json",

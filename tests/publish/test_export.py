@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import timm
@@ -9,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from patchit_hf import create_task
+from patchit_hf import PatchTaskModel, create_task
 from patchit_hf.models.backbone import feature_map
 from patchit_hf.models.build import build_model
 from patchit_hf.pretrain.gradient_share import GradientShare
@@ -93,7 +94,7 @@ def test_the_head_comes_back(tmp_path):
     )
     rebuilt = build_model(record["backbone"]["name"], again, 1, record["backbone"]["args"])
     rebuilt.backbone.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    rebuilt.head.load_state_dict(load_file(tmp_path / "head.safetensors"))
+    rebuilt.head.load_state_dict(load_file(tmp_path / "head/model.safetensors"))
     inputs = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(rebuilt.eval()(inputs), model(inputs))
 
@@ -313,3 +314,22 @@ def test_layers_behind_the_feature_map_are_left_alone():
     freeze_unreached(model, task.input_size)
     frozen = [name for name, p in model.backbone.named_parameters() if not p.requires_grad]
     assert frozen == ["conv_head.weight", "conv_head.bias"]
+
+
+def test_exports_of_earlier_versions_are_read_and_written_anew(tmp_path, export):
+    """Their head lies beside the weights, where timm 1.0.16 to 1.0.28 stumble over it."""
+    folder = tmp_path / "earlier"
+    shutil.copytree(export, folder)
+    (folder / "head" / "model.safetensors").rename(folder / "head.safetensors")
+    (folder / "head").rmdir()
+    model, wanted = (PatchTaskModel.from_pretrained(where) for where in (folder, export))
+    for name, value in wanted.head.state_dict().items():
+        assert torch.equal(model.head.state_dict()[name], value)
+    export_run(folder, model, model.task, model.record)
+    assert sorted(p.name for p in folder.rglob("*.safetensors") if "step" not in str(p)) == [
+        "model.safetensors",
+        "model.safetensors",
+    ]
+    assert PatchTaskModel.from_pretrained(folder).head.state_dict().keys() == (
+        wanted.head.state_dict().keys()
+    )

@@ -34,7 +34,7 @@ from tests.publish.folders import (
 )
 
 ID = "org/patchit"
-FILES = {"README.md", "config.json", "head.safetensors", "model.safetensors", "patchit.json"}
+FILES = {"README.md", "config.json", "head/model.safetensors", "model.safetensors", "patchit.json"}
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def refusal(folder, **options) -> str:
     assert "\n" not in line
     assert "Traceback" not in line
     assert f"The export is safe in {str(folder)!r}; push it later with: " in line
-    assert {p.name for p in folder.iterdir()} >= FILES
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*")} >= FILES
     return line
 
 

@@ -115,6 +115,11 @@ def test_revisions(hub: Hub, exported, tmp_path, monkeypatch):
     ):
         loaded = PatchTaskModel.from_pretrained(source, revision)
         torch.testing.assert_close(loaded(inputs), wanted(inputs))
+    kept = {"cache_dir": tmp_path / "elsewhere", "token": False}
+    assert PatchTaskModel.from_pretrained("org/x", "v1", **kept).spec.name == "test_vit"
+    assert (tmp_path / "elsewhere" / "models--org--x").is_dir()
+    assert patchit_hf.pretrained_cfg("org/x", "v1", **kept)["hf_hub_id"] == "org/x@v1"
+    assert patchit_hf.model_args("org/x", "v1", **kept) == patchit_hf.model_args("org/x@v1")
     cfg = patchit_hf.pretrained_cfg("org/x@v1")
     args = patchit_hf.model_args("org/x@v1")
     loaded = timm.create_model("test_vit", pretrained=True, pretrained_cfg=cfg, **args).eval()
@@ -267,7 +272,7 @@ def _pickled():
 
 
 @pytest.mark.parametrize("data", [pickle.dumps(_Malice()), _pickled()], ids=["pickle", "torch"])
-@pytest.mark.parametrize("file", ["model.safetensors", "head.safetensors"])
+@pytest.mark.parametrize("file", ["model.safetensors", "head/model.safetensors"])
 def test_a_pickle_in_the_place_of_weights_is_refused(folder, monkeypatch, file, data):
     monkeypatch.chdir(folder)
     (folder / file).write_bytes(data)

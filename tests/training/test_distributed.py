@@ -59,7 +59,7 @@ def launch(tmp_path, *argv, processes=2, code=0):
 
 
 def _weights(folder):
-    files = [folder / "model.safetensors", folder / "head.safetensors"]
+    files = [folder / "model.safetensors", folder / "head/model.safetensors"]
     return {f"{f.stem} {k}": v for f in files if f.exists() for k, v in load_file(f).items()}
 
 
