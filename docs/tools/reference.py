@@ -32,7 +32,7 @@ COPIED = {  # pages of the site that lie elsewhere in the repository
     "changelog.md": "CHANGELOG.md",
     "benchmarks.md": "benchmarks/README.md",
 }
-TO_COME = {"formats.md", "data-sets.md", "inputs.md", "resuming.md"}  # empty it when they are there
+TO_COME: set[str] = set()  # pages that the navigation names before they are there
 TYPES = {str: "text", int: "whole number", float: "number", bool: "yes/no", dict: "KEY=VALUE ..."}
 SPAN = re.compile(r"`([^`]+)`(?!\{)")
 LONG = 45  # characters of a path, above which it is not shown
