@@ -7,7 +7,7 @@ import pytest
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "mistakes.py"
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.slow
 
 
 def test_usual_mistakes_are_answered_clearly():

@@ -212,5 +212,5 @@ def test_a_test_split_without_any_match_keeps_what_was_trained(folder, capsys, t
              "0", "--save-every", "0", "--output-dir", str(out)]  # fmt: skip
     assert main([*words, "--test-dataset", str(tmp_path / "alone")]) == 2
     assert "random: mAP cannot be computed on the test split" in capsys.readouterr().err
-    assert len(list(out.rglob("model.safetensors"))) == 1
+    assert len(list(out.rglob("head/model.safetensors"))) == 1
     assert not (out / "compare.json").exists()

@@ -598,7 +598,7 @@ def test_push_and_stream(tmp_path, scenes, hub: Hub, capsys, monkeypatch):
     assert streamed == files
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_the_hub_gives_back_the_same_crops_to_train_on(tmp_path, scenes, hub: Hub, capsys):
     images, boxes = scenes
     command = [

@@ -25,7 +25,7 @@ def test_contact_sheet(tmp_path):
     assert Image.open(out).size == (308, 200)
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_the_papers_setting_runs(tmp_path, crop_folder, capsys):
     code = main(
         ["--config", str(EXAMPLES / "paper.yaml"), "--dataset", crop_folder, "--max-steps", "1",
