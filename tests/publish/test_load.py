@@ -361,6 +361,8 @@ def test_a_damaged_export_is_one_line(folder, file, change, message):
 
 def test_what_is_no_export_is_named(hub: Hub, tmp_path, monkeypatch):
     hub.create("org/x", {"README.md": b"# x\n"})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # beside which there is no x
     for source, message in (
         (tmp_path, r"not an export: it has no config\.json"),
         (f"local-dir:{tmp_path}/absent", "no such folder"),
