@@ -42,7 +42,7 @@ PUSH = f"""
     import logging, sys
     from patchit_hf.common.errors import InputError
     from patchit_hf.publish.failures import Retry
-    from patchit_hf.publish.hub import push_folder
+    from patchit_hf.publish.upload import push_folder
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("patchit_hf.publish.failures").setLevel(logging.DEBUG)

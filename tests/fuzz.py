@@ -45,8 +45,8 @@ from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.pretrain.arguments import PretrainArguments, TrainingArguments
-from patchit_hf.publish.card import write_card
 from patchit_hf.publish.export import export_run
+from patchit_hf.publish.model_card import write_card
 from patchit_hf.training.checkpoint import (
     DamagedError,
     newest_whole,

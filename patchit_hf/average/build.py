@@ -31,8 +31,8 @@ from patchit_hf.data.training_set import STATISTICS_CROPS, open_training
 from patchit_hf.models.backbone import has_batch_norm
 from patchit_hf.models.bounds import check_size
 from patchit_hf.models.features import reestimate_batch_norm
-from patchit_hf.publish.card import render_card
 from patchit_hf.publish.export import write_export
+from patchit_hf.publish.model_card import render_card
 from patchit_hf.publish.timm_config import averaged_config
 
 BATCH = 64

@@ -12,7 +12,7 @@ from patchit_hf.publish.failures import (
     Retry,
     persist,
 )
-from patchit_hf.publish.hub import check_repo_id, refuse_public
+from patchit_hf.publish.upload import check_repo_id, refuse_public
 
 # The contact sheet also shows dropped boxes, and the arguments name folders of this machine.
 LOCAL = ("contact_sheet.png", "args.yaml", ".*", ".*/**")

@@ -11,7 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.failures import LOG_IN, RefusedError, diagnose
-from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id, refuse_public
+from patchit_hf.publish.upload import ANSWER_SECONDS, check_repo_id, refuse_public
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from huggingface_hub.utils import (
 from patchit_hf.common.errors import one_line
 from patchit_hf.publish.contents import contents_of, drop_snapshots, take_snapshot
 from patchit_hf.publish.failures import Retry
-from patchit_hf.publish.hub import NotPushedError, Target, upload
+from patchit_hf.publish.upload import NotPushedError, Target, upload
 
 logger = logging.getLogger(__name__)
 

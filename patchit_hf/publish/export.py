@@ -22,7 +22,7 @@ from patchit_hf.common.provenance import versions
 from patchit_hf.models.features import DIVISOR, crop_size, divisor
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask, task_name
-from patchit_hf.publish.card import metadata, render_card
+from patchit_hf.publish.model_card import metadata, render_card
 from patchit_hf.publish.timm_config import map_size, timm_config
 
 

@@ -16,7 +16,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINT_FILES, CHECKPOINTS, METRICS_FILE, SUMS_FILE
 from patchit_hf.publish.contents import CHECKPOINT_PATH, newest_checkpoint
 from patchit_hf.publish.failures import FailedError, RefusedError, Retry, persist
-from patchit_hf.publish.hub import ANSWER_SECONDS, check_repo_id
+from patchit_hf.publish.upload import ANSWER_SECONDS, check_repo_id
 
 PREFIX = "hub:"
 

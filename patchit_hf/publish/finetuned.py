@@ -12,8 +12,8 @@ from patchit_hf.common.markdown import Markdown, without_folders
 from patchit_hf.metrics.names import long_name
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial
-from patchit_hf.publish.card import base_model, called, render, shared
 from patchit_hf.publish.export import write_export
+from patchit_hf.publish.model_card import base_model, called, render, shared
 from patchit_hf.publish.timm_config import timm_config
 
 PIPELINE_TAGS = {"attributes": "image-classification", "action": "image-classification"}
@@ -82,7 +82,7 @@ def render_finetuned_card(record: dict[str, Any], config: dict[str, Any]) -> str
 
 
 def _shared(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record as a card tells it; see ``publish.card.shared``."""
+    """Return a record as a card tells it; see ``publish.model_card.shared``."""
     data, downstream = record["data"], record["downstream"]
     return {
         **shared(record),

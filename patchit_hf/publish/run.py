@@ -66,12 +66,12 @@ class RunHub:
 
         Args:
             repo_id: ``org/name``; ``args.hub_model_id`` by default.
-            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
+            **kwargs: see ``patchit_hf.publish.upload.push_folder``.
 
         Raises:
             InputError: if no repository is named, nothing is exported, or the Hub rejects the push.
         """
-        from patchit_hf.publish.hub import push_folder
+        from patchit_hf.publish.upload import push_folder
 
         repo_id = repo_id or self.args.hub_model_id
         if not repo_id:
@@ -133,7 +133,7 @@ class HubTrainer(Trainer):
 
         Args:
             repo_id: ``org/name``; ``args.hub_model_id`` by default.
-            **kwargs: see ``patchit_hf.publish.hub.push_folder``.
+            **kwargs: see ``patchit_hf.publish.upload.push_folder``.
 
         Returns:
             The commit's URL, on the main process.

@@ -38,8 +38,8 @@ COMMANDS = (
     Command("compare", "compare initial weights on your labels", "patchit_hf.compare.command"),
     Command("average", "average backbones that share a start", "patchit_hf.average.command"),
     Command("figures", "draw the figures of a run", "patchit_hf.figures.command"),
-    Command("card", "write the model card of a run", "patchit_hf.publish.card_command"),
-    Command("push", "push a run's folder to the Hub", "patchit_hf.publish.push_command"),
+    Command("card", "write the model card of a run", "patchit_hf.publish.card"),
+    Command("push", "push a run's folder to the Hub", "patchit_hf.publish.hub"),
     Command("tasks", "list the tasks and their options", "patchit_hf.shell.tasks"),
     Command("completion", "complete commands and flags", "patchit_hf.shell.completion"),
 )

@@ -14,8 +14,8 @@ from patchit_hf import InputError, PatchTaskModel, load_crops
 from patchit_hf.average import average, main
 from patchit_hf.average.sources import same_start
 from patchit_hf.models.initial_weights import open_initial
-from patchit_hf.publish.card import write_card
 from patchit_hf.publish.contents import contents_of
+from patchit_hf.publish.model_card import write_card
 from tests.conftest import make_crops
 
 

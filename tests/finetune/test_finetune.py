@@ -171,7 +171,7 @@ def test_weights_from_anywhere(export, tmp_path):
 
 @pytest.mark.e2e
 def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
-    from patchit_hf.publish.hub import push_folder
+    from patchit_hf.publish.upload import push_folder
 
     push_folder(str(export), "org/start")
     out = tmp_path / "run"

@@ -30,7 +30,7 @@ from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.models.origin import labels_of_tag
 from patchit_hf.pretrain.arguments import RECIPES, recipe_for
 from patchit_hf.pretrain.command import ARGUMENTS, main
-from patchit_hf.publish.card import base_model, metadata, render_card
+from patchit_hf.publish.model_card import base_model, metadata, render_card
 from tests.conftest import train_and_kill, write_people
 from tests.hub.server import Hub
 

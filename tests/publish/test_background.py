@@ -11,7 +11,7 @@ from safetensors.torch import load
 from patchit_hf.publish import contents
 from patchit_hf.publish.background import BackgroundPush
 from patchit_hf.publish.failures import Retry
-from patchit_hf.publish.hub import push_folder
+from patchit_hf.publish.upload import push_folder
 from tests.hub.server import Hub
 from tests.publish.folders import EXPORT, QUICK, checkpoint_names, make_export, save, until
 

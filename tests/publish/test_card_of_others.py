@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
-from patchit_hf.publish.card import render_card
-from patchit_hf.publish.card_command import main as card_main
+from patchit_hf.publish.card import main as card_main
+from patchit_hf.publish.model_card import render_card
 from tests.publish.test_export import RECORD
 
 HOSTILE = "\n# Heading\n<script>alert(1)</script> | cell\n---\n```\n[a](javascript:b) \x1b[31m"

@@ -14,7 +14,7 @@ from patchit_hf import PatchTaskModel, create_task
 from patchit_hf.models.backbone import feature_map
 from patchit_hf.models.build import build_model
 from patchit_hf.pretrain.gradient_share import GradientShare
-from patchit_hf.publish.card_command import main as card_main
+from patchit_hf.publish.card import main as card_main
 from patchit_hf.publish.export import divisor, export_run, export_size
 
 RECORD = {

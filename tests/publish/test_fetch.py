@@ -6,7 +6,7 @@ import torch
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.fetch import fetch_checkpoint
-from patchit_hf.publish.hub import push_folder
+from patchit_hf.publish.upload import push_folder
 from patchit_hf.training.checkpoint import read_checkpoint, restore
 from tests.hub.server import Hub
 from tests.publish.folders import QUICK, make_export, save

@@ -19,8 +19,8 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, figures
 from patchit_hf.common.errors import InputError
 from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
-from patchit_hf.publish.hub import NotPushedError, push_folder
-from patchit_hf.publish.push_command import main
+from patchit_hf.publish.hub import main
+from patchit_hf.publish.upload import NotPushedError, push_folder
 from tests.conftest import train_and_kill
 from tests.hub.server import Hub
 from tests.publish.folders import (

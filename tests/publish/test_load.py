@@ -19,7 +19,7 @@ import patchit_hf
 from patchit_hf import InputError, PatchTaskModel, PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.models.exported import Location, locate
 from patchit_hf.publish import registry
-from patchit_hf.publish.hub import push_folder
+from patchit_hf.publish.upload import push_folder
 from tests.conftest import make_crops
 from tests.hub.server import Hub
 

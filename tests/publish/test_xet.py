@@ -12,7 +12,7 @@ CODE = """
     import filecmp, sys
     from pathlib import Path
     from patchit_hf.publish.fetch import fetch_checkpoint
-    from patchit_hf.publish.push_command import main
+    from patchit_hf.publish.hub import main
 
     export, run = sys.argv[1:]
     assert main([export, "org/export"]) == 0

@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task, load_people
 from patchit_hf.models.backbone import feature_map, has_batch_norm
-from patchit_hf.publish.hub import push_folder
+from patchit_hf.publish.upload import push_folder
 
 PEOPLE = load_people(16)
 PICTURE = PEOPLE[0]["image"].convert("RGB").resize((100, 200))
