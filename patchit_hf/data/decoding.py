@@ -35,7 +35,8 @@ class DecodeArguments(Arguments):
         False,
         "--allow-urls",
         "data",
-        "also read images that rows of the data set name by an address instead of holding them",
+        "also read images that rows of the data set name instead of holding them: by an "
+        "address, or as a file outside of the data set's folder",
         identity=False,
     )
     crop_cache_gb: float = arg(

@@ -20,6 +20,7 @@ from patchit_hf.data.pictures import (
     read_picture,
     size_of,
 )
+from patchit_hf.data.reach import Reach
 
 USUAL = (  # in this order
     "image", "img", "picture", "photo", "jpg", "png", "file_name", "filename", "image_path", "path"
@@ -75,7 +76,10 @@ class PictureTable:
 
     def size(self, file: str, *, stored: bool) -> tuple[int, int] | None:
         """Return width and height of an image, as stored or as shown; None if it is damaged."""
-        content = self._content(file)
+        try:
+            content = self._content(file)
+        except BadPictureError:
+            return None
         source = io.BytesIO(content) if isinstance(content, bytes) else content
         return None if source is None else size_of(source, stored=stored)
 
@@ -98,14 +102,24 @@ class PictureTable:
         self._group = None
 
     def _content(self, file: str) -> bytes | Path | None:
-        """Return the bytes of an image, or the path of its file."""
+        """Return the bytes of an image, or the path of its file.
+
+        Raises:
+            BadPictureError: for a path that leads out of the folder.
+        """
         table, row = self._at[file]
         value = self._value(table, row)
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes):
             return value
-        return None if value is None else (self.root / table).parent / str(value)
+        if value is None:
+            return None
+        path = (self.root / table).parent / str(value)
+        problem = Reach(str(self.root)).problem(str(path))
+        if problem is not None:
+            raise BadPictureError(f"the row names {str(value)!r}, which {problem}")
+        return path
 
     def _value(self, table: str, row: int) -> Any:
         """Return a value; the row group that it is in stays in memory."""

@@ -34,7 +34,8 @@ class Reach:
 
     Args:
         name: the data set as the user named it: a folder, or ``org/name`` on the Hub.
-        allow_urls: whether its rows may also name addresses.
+        allow_urls: whether its rows may also name addresses, and those of a local data set files
+            outside of its folder.
 
     Example:
         >>> reach = Reach("/data/crops")
@@ -89,7 +90,8 @@ class Reach:
                 return None
             else:
                 return "is an address, which is only read with --allow-urls"
-        if os.path.abspath(path).startswith(self._inside):
+        trusted = self.allow_urls and self.folder is not None
+        if trusted or os.path.abspath(path).startswith(self._inside):
             return None
         return "lies outside of " + (
             "what was downloaded from the Hub" if self.folder is None else "the data set's folder"
@@ -176,7 +178,7 @@ class Reach:
         if problem is not None:
             raise InputError(
                 f"--dataset {self.name!r}: {where} names the image {path!r}, which {problem}; "
-                "put the image itself into the data set"
+                "put the image itself into the data set, or add --allow-urls if you trust its rows"
             )
 
 

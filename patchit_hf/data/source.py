@@ -75,7 +75,8 @@ def load_crops(
         split: the split to train on; if None, ``train`` or the only one.
         image_column: the image column; if None, the only one.
         streaming: whether to read the data set as a stream instead of preparing it first.
-        allow_urls: whether its rows may name images by addresses, which are then read.
+        allow_urls: whether its rows may name images by addresses, and those of a local data set
+            files outside of its folder, which are then read.
         people_in_names: whether names of image files, such as ``0002_c1s1_000451_03.jpg``, say
             people and cameras.
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import unicodedata
 
 import datasets
@@ -689,7 +690,13 @@ def held(images, kind):
 )
 @pytest.mark.parametrize("folder", [False, True])
 def test_images_in_parquet_without_the_schema_of_datasets(tmp_path, images, kind, folder):
-    other = photo(tmp_path / "b.jpg", [(LEFT, GREEN)])
+    named_files = kind in ("path", "struct of a path")
+    if named_files:  # which have to lie below the folder of the table, given as a file
+        folder, inside = False, tmp_path / "set" / "images"
+        inside.mkdir(parents=True)
+        shutil.copy(images / "a.jpg", inside)
+        images = inside
+    other = photo((images if named_files else tmp_path) / "b.jpg", [(LEFT, GREEN)])
     second = held(images, kind)
     if isinstance(second, bytes):
         second = other.read_bytes()
@@ -701,7 +708,7 @@ def test_images_in_parquet_without_the_schema_of_datasets(tmp_path, images, kind
         second = {"bytes": other.read_bytes(), "path": second["path"] and "b.jpg"}
     rows = [{"img": held(images, kind), "xyxy": list(LEFT)}, {"img": second, "xyxy": list(LEFT)}]
     data = tmp_path / "set/b.parquet"
-    data.parent.mkdir()
+    data.parent.mkdir(exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), data, row_group_size=1)
     seen, report = cut(data, data.parent if folder else data, tmp_path / "out")
     assert sorted((row, colour) for _, row, colour in seen) == [(1, "red"), (2, "green")]
@@ -711,6 +718,23 @@ def test_images_in_parquet_without_the_schema_of_datasets(tmp_path, images, kind
         {"b.parquet#1", "b.parquet#2"} if kind in named
         else {str(images / "a.jpg"), str(other)} if "path" in kind else {"a.jpg", "b.jpg"}
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["path", "struct of a path"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_row_of_parquet_names_no_image_elsewhere(tmp_path, images, kind, absolute):
+    path = str(images / "a.jpg") if absolute else "../images/a.jpg"
+    value = path if kind == "path" else {"bytes": None, "path": path}
+    (tmp_path / "set").mkdir()
+    data = tmp_path / "set" / "b.parquet"
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"img": value, "xyxy": list(LEFT)}]), data
+    )
+    with pytest.raises(InputError) as error:
+        cut(data, data, tmp_path / "out")
+    words = f"the row names {path!r}, which lies outside of the data set's folder"
+    assert words in str(error.value)
+    assert not (tmp_path / "out" / "data").exists()
 
 
 def test_rows_with_the_boxes_of_a_whole_image(tmp_path, images):

@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from PIL import Image
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.canvas import load_canvas
@@ -116,6 +117,17 @@ def test_addresses_are_read_where_they_are_allowed(tmp_path):
     assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(image))
     with pytest.raises(InputError, match=ADDRESS):  # what was opened with it is checked again
         load_crops(str(folder))
+
+
+def test_files_elsewhere_are_read_where_they_are_allowed(tmp_path, secret):
+    """A table of paths that somebody made of his own images; not one from the Hub."""
+    folder = _named(tmp_path / "crops", [str(secret)] * 10)
+    with pytest.raises(InputError, match=f"{OUTSIDE}; put .*, or add --allow-urls if you trust"):
+        load_crops(str(folder))
+    crops = load_crops(str(folder), allow_urls=True)
+    assert len(crops.train) == 9
+    assert crops.train[0]["image"].tobytes() == Image.open(secret).convert("RGB").tobytes()
+    assert Reach("org/crops", allow_urls=True).problem(str(secret)) is not None
 
 
 def test_what_lies_in_the_folder_is_read_as_before(tmp_path, secret):
