@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pyarrow
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.files import replacing
+from patchit_hf.common.tables import write_vectors
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.rows import ImageRows
@@ -40,10 +38,7 @@ class Embeddings:
     vectors: NDArray[np.float32]
 
     def write(self, file: Path) -> list[Path]:
-        """Write them as the file's ending says.
-
-        ``.parquet`` and ``.csv`` hold all columns and the vectors, in ``.csv`` as ``e0``, ``e1``,
-        ...; ``.npy`` holds the vectors, with the columns in a ``.rows.csv`` beside it.
+        """Write them as the file's ending says; see ``write_vectors``.
 
         Args:
             file: its folder is made if missing.
@@ -51,32 +46,8 @@ class Embeddings:
         Returns:
             What was written.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
-        ending = file.suffix.lower()
-        if ending == ".parquet":
-            length = self.vectors.shape[1]
-            column = pyarrow.FixedSizeListArray.from_arrays(
-                pyarrow.array(self.vectors.reshape(-1), pyarrow.float32()), length
-            )
-            with replacing(file) as draft:
-                pyarrow.parquet.write_table(self.table.append_column("embedding", column), draft)
-            return [file]
-        if ending == ".csv":
-            self._write_csv(file, self.vectors)
-            return [file]
-        with replacing(file) as draft, draft.open("wb") as out:
-            np.save(out, self.vectors, allow_pickle=False)
-        beside = file.with_suffix(".rows.csv")
-        self._write_csv(beside, self.vectors[:, :0])
-        return [file, beside]
-
-    def _write_csv(self, file: Path, vectors: NDArray[np.float32]) -> None:
-        names = [*self.table.column_names, *(f"e{i}" for i in range(vectors.shape[1]))]
-        with replacing(file) as draft, draft.open("w", encoding="utf-8", newline="") as out:
-            lines = csv.writer(out)
-            lines.writerow(names)
-            for row, vector in zip(self.table.to_pylist(), vectors, strict=True):
-                lines.writerow([*row.values(), *map(str, vector)])
+        columns = dict(zip(self.table.column_names, self.table.columns, strict=True))
+        return write_vectors(file, self.vectors, columns)
 
 
 def embed_splits(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.tables import write_columns, write_records
 from patchit_hf.downstream.results import (
     ActionResult,
     AttributesResult,
@@ -17,7 +18,6 @@ from patchit_hf.downstream.results import (
 )
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.predict.given import Given, Person
-from patchit_hf.predict.table import write_columns, write_records
 
 IN_MEMORY = 8  # decoded frames that wait for a batch
 

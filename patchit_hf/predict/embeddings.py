@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.tables import write_vectors
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.images import Images, stacked
 from patchit_hf.evaluate.features import open_extractor
@@ -21,7 +22,6 @@ from patchit_hf.models.embed import STATISTICS_BATCH, Extractor, sampled
 from patchit_hf.predict.arguments import EmbedArguments
 from patchit_hf.predict.given import Given, Person
 from patchit_hf.predict.predictions import given
-from patchit_hf.predict.table import write_vectors
 
 
 @dataclass(frozen=True)

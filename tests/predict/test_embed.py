@@ -36,7 +36,7 @@ def test_each_format_has_the_features_and_the_files(photos, export, tmp_path, ca
     assert table["file"].to_pylist() == files
     np.testing.assert_allclose(table["embedding"].to_pylist(), wanted, atol=1e-5)
     np.testing.assert_allclose(np.load(tmp_path / "npy" / "v.npy"), wanted, atol=1e-5)
-    with (tmp_path / "npy" / "v.csv").open() as file:
+    with (tmp_path / "npy" / "v.rows.csv").open() as file:
         assert [row["file"] for row in csv.DictReader(file)] == files
     with (tmp_path / "csv" / "v.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -38,7 +38,8 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> list[Path
 
     Args:
         path: ends in ``.parquet``, or ``.csv``, where a list becomes a column for each entry.
-        columns: each column's values by its name; those that are None everywhere are left out.
+        columns: each column's values by its name, also as arrays of pyarrow; lists that are None
+            everywhere are left out.
 
     Returns:
         The files.
@@ -53,7 +54,11 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> list[Path
         <BLANKLINE>
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: v for name, v in columns.items() if any(x is not None for x in v)}
+    kept = {
+        name: values
+        for name, values in columns.items()
+        if not isinstance(values, list) or any(value is not None for value in values)
+    }
     if path.suffix.lower() == ".csv":
         write_text(path, _as_csv(kept))
         return [path]
@@ -79,28 +84,36 @@ def write_vectors(
 
     Args:
         path: ends in ``.parquet``, ``.csv`` or ``.npy``; the latter holds the vectors alone, and
-            a ``.csv`` beside it the names, line by line. In ``.csv`` the vectors are ``e0``, ...
+            a ``.rows.csv`` beside it the names, line by line. In ``.csv`` the vectors are ``e0``,
+            ``e1``, ...; in ``.parquet`` lists of float32 in a column ``embedding``.
         vectors: float32 ``[N, C]``.
-        columns: names and the like, ``N`` of each.
+        columns: names and the like, ``N`` of each; see ``write_columns``.
 
     Returns:
         The files.
     """
     ending = path.suffix.lower()
     if ending == ".csv":
-        each = {f"e{place}": vectors[:, place].tolist() for place in range(vectors.shape[1])}
+        each = {
+            f"e{place}": [str(x) for x in vectors[:, place]] for place in range(vectors.shape[1])
+        }
         return write_columns(path, {**columns, **each})
     if ending == ".parquet":
-        return write_columns(path, {**columns, "embedding": list(vectors)})
+        import pyarrow
+
+        flat = pyarrow.array(vectors.reshape(-1), pyarrow.float32())
+        column = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        return write_columns(path, {**columns, "embedding": column})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft, draft.open("wb") as file:
-        np.save(file, vectors)
-    return [path, *write_columns(path.with_suffix(".csv"), columns)]
+        np.save(file, vectors, allow_pickle=False)
+    return [path, *write_columns(path.with_suffix(".rows.csv"), columns)]
 
 
 def _as_csv(columns: Mapping[str, Sequence[Any]]) -> str:
     flat: dict[str, Sequence[Any]] = {}
-    for name, values in columns.items():
+    for name, given in columns.items():
+        values = given.to_pylist() if hasattr(given, "to_pylist") else given
         first = next((value for value in values if value is not None), None)
         if isinstance(first, list | tuple | np.ndarray):
             for place in range(len(first)):
