@@ -12,25 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing, write_text
-
-TABLE = (".parquet", ".csv", ".json")
-VECTORS = (".parquet", ".npy", ".csv")
-
-
-def check_suffix(path: str | Path, allowed: Sequence[str], flag: str = "--output") -> Path:
-    """Return the path of a table.
-
-    Raises:
-        InputError: if its ending names no format that is known, or it is a folder.
-    """
-    file = Path(path).expanduser()
-    if file.suffix.lower() not in allowed:
-        raise InputError(f"{flag} {str(path)!r}: must end in {', '.join(allowed)}")
-    if file.is_dir():
-        raise InputError(f"{flag} {str(path)!r}: is a folder; must be a file")
-    return file
 
 
 def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> list[Path]:

@@ -6,12 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from patchit_hf.common.arguments import arg
+from patchit_hf.common.endings import VECTORS, check_ending
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.choices import FITS
 from patchit_hf.data.decoding import DecodeArguments
 
 PROBES = ("knn", "linear")
-TABLES = (".parquet", ".npy", ".csv")  # endings of files of embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class EvaluateArguments(DecodeArguments):
         if self.probe is not None and not set(self.kinds) <= set(PROBES):
             raise InputError(f"--probe {self.probe!r}: must be knn, linear, or knn,linear")
         if self.embed is not None:
-            _check_file(self.embed)
+            check_ending(self.embed, VECTORS, "--embed")
         if self.probe is not None and self.column is None:
             raise InputError("--probe: needs --column, the label column")
 
@@ -112,8 +112,3 @@ class EvaluateArguments(DecodeArguments):
         names = [item.name for item in dataclasses.fields(DecodeArguments)]
         given = {name: getattr(self, name) for name in names}
         return DecodeArguments(**{**given, "fit": self.fit or fit})
-
-
-def _check_file(file: str) -> None:
-    if not file.lower().endswith(TABLES):
-        raise InputError(f"--embed {file!r}: must end in {', '.join(TABLES[:-1])} or {TABLES[-1]}")

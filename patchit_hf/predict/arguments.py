@@ -6,11 +6,8 @@ import math
 from dataclasses import dataclass
 
 from patchit_hf.common.arguments import Arguments, arg
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.endings import TABLE, VECTORS, check_ending
 from patchit_hf.data.choices import parse_canvas
-
-TABLE = (".parquet", ".csv", ".json")
-VECTORS = (".parquet", ".npy", ".csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +59,6 @@ class GivenArguments(Arguments):
         self._check_whole("every", 1)
         self._check_whole("batch_size", 1)
 
-    def _check_ending(self, path: str | None, allowed: tuple[str, ...]) -> None:
-        if path is not None and not path.lower().endswith(allowed):
-            raise InputError(f"--output {path!r}: must end in {', '.join(allowed)}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class PredictArguments(GivenArguments):
@@ -84,7 +77,8 @@ class PredictArguments(GivenArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ending(self.output, TABLE)
+        if self.output is not None:
+            check_ending(self.output, TABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +114,6 @@ class EmbedArguments(GivenArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ending(self.output, VECTORS)
+        check_ending(self.output, VECTORS)
         if self.input_size is not None:
             parse_canvas(self.input_size, "--input-size")

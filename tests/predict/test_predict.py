@@ -164,7 +164,7 @@ def test_bad_images_stop_or_are_left_out(photos, finetuned, tmp_path, capsys):
     [
         (["nothing.jpg"], "IMAGES 'nothing.jpg': no such file or folder"),
         (["*.nothing"], "IMAGES '*.nothing': matches no file"),
-        (["x.jpg", "--output", "a.txt"], "--output 'a.txt': must end in .parquet, .csv, .json"),
+        (["x.jpg", "--output", "a.txt"], "--output 'a.txt': must end in .parquet, .csv or .json"),
         ([], "IMAGES is needed: "),
     ],
 )

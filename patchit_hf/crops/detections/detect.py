@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from patchit_hf.common.errors import InputError
+from patchit_hf.common.errors import InputError, reading
 from patchit_hf.common.text import read_json_value
 from patchit_hf.crops.choices import FORMATS as FORMATS
 from patchit_hf.crops.detections.format import Format, Look
@@ -66,7 +66,8 @@ def read_detections(
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"--detections {str(path)!r}: no such file or folder")
-    form = detect(path) if kind is None else _named(kind)
+    with reading(f"--detections {str(path)!r}"):
+        form = detect(path) if kind is None else _named(kind)
     given = {"image_list": image_list, "columns": columns, "box_format": box_format}
     given = {name: value for name, value in given.items() if value}
     for name, value in given.items():
@@ -76,9 +77,10 @@ def read_detections(
                 f"--{name.replace('_', '-')} {str(value)!r}: is for --format {allowed}; "
                 f"{form.name} defines its own"
             )
-    found = form.read(path, **given)
-    if path.is_dir():
-        found = splits_by_folder(found)
+    with reading(f"--detections {str(path)!r}"):
+        found = form.read(path, **given)
+        if path.is_dir():
+            found = splits_by_folder(found)
     if not len(found):
         raise InputError(f"--detections {str(path)!r}: holds no box (read as {form.name})")
     return found

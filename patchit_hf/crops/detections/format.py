@@ -106,6 +106,14 @@ def numeric(words: list[str]) -> bool:
         return False
 
 
+def _text(token: str) -> str:
+    """Return a JSON text without its quotes; one that is damaged as it stands there."""
+    try:
+        return str(json.loads(token, strict=False))
+    except ValueError:
+        return token.strip('"')
+
+
 def _keys(text: str) -> set[str]:
     level, depth = 1 if text[0] == "{" else 2, 0
     keys, last = set(), ""
@@ -117,6 +125,6 @@ def _keys(text: str) -> set[str]:
             if depth < level:
                 break
         elif token == ":" and depth == level and last.startswith('"'):
-            keys.add(str(json.loads(last, strict=False)))
+            keys.add(_text(last))
         last = token
     return keys

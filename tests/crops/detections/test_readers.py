@@ -320,3 +320,19 @@ def test_bad_questions(tmp_path):
         InputError, match=r"--columns score=sure: no such column in b.csv; columns:"
     ):
         read_detections(tmp_path / "b.csv", columns={"score": "sure"})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        rb'[{"image_id": 1, "bbox": [1, 2, 30, 40.5], "category_\d": 1}]',
+        rb'{"images": [], "anno\tations\x": []}',
+    ],
+)
+def test_a_damaged_json_key_is_one_line(content, tmp_path):
+    file = tmp_path / "boxes.json"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_detections(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
