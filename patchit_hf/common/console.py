@@ -15,6 +15,7 @@ from patchit_hf.common.interrupts import Stopped, stoppable
 from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
 from patchit_hf.common.shown import shown
+from patchit_hf.common.waiting import wait_briefly
 
 
 def guarded(
@@ -27,13 +28,15 @@ def guarded(
     What the machine lacks (room, permission, memory, open files) becomes one line and exit code 1.
     A signal that asks it to stop becomes one line, too, and exit code 128 + the signal's number.
 
-    Other libraries' messages are shown from warnings up.
+    Other libraries' messages are shown from warnings up. Threads of torch wait for each other as
+    ``waiting`` says.
 
     Args:
         run: the command.
         argv: its arguments.
         after_interrupt: what a line about a signal tells the user to do next.
     """
+    wait_briefly()
     with _lasting_stderr():
         logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
         logging.getLogger("patchit_hf").setLevel(logging.INFO)
