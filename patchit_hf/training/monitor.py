@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 
 from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
+from patchit_hf.common.progress import Progress
 from patchit_hf.training.arguments import LoopArguments
 from patchit_hf.training.checkpoint import checkpoints
+from patchit_hf.training.clock import Clock
 from patchit_hf.training.loop import Means
-from patchit_hf.training.progress import Clock, Progress
 from patchit_hf.training.run_folder import History
 
 T = TypeVar("T")
@@ -95,8 +96,13 @@ class Monitor:
         self.max_steps, self.batch, self.lr_at = max_steps, batch, lr_at
         main = accelerator.is_main_process
         self.history = History(folder / METRICS_FILE, main, start)
+        self.inputs = batch * reporter.inputs
         self.progress = Progress(
-            reporter.title, reporter.unit, max_steps, start, batch * reporter.inputs, shown=main
+            reporter.title,
+            max_steps * self.inputs,
+            reporter.unit,
+            done=start * self.inputs,
+            shown=main,
         )
         self.clock = Clock()
         self.stopping = EarlyStopping(
@@ -162,6 +168,7 @@ class Monitor:
         Raises:
             FloatingPointError: if the loss is not finite, seen when the values are shown.
         """
+        self.progress.update((done - self.done) * self.inputs)
         self.done = done
         self.since_log.merge(means)
         self.since_record.merge(means)
@@ -169,7 +176,7 @@ class Monitor:
             values = self.since_log.result(self.accelerator)
             if not math.isfinite(values["loss"]):
                 raise self.diverged(f"the loss is {values['loss']}")
-            self.progress.update(done, self.reporter.postfix(values))
+            self.progress.update(0, self.reporter.postfix(values))
         self.clock.step(time.perf_counter() - self.step_started, self.batch)
 
     def diverged(self, what: str) -> FloatingPointError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -13,9 +12,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
-from tqdm.auto import tqdm
-
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.progress import Progress
 from patchit_hf.crops.cutting.cut import Cut, Job, cut
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
@@ -40,13 +38,7 @@ def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, o
         InputError: for a bad image if ``on_bad`` is ``raise``, or if a worker was killed.
     """
     stand_ins = StandIns(plan, options) if on_bad == "replace" else None
-    bar = tqdm(
-        total=len(plan),
-        initial=shards.done,
-        desc="cutting",
-        unit=" images",
-        mininterval=0.5 if sys.stderr.isatty() else 20,
-    )
+    bar = Progress("cutting", len(plan), "images", done=shards.done)
     crops = sum(part.crops for part in shards.parts)
     index = shards.done
     jobs = plan.jobs(index, options.max_pixels)
@@ -62,8 +54,7 @@ def cut_all(shards: Shards, plan: Plan, options: CropOptions, *, workers: int, o
             crops += len(result.crops)
             shards.add(index, job, result)
             index += 1
-            bar.set_postfix_str(f"{crops:,} crops", refresh=False)
-            bar.update()
+            bar.update(1, f"{crops:,} crops")
         shards.flush()
     if not isinstance(plan.folder, PictureFolder):
         plan.folder.close()
