@@ -17,6 +17,8 @@ from patchit_hf.common.resources import line_of
 from patchit_hf.common.shown import shown
 from patchit_hf.common.waiting import wait_briefly
 
+BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
+
 
 def guarded(
     run: Callable[[list[str] | None], int],
@@ -37,6 +39,9 @@ def guarded(
         after_interrupt: what a line about a signal tells the user to do next.
     """
     wait_briefly()
+    if not sys.stderr.isatty():  # a bar that moves would be a line for each move
+        for name in BARS:
+            os.environ.setdefault(name, "1")
     with _lasting_stderr():
         logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
         logging.getLogger("patchit_hf").setLevel(logging.INFO)

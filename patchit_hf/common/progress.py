@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 EVERY = 30.0  # seconds between two lines of a log
 SOON = 2.0  # seconds after which something that goes on for longer is named in a log
 TICK = 1.0  # seconds between two looks at what has happened
+_open: list[Progress] = []  # what goes on; only the newest is shown
 
 # From wide to narrow; the first that fits is shown, and what is noted goes last.
 WITH_TOTAL = (
@@ -48,7 +49,7 @@ class Progress:
 
     On a terminal its bar says every second how long it has taken, also where nothing moves. In a
     log, which is anything else, it is named once it has taken two seconds, then every half minute,
-    and at its end.
+    and at its end. One that begins within another takes its place until it ends.
 
     Args:
         title: what it is called.
@@ -81,9 +82,13 @@ class Progress:
         kind = _Bar if sys.stderr.isatty() else tqdm
         self.bar: Any = kind(
             total=total, initial=done, unit=f" {unit}" if unit else "", unit_scale=True,
-            desc=title, disable=not shown or self.log is not None, leave=leave, smoothing=0.1,
-            mininterval=0.5, dynamic_ncols=True,
+            desc=title, disable=not shown or self.log is not None, leave=leave, position=0,
+            smoothing=0.1, mininterval=0.5, dynamic_ncols=True,
         )  # fmt: skip
+        if shown:
+            if _open:
+                _open[-1].bar.clear()
+            _open.append(self)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
         if shown:
@@ -115,12 +120,16 @@ class Progress:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self in _open:
+            _open.remove(self)
         self.bar.close()
         if self.log is not None and self.log.named:
             self.say(self.log.end(time.monotonic(), self.note))
 
     def _tick(self) -> None:
         while not self._over.wait(TICK):
+            if not _open or _open[-1] is not self:
+                continue
             if self.log is None:
                 self.bar.refresh()
             elif line := self.log.line(time.monotonic(), self.note):

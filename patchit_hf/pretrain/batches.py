@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.data.training_set import Source
 
+EVAL_BATCH = 32  # crops
+
 
 def share_out(
     args: TrainingArguments, task: PatchTask, model: PatchTaskModel, rank: int, world: int
@@ -40,7 +42,12 @@ def share_out(
 
 
 def held_out_batches(
-    crops: Tensor, task: PatchTask, device: torch.device, rank: int, world: int, size: int = 32
+    crops: Tensor,
+    task: PatchTask,
+    device: torch.device,
+    rank: int,
+    world: int,
+    size: int = EVAL_BATCH,
 ) -> Iterator[PatchBatch]:
     """Yield every question about this process's share of the held-out crops.
 

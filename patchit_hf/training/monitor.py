@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 
 from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
-from patchit_hf.common.progress import Progress
+from patchit_hf.common.progress import Progress, duration
 from patchit_hf.training.arguments import LoopArguments
 from patchit_hf.training.checkpoint import checkpoints
 from patchit_hf.training.clock import Clock
@@ -20,6 +21,8 @@ from patchit_hf.training.loop import Means
 from patchit_hf.training.run_folder import History
 
 T = TypeVar("T")
+TIMED_STEPS = 5  # after which a run says how long it will take; the first is slower
+LONG = 20.0  # seconds, below which it need not say so
 
 
 class Reporter:
@@ -116,7 +119,7 @@ class Monitor:
         self.since_log, self.since_record = Means(), Means.restored(means, accelerator)
         self.checkpoints = folder / CHECKPOINTS
         self.before, self.started = seconds, time.perf_counter()
-        self.step_started = self.started
+        self.step_started, self.estimated = self.started, False
 
     @property
     def step_seconds(self) -> list[float]:
@@ -178,6 +181,19 @@ class Monitor:
                 raise self.diverged(f"the loss is {values['loss']}")
             self.progress.update(0, self.reporter.postfix(values))
         self.clock.step(time.perf_counter() - self.step_started, self.batch)
+        if len(self.clock.steps) == TIMED_STEPS and not self.estimated:
+            self.estimated = True
+            self._estimate()
+
+    def _estimate(self) -> None:
+        """Say how long the training will take, if that is long."""
+        step = statistics.median(self.clock.steps[1:])
+        left = step * (self.max_steps - self.done)
+        if left >= LONG:
+            self.progress.say(
+                f"about {duration(left)} for {self.max_steps - self.done:,} steps more "
+                f"({step:.2f} s a step), evaluations not counted"
+            )
 
     def diverged(self, what: str) -> FloatingPointError:
         """Return the error of a run whose numbers are not finite any more.
