@@ -36,10 +36,10 @@ def write_args(folder: Path, values: dict[str, Any], prog: str) -> Path:
 def are_args_of(folder: Path, values: dict[str, Any], prog: str) -> bool:
     """Whether a folder's ``args.yaml`` holds these arguments, all of them; see ``write_args``."""
     try:
-        there = (folder / ARGS_FILE).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        there = parse_yaml((folder / ARGS_FILE).read_text(encoding="utf-8"), ARGS_FILE)
+    except (OSError, ValueError, InputError):
         return False
-    return there == _args_text(values, prog)
+    return bool(there == parse_yaml(_args_text(values, prog), ARGS_FILE))
 
 
 def _args_text(values: dict[str, Any], prog: str) -> str:

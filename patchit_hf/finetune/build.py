@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.progress import Progress
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     )
     if run.finished:
         return run.path
+    from patchit_hf.common.progress import Progress
+
     with Progress("importing torch"):
         from patchit_hf.data.source import load_crops
         from patchit_hf.downstream import task_class

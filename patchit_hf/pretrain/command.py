@@ -12,7 +12,6 @@ from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import are_args_of
 from patchit_hf.common.console import guarded, say, say_then
 from patchit_hf.common.layout import DONE_FILE
-from patchit_hf.common.progress import Progress
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.models.names import check_backbone, check_init
 from patchit_hf.patch_tasks import canonical_name
@@ -62,6 +61,8 @@ def run(argv: list[str] | None = None) -> int:
     check_init(what.init)
     if folder := _finished(what, args):
         return _say_finished(folder)
+    from patchit_hf.common.progress import Progress
+
     with Progress("importing torch"):
         from patchit_hf.pretrain.dry_run import dry_run
     with Progress("building the network"):
@@ -130,6 +131,7 @@ def _train(
     info: dict[str, Any],
     run_folder: RunFolder,
 ) -> int:
+    from patchit_hf.common.progress import Progress
     from patchit_hf.pretrain.trainer import PatchTaskTrainer
 
     with Progress("preparing the training"):
