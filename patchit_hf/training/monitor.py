@@ -35,6 +35,7 @@ class Reporter:
         metric: the key of the evaluations that decides which weights are the best; higher is
             better.
         metric_name: what a line calls this metric.
+        shown: whether the main process shows its progress.
     """
 
     title = "training"
@@ -42,6 +43,7 @@ class Reporter:
     inputs = 1
     metric = "eval_accuracy"
     metric_name = "held-out accuracy"
+    shown = True
 
     def postfix(self, values: dict[str, float]) -> str:
         """Return what stands behind the progress bar, from the means of the last steps."""
@@ -105,7 +107,7 @@ class Monitor:
             max_steps * self.inputs,
             reporter.unit,
             done=start * self.inputs,
-            shown=main,
+            shown=main and reporter.shown,
         )
         self.clock = Clock()
         self.stopping = EarlyStopping(
