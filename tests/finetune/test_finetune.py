@@ -16,11 +16,10 @@ from patchit_hf import FinetunedModel
 from patchit_hf.data import people
 from patchit_hf.finetune.command import main
 from patchit_hf.metrics.names import NAMES
-from patchit_hf.models.initial_weights import open_initial, reinitialize_last_stage
+from patchit_hf.models.initial_weights import open_initial
+from patchit_hf.models.layers import reinitialize_last_stage
 from tests.conftest import some_people, write_people
 from tests.hub.server import Hub
-
-pytestmark = pytest.mark.usefixtures("with_people")
 
 SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16"]
 
