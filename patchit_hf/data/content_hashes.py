@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from patchit_hf.common.files import replacing
 from patchit_hf.common.resources import ResourceError
+from patchit_hf.common.walk import walk
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.contents import Contents, Digests
 from patchit_hf.data.dataset_state import dataset_fingerprint
@@ -94,10 +95,10 @@ def contents_of_folder(folder: Path) -> Contents:
         folder: the folder; hidden files, its card and its licence are left out.
     """
     names = sorted(
-        os.path.relpath(os.path.join(path, name), folder)
-        for path, _, files in os.walk(folder, followlinks=True)
-        for name in files
-        if is_data(name)
+        os.path.join(path, entry.name)
+        for path, entries in walk(folder, again=True)
+        for entry in entries
+        if is_data(entry.name)
     )
     with ThreadPoolExecutor(THREADS) as pool:
         digests = list(pool.map(lambda name: _file_digest(folder / name), names))
