@@ -24,7 +24,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import as_command, say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing_folder
 from patchit_hf.data.canvas import RESAMPLE
@@ -244,9 +244,7 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input gives one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")
 
 
 if __name__ == "__main__":
