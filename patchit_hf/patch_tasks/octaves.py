@@ -40,7 +40,6 @@ from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.patch_tasks.identity import IdentityHead
 from patchit_hf.patch_tasks.identity_task import IdentityTask
 from patchit_hf.patch_tasks.options import rows_and_cols, whole, within
-from patchit_hf.patch_tasks.transform import vary_light
 from patchit_hf.patch_tasks.windows import (
     cut_octaves,
     dense_cells,
@@ -50,6 +49,7 @@ from patchit_hf.patch_tasks.windows import (
     whole_windows,
 )
 
+VARIED = {"mirror": 0.5, "light": 1.0, "grayscale": 0.1}  # options of the transform
 ASKED = 4  # an evaluation asks so many times as many questions as a training sample
 
 
@@ -66,17 +66,14 @@ class Task(IdentityTask):
         jitter: largest random offset of a window from its place, in pixels; at most what keeps that
             place the nearest.
         window: longer side of the network's input, in pixels; the other follows from the canvas.
-        mirror: probability of mirroring a crop before windows are cut.
-        light: how much light and sharpness of each window vary; see ``vary_light``.
-        tint: how much the white balance of each window varies: its red, green and blue are each
-            multiplied by up to this share more or less.
         smooth: spread the target over neighbouring places with a Gaussian, whose standard deviation
             starts at this many places and falls to half of it; 0 for hard targets.
         position_weight: weight of the question where a window is from. With 0 the backbone does not
             learn from it: its head is trained beside, and says what the features know of it; the
             other question then has its weight from the first step on.
         head_hidden: width of the head's hidden layers.
-        **options: see ``IdentityTask`` and ``PatchTransform``; ``grayscale`` is 0.1 by default.
+        **options: see ``IdentityTask`` and ``PatchTransform``; by default ``mirror=0.5 light=1
+            grayscale=0.1``.
 
     Raises:
         InputError: for a value out of range, or places that the canvas cannot hold.
@@ -104,9 +101,6 @@ class Task(IdentityTask):
         part_cells: Sequence[int] = (5, 5),
         jitter: int = 12,
         window: int = 64,
-        mirror: float = 0.5,
-        light: float = 1.0,
-        tint: float = 0.0,
         smooth: float = 1.0,
         position_weight: float = 1.0,
         head_hidden: int = 512,
@@ -115,8 +109,7 @@ class Task(IdentityTask):
         self.details, self.parts = whole("details", details, 0), whole("parts", parts, 1)
         self.window, self.jitter = whole("window", window, 4), whole("jitter", jitter, 0)
         self.head_hidden = whole("head_hidden", head_hidden, 1)
-        self.mirror, self.light = within("mirror", mirror, 1), within("light", light, 2)
-        self.tint, self.smooth = within("tint", tint, 1), within("smooth", smooth, 10)
+        self.smooth = within("smooth", smooth, 10)
         self.position_weight = within("position_weight", position_weight, 100)
         cells = dense_cells(canvas) if detail_cells is None else detail_cells
         self.detail_cells = rows_and_cols("detail_cells", cells)
@@ -128,7 +121,7 @@ class Task(IdentityTask):
         self.octaves = octaves_of(canvas, scales, self.jitter)
         grid = Grid(1, 1, min(canvas), 0, 0, canvas)
         places = sum(octave.lattice.num_cells for octave in self.octaves)
-        super().__init__(canvas, grid, places, **{"grayscale": 0.1, **options})
+        super().__init__(canvas, grid, places, **{**VARIED, **options})
         if not position_weight and not self.persons:
             raise InputError(
                 "position_weight=0 identity_weight=0 in --task-kwargs: there is nothing to learn"
@@ -189,15 +182,13 @@ class Task(IdentityTask):
         Returns:
             Inputs float32 ``[B, K, 3, h, w]`` and targets float32 ``[B, K, classes + 4]``.
         """
-        flipped = (draws.uniform("mirror") < self.mirror)[:, None, None, None]
-        crops = torch.where(flipped, crops.flip(3), crops)
+        crops = self.transform.mirrored(crops, draws)
         cells = [draws.integers(o.name, o.lattice.num_cells, (o.windows,)) for o in self.octaves]
         deviation = self.smooth * (1 - draws.progress / 2)
         views, places = cut_octaves(self.octaves, crops, cells, self.window_size, draws, deviation)
         if self.persons:
             views.append(whole_windows(crops, self.window_size, draws))
-        windows = torch.cat(views, dim=1)
-        inputs = self.transform(vary_light(windows, self.light, draws, self.tint), draws)
+        inputs = self.transform(torch.cat(views, dim=1), draws)
         return self.with_crops(inputs, self._targets(places), draws)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
