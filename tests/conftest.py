@@ -1,4 +1,7 @@
-"""Fixtures for all tests: small crops, small backbones, no network."""
+"""Fixtures for all tests: small crops, small backbones, no network.
+
+What takes seconds to import is imported where it is used, since xdist's first process runs no tests.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,20 @@ import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 from filelock import FileLock
 from PIL import Image
 
-from patchit_hf import PatchTaskTrainer
-from patchit_hf.data.people import load_people
 from tests.forked import Server
 from tests.hub.fixtures import hub  # noqa: F401
 
-datasets.disable_progress_bars()
+if TYPE_CHECKING:
+    import datasets
+
+    from patchit_hf import PatchTaskTrainer
 
 
 def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> list[Image.Image]:
@@ -41,6 +43,10 @@ def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> 
 @functools.cache
 def some_people() -> datasets.Dataset:
     """Return the first 600 of the embedded people, rendered once for all of a session's tests."""
+    import datasets
+
+    from patchit_hf.data.people import load_people
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", PEOPLE["cache"])
         return load_people(600, num_proc=1)
@@ -102,6 +108,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture
 def crops() -> datasets.Dataset:
     """Forty small crops of ten persons, in memory."""
+    import datasets
+
     return datasets.Dataset.from_dict(
         {"image": make_crops(40), "person_id": [i // 4 for i in range(40)]}
     ).cast_column("image", datasets.Image())
@@ -126,12 +134,16 @@ def small() -> dict[str, Any]:
 def _fresh_accelerate() -> Iterator[None]:
     """Forget Accelerate's state of the process, which fixes the precision of later tests."""
     yield
+    from accelerate.state import AcceleratorState
+
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(autouse=True)
 def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep data set caches of a test inside its folder, and do not wait after a stream's end."""
+    import datasets
+
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-datasets")
 
@@ -142,6 +154,9 @@ Once = Callable[[str, Callable[[Path], None]], Path]
 @pytest.fixture(scope="session", autouse=True)
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """A function: a folder of this name, made once for the session by one of its processes."""
+    import datasets
+
+    datasets.disable_progress_bars()
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     PEOPLE["cache"] = base / "people-cache"
@@ -165,6 +180,8 @@ def export(once: Once) -> Path:
     """An export of the pretraining command, for the whole session; copy it to change it."""
 
     def make(folder: Path) -> None:
+        import datasets
+
         from patchit_hf.pretrain import main
 
         rows = datasets.Dataset.from_dict({"image": make_crops(40)})
