@@ -1,6 +1,6 @@
 """Fixtures for all tests: small crops, small backbones, no network.
 
-What takes seconds to import is imported where it is used, since xdist's first process runs no tests.
+What takes seconds to import is imported where it is used: xdist's first process runs no tests.
 """
 
 from __future__ import annotations
