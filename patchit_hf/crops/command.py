@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
-from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.console import as_command, say, say_then
 from patchit_hf.common.errors import InputError, did_you_mean_file
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
@@ -141,6 +141,4 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str, options: CropO
     say_then("pretrain", "--dataset", folder, *canvas)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input gives one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to continue")
+main = as_command(run, "repeat the command to continue")

@@ -19,7 +19,8 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.contents import Contents, contents_of_rows
+from patchit_hf.data.content_hashes import contents_of_rows
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
