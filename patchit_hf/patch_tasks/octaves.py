@@ -20,7 +20,8 @@ of the batches before (InfoNCE with a queue).
 
 Sources: Doersch et al., ICCV 2015, and Mundhenk et al., CVPR 2018 (position); Cao & Wu, "Training
 Vision Transformers with Only 2040 Images", ECCV 2022 (each image a class, with CutMix and label
-smoothing); He et al., "Momentum Contrast", CVPR 2020 (the queue; here without momentum). Inputs ``[B, 4, 3, h, w]``: details, parts, person. Targets ``[B, 4, 116 + 4]``: the
+smoothing); He et al., "Momentum Contrast", CVPR 2020 (the queue; here without
+momentum). Inputs ``[B, 4, 3, h, w]``: details, parts, person. Targets ``[B, 4, 116 + 4]``: the
 probability of each place (zeros for the person), then crop (-1 without a vector), partner, the
 partner's share (CutMix) and the weight of the second question.
 """
