@@ -8,7 +8,7 @@ import sys
 
 from patchit_hf.bench.arguments import BenchArguments
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 from patchit_hf.models.names import check_backbone, check_init
 from patchit_hf.pretrain.arguments import (
     RECIPES,
@@ -64,6 +64,4 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")

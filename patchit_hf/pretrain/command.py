@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import are_args_of
-from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.console import as_command, say, say_then
 from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.models.names import check_backbone, check_init
@@ -190,6 +190,4 @@ def _report(folder: str, dataset: str | None, results: dict[str, Any]) -> None:
         say_then("finetune", "--init", folder)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

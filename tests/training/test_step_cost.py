@@ -1,4 +1,4 @@
-"""What a step costs beside its arithmetic, counted rather than timed, with today's numbers as limit.
+"""What a step costs beside its arithmetic, counted and not timed, with today's numbers as limit.
 
 A higher count is a step that became dearer. One that is meant raises its limit here, in the commit
 that says why; a lower one lowers it. Counts depend on torch's version, so that the limits are those
