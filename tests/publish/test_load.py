@@ -67,11 +67,8 @@ def _change(file, change):
 @pytest.mark.parametrize(
     "architectures",
     [
-        ["test_resnet"],
-        pytest.param(
-            ["test_vit", "resnet18", "convnext_atto", "vit_tiny_patch16_224"],
-            marks=pytest.mark.slow,
-        ),
+        ["test_resnet", "test_vit"],
+        pytest.param(["resnet18", "convnext_atto", "vit_tiny_patch16_224"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
