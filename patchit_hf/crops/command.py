@@ -62,8 +62,9 @@ def run(argv: list[str] | None = None) -> int:
         what.images,
         folder,
         options,
-        workers=(os.cpu_count() or 1) if what.workers < 0 else what.workers,
+        workers=_workers(what),
         on_bad_image=what.on_bad_image,
+        engine=what.engine,
         name=Path(boxes).name if Path(boxes).exists() else boxes,
         license=what.license,
         title=what.title,
@@ -74,6 +75,12 @@ def run(argv: list[str] | None = None) -> int:
     if what.push_to_hub:
         say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
+
+
+def _workers(what: CropsArguments) -> int:
+    if what.workers < 0:
+        return 0 if what.engine == "ray" else os.cpu_count() or 1
+    return what.workers
 
 
 def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:

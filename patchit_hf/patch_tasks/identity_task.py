@@ -2,7 +2,8 @@
 
 The last inputs of a sample, up to the whole person, are asked for their crop. It is a cosine
 classifier with a vector for every crop; with more crops than ``table_limit``, and for streams, the
-inputs of a batch find each other instead (InfoNCE). See ``identity`` for the head and the losses.
+inputs of a batch find each other instead, among those of the batches before (InfoNCE with a queue).
+See ``identity`` for the head and the losses.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from patchit_hf.patch_tasks.options import whole, within
 from patchit_hf.patch_tasks.transform import cutmix
 
 MOST_CROPS = 2**24  # that targets, which are float32, can tell apart
+LONGEST_QUEUE = 2**20
 COLUMNS = 4  # of the targets are this question's: crop, partner, share and weight
 
 
@@ -51,6 +53,8 @@ class IdentityTask(PatchTask):
         cutmix: probability of pasting a part of another person into the person's window. The other
             person is that of the sample before in the batch.
         table_limit: most crops that get a vector each; 0 for InfoNCE always.
+        queue: embeddings of the batches before that a batch is compared with where crops have no
+            vector; 0 for none.
         table_rate: peak learning rate of these vectors.
         joins: how often crops that are alike are made one class, evenly spread over the training
             from ``identity_start`` on; 0 for never. Each time the network sees every crop once.
@@ -78,6 +82,7 @@ class IdentityTask(PatchTask):
         label_smoothing: float = 0.1,
         cutmix: float = 0.5,
         table_limit: int = 200_000,
+        queue: int = 4096,
         table_rate: float = 2e-3,
         joins: int = 0,
         join_neighbours: int = 4,
@@ -92,6 +97,8 @@ class IdentityTask(PatchTask):
         self.cutmix = within("cutmix", cutmix, 1)
         self.table_limit = whole("table_limit", table_limit, 0)
         within("table_limit", table_limit, MOST_CROPS)
+        self.queue = whole("queue", queue, 0)
+        within("queue", queue, LONGEST_QUEUE)
         self.table_rate = within("table_rate", table_rate, 1)
         self.joins = whole("joins", joins, 0)
         self.join_neighbours = whole("join_neighbours", join_neighbours, 1)
@@ -147,7 +154,9 @@ class IdentityTask(PatchTask):
         """Return the task for so many crops, and give each a vector in the head's table."""
         task = copy.copy(self)
         task.table_size = self._table_size(num_crops)
-        cast(IdentityHead, head).set_table(task.table_size, seed, joined=self.joins > 0)
+        owner = cast(IdentityHead, head)
+        owner.set_table(task.table_size, seed, joined=self.joins > 0)
+        owner.set_queue(self._queue_size(num_crops), seed)
         return task
 
     def sees_all_after(self, max_steps: int) -> list[int]:
@@ -200,7 +209,7 @@ class IdentityTask(PatchTask):
         asked = targets[:, self.first :, -COLUMNS:]
         if "crops" not in output:
             rows = asked[:, 0, 0].to(torch.int64)
-            return batch_loss(output["embedding"], rows, self.temperature)
+            return batch_loss(output["embedding"], rows, self.temperature, output.get("queue"))
         right, partner, share, _ = asked.flatten(0, 1).unbind(1)
         right, partner = right.to(torch.int64), partner.to(torch.int64)
         if "classes" in output:
@@ -232,6 +241,13 @@ class IdentityTask(PatchTask):
     def _counts(self, progress: float) -> bool:
         """Whether the question has its weight already."""
         return self.at_once or progress >= self.identity_start
+
+    def _queue_size(self, num_crops: int) -> int:
+        """Return so few embeddings that a crop rarely meets itself among them."""
+        if not self.persons or self._table_size(num_crops):
+            return 0
+        asked = self.inputs_per_sample - self.first
+        return min(self.queue, num_crops * asked // 4) if num_crops else self.queue
 
     def _table_size(self, num_crops: int) -> int:
         return num_crops if self.persons and num_crops <= self.table_limit else 0

@@ -15,11 +15,13 @@ quarter of the crop's height and width, a part is a half, and the person is all 
 The light of each window varies on its own, and half of the crops are mirrored before anything is
 cut, so that left and right stay classes. The first question needs to know bodies, the second what
 tells people apart. It is a cosine classifier with a vector for every crop; with more crops than
-``table_limit``, and for streams, parts and persons of a batch find each other instead (InfoNCE).
+``table_limit``, and for streams, parts and persons of a batch find each other instead, among those
+of the batches before (InfoNCE with a queue).
 
 Sources: Doersch et al., ICCV 2015, and Mundhenk et al., CVPR 2018 (position); Cao & Wu, "Training
 Vision Transformers with Only 2040 Images", ECCV 2022 (each image a class, with CutMix and label
-smoothing). Inputs ``[B, 4, 3, h, w]``: details, parts, person. Targets ``[B, 4, 116 + 4]``: the
+smoothing); He et al., "Momentum Contrast", CVPR 2020 (the queue; here without
+momentum). Inputs ``[B, 4, 3, h, w]``: details, parts, person. Targets ``[B, 4, 116 + 4]``: the
 probability of each place (zeros for the person), then crop (-1 without a vector), partner, the
 partner's share (CutMix) and the weight of the second question.
 """
