@@ -34,8 +34,9 @@ from patchit_hf.patch_tasks import create_task, list_tasks
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
-from patchit_hf.pretrain.evaluator import Evaluator
+from patchit_hf.pretrain.evaluator import MOST_CROPS, Evaluator, crops_to_ask
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
+from patchit_hf.pretrain.header import Asked, header
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.rates import parameter_groups
@@ -139,8 +140,17 @@ class PatchTaskTrainer(HubTrainer):
             )
         self._plan(num_crops(self.source))
         self.head_steps = self._put_head_first()
+        inputs = self.max_steps * self.share.batch * task.inputs_per_sample
+        asked = crops_to_ask(args, task, inputs)
         self.held_out = open_held_out(
-            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=args.max_eval_crops
+            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=asked
+        )
+        self.asked = Asked(
+            name,
+            num_crops(self.source),
+            len(self.held_out or ()),
+            num_crops(eval_dataset or ()),
+            bounded=args.max_eval_crops is None and asked < MOST_CROPS,
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [self._statistics(task) if self.is_main else None]
@@ -222,6 +232,9 @@ class PatchTaskTrainer(HubTrainer):
             "mean": list(transform.mean),
             "std": list(transform.std),
         }
+
+    def _header(self) -> list[str]:
+        return header(self.asked, self.model, self.task)
 
     def _contents(self) -> dict[str, Contents]:
         name, parts = str(self.data_info["name"]), {}

@@ -191,6 +191,7 @@ class Trainer(Resumes):
             lr_at=self.lr_at,
         )
         self._saved = monitor.seconds
+        self._say_header()
         start_tracker(self.accelerator, args.report_to, self.run.config)
         try:
             self._begin(start)
@@ -228,6 +229,21 @@ class Trainer(Resumes):
         self._check_folder()
         self.save_pretrained()
         self.callbacks.tell("on_end", self, self.results())
+
+    def _say_header(self) -> None:
+        """Say what this run is, before its first step."""
+        if not self.is_main:
+            return
+        precision = {"no": "float32"}.get(self.accelerator.mixed_precision)
+        each = f"{self.world} processes, each on " if self.world > 1 else ""
+        steps = f"{self.max_steps:,} steps of {self.share.batch * self.reporter.inputs}"
+        for line in (
+            *self._header(),
+            f"device: {each}{hardware(self.accelerator)}, "
+            f"{precision or self.accelerator.mixed_precision}",
+            f"run: {steps} {self.reporter.unit} by {self.args.optim}, in {self.run.path}",
+        ):
+            logger.info("%s", line)
 
     def _after_step(self, step: int, means: Means) -> bool:
         """Do what is due after a step; true ends the training.
