@@ -34,17 +34,8 @@ FINETUNE = [
     "--input-size", "48x24", "--workers", "1",
 ]  # fmt: skip
 LENGTH = {
-    "random": [
-        "--max-steps",
-        "40",
-        "--batch-size",
-        "16",
-        "--save-every",
-        "5",
-        "--eval-every",
-        "10",
-    ],
-    "events": ["--max-steps", "3", "--batch-size", "16", "--save-every", "1", "--eval-every", "2"],
+    "random": "--max-steps 40 --batch-size 16 --save-every 5 --eval-every 10".split(),
+    "events": "--max-steps 3 --batch-size 16 --save-every 1 --eval-every 2".split(),
 }
 
 
@@ -130,11 +121,8 @@ def random_kills(
         work, ended = server.folder / f"random-{name}-{runs}", [1]
         while done < kills and ended != [0] * processes:
             began = time.monotonic()
-            began = time.monotonic()
             ended = server.start(work, words, processes, seconds=draw.uniform(0, seconds))
             if ended == [0] * processes:  # faster than the kill: the machine is less busy now
-                seconds = min(seconds, time.monotonic() - began)
-            if ended == [0] * processes:  # it was faster than the kill; others may be busy less
                 seconds = min(seconds, time.monotonic() - began)
             done += -signal.SIGKILL in ended
             steps += [_newest(work)] if -signal.SIGKILL in ended else []
