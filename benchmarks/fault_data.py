@@ -228,7 +228,7 @@ def write_paths(folder: Path, path: str) -> None:
 
 def _texts() -> Iterator[Case]:
     def licence(scene: Any, stack: Any) -> None:
-        scene.data = images(scene.work / f"images{HOSTILE.replace('/', ' ')}")
+        scene.data = images(scene.work / "images <script>alert(1) \x1b]0;title\x07")
         header = json.dumps({"license": HOSTILE, "pretty_name": HOSTILE})
         (scene.data / "README.md").write_text(f"---\n{header}\n---\n")
         scene.expected = "finished"
@@ -247,9 +247,10 @@ def _texts() -> Iterator[Case]:
 
         scene.data, scene.expected = scene.work / "table", "refused"
         scene.data.mkdir()
-        rows = {f"person{HOSTILE}": [1, 2], "image": [b"", b""]}
+        rows = {f"person{HOSTILE}": [1] * 16, "image": ["no image"] * 16}
         datasets.Dataset.from_dict(rows).to_parquet(str(scene.data / "train.parquet"))
-        scene.start("--image-column", "nothing")
+        scene.words += ["--image-column", "nothing"]
+        scene.start()
         scene.look("no escape on the terminal", b"\x1b[31m" not in scene.log.read_bytes())
 
     yield Case("hostile data", "columns with script and escapes, one that is not there", columns, 2)
@@ -278,9 +279,9 @@ def _texts() -> Iterator[Case]:
 
     yield Case("private", "a token, and a URL with a password, in what is typed and named", secret)
 
-    for name, text in (
-        ("its README.md is nested 100,000 deep", "a: " + "[" * 100_000),
-        ("its README.md has an alias bomb", alias_bomb()),
+    for name, text, code, mend in (
+        ("its README.md is nested 100,000 deep", "a: " + "[" * 100_000, 2, without_card),
+        ("its README.md has an alias bomb", alias_bomb(), 0, None),
     ):
 
         def nested(scene: Any, stack: Any, text: str = text) -> None:
@@ -288,7 +289,12 @@ def _texts() -> Iterator[Case]:
             (scene.data / "README.md").write_text(f"---\n{text}\n---\n")
             scene.start(seconds=300)
 
-        yield Case("hostile data", name, nested, None)
+        yield Case("hostile data", name, nested, code, mend)
+
+
+def without_card(scene: Any) -> None:
+    """Remove the data set's card."""
+    (scene.data / "README.md").unlink()
 
 
 def alias_bomb() -> str:

@@ -151,8 +151,9 @@ class PatchTaskTrainer(HubTrainer):
         self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
         self._prepare(parameter_groups(self.model, self.task, args))
+        evaluated = self.prepared if self.sharded is None else self.model
         self.evaluator = Evaluator(
-            self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
+            self.accelerator, self.task, self.model, evaluated, self.held_out, probe
         )
         self.watch: GradientShare | None = None
 
@@ -183,6 +184,11 @@ class PatchTaskTrainer(HubTrainer):
         """Return the task for a training on these crops; its head may grow."""
         count = num_crops(self.source)
         needed = task.bytes_per_run(count)
+        if needed and self.sharding is not None:
+            raise InputError(
+                f"--task {task_name(task)}: its head keeps a vector for each crop, which FSDP does "
+                "not divide; leave FSDP out of accelerate's configuration"
+            )
         if needed and self.is_main:
             logger.info(
                 "the head learns a vector for each of %s crops: %.1f MB with their optimiser",
@@ -301,14 +307,16 @@ class PatchTaskTrainer(HubTrainer):
     def _before_step(self, step: int) -> None:
         self._watch_gradient(step)
         if step < self.head_steps:
-            for parameter in self.model.backbone.parameters():
+            backbone: Any = self.trained.backbone
+            for parameter in backbone.parameters():
                 parameter.grad = None
 
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
         if step + 1 == self.max_steps and self.initial is not None:
-            self._keep(self.initial)
+            with self.whole():
+                self._keep(self.initial)
         return super()._after_step(step, means)
 
     def _show_all_crops(self) -> None:
@@ -344,7 +352,11 @@ class PatchTaskTrainer(HubTrainer):
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
             return
+        if self.sharded is not None:
+            self.sharded.gather_gradients()
         self.watch.update()
+        if self.sharded is not None:
+            self.sharded.forget_gradients()
         if self.watch.left == 0 or step == self.max_steps - 1:
             self.watch.left = 0
             self.notes["gradient"] = self.watch.result()

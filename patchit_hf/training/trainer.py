@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
 
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
@@ -26,6 +29,7 @@ from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
 from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
+from patchit_hf.training.sharded import Sharded, sharding_of
 from patchit_hf.training.share import count_steps, steps_per_epoch
 from patchit_hf.training.watch import lost_process
 
@@ -67,6 +71,8 @@ class Trainer(Resumes):
         self.monitor: Monitor | None = None
         self.callbacks = Callbacks(callbacks)
         self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
+        self.sharding = sharding_of(os.environ) if self.world > 1 else None
+        self.sharded: Sharded | None = None
 
     def _plan(self, size: int) -> None:
         """Settle the number of steps and their learning rates.
@@ -87,10 +93,17 @@ class Trainer(Resumes):
             parameters: what the optimiser trains: the model, or groups of parameters.
         """
         args = self.args
-        optimizer = create_optimizer(
+        if self.sharding is not None:
+            self.sharded = Sharded(self.model, self.sharding, self.accelerator)
+        create = create_optimizer if self.sharded is None else self.sharded.create_optimizer
+        optimizer = create(
             parameters, args.optim, args.peak_learning_rate, args.weight_decay, **args.optim_args
         )
-        self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        if self.sharded is None:
+            self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+            return
+        self.prepared, self.optimizer = self.sharded.module, self.accelerator.prepare(optimizer)
+        self.sharded.optimizer = self.optimizer
 
     def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
@@ -129,6 +142,20 @@ class Trainer(Resumes):
         """
         with process_settings(self.accelerator):
             return self._evaluated()
+
+    @property
+    def trained(self) -> Module:
+        """The network whose gradients there are: ``model``, or under FSDP the one in parts."""
+        return self.model if self.sharded is None else self.sharded.module
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Let ``model`` have the trained weights, and train on with what it has afterwards."""
+        if self.sharded is not None:
+            self.sharded.gather()
+        yield
+        if self.sharded is not None:
+            self.sharded.scatter()
 
     def results(self) -> dict[str, Any]:
         """Return what was measured of the weights that are kept.
@@ -172,6 +199,8 @@ class Trainer(Resumes):
 
     def _train(self) -> None:
         start = self._resume()
+        if self.sharded is not None:
+            self.sharded.scatter()
         if self.is_main:
             self.run.start()
         self.accelerator.wait_for_everyone()
@@ -280,6 +309,8 @@ class Trainer(Resumes):
         return self.monitor
 
     def _evaluate_and_record(self) -> None:
+        if self.sharded is not None:
+            self.sharded.gather()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()
         if self._also_evaluates(monitor.done):
@@ -293,7 +324,10 @@ class Trainer(Resumes):
             self.run.check_there()
 
     def _save(self, done: int) -> None:
-        monitor = self._running()
+        monitor, optimizer = self._running(), self.optimizer
+        if self.sharded is not None:
+            self.sharded.gather()
+            optimizer = self.sharded.snapshot()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise monitor.diverged("the weights are not finite")
         means = monitor.since_record.state(self.accelerator)
@@ -304,7 +338,7 @@ class Trainer(Resumes):
                 done,
                 self._config_with_data(),
                 self.model,
-                self.optimizer,
+                optimizer,
                 self.accelerator.scaler,
                 {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
