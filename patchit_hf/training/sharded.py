@@ -21,7 +21,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.training.optim import OPTIONS, create_optimizer
 
 ASKED = "ACCELERATE_USE_FSDP"  # set by ``accelerate launch``, as those below
-LAYERS = "Block"  # of timm's vision transformers
+LAYERS = "Block,EvaBlock"  # of timm's vision transformers
 OPTIMIZERS = ("adamw", "sgd")  # those that treat every number of a weight by itself, and were tried
 _TRUE = ("true", "1", "yes", "y", "on", "t")
 
@@ -36,7 +36,7 @@ class Sharding:
         reshard: whether a layer's whole weights are let go of between forward and backward pass.
     """
 
-    layers: tuple[str, ...] = (LAYERS,)
+    layers: tuple[str, ...] = tuple(LAYERS.split(","))
     reshard: bool = True
 
 
@@ -48,7 +48,7 @@ def sharding_of(environ: Mapping[str, str]) -> Sharding | None:
 
     Example:
         >>> sharding_of({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
-        Sharding(layers=('Block',), reshard=True)
+        Sharding(layers=('Block', 'EvaBlock'), reshard=True)
     """
 
     def on(name: str, default: str = "false") -> bool:
