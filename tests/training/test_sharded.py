@@ -27,9 +27,13 @@ FINETUNE = [
 ]  # fmt: skip
 RUNS = {
     "sgd": ([*PRETRAIN, "--optimizer", "sgd", "--learning-rate", "0.05"], 1e-6),
-    "adamw": ([*PRETRAIN, "--optimizer", "adamw", "--learning-rate", "0.001"], 1e-5),
+    "adamw, in turns": (
+        [*PRETRAIN, "--optimizer", "adamw", "--learning-rate", "0.001",
+         "--gradient-accumulation-steps", "2"],
+        1e-5,
+    ),
     "finetuning": (FINETUNE, 5e-5),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
