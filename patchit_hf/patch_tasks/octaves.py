@@ -46,7 +46,7 @@ from patchit_hf.patch_tasks.identity import (
     table_loss,
 )
 from patchit_hf.patch_tasks.options import rows_and_cols, whole, within
-from patchit_hf.patch_tasks.transform import cutmix, vary_light
+from patchit_hf.patch_tasks.transform import cutmix
 from patchit_hf.patch_tasks.windows import (
     Octave,
     dense_cells,
@@ -56,6 +56,7 @@ from patchit_hf.patch_tasks.windows import (
 )
 
 MOST_CROPS = 2**24  # that targets, which are float32, can tell apart
+VARIED = {"mirror": 0.5, "light": 1.0, "grayscale": 0.1}  # options of the transform
 ASKED = 4  # an evaluation asks so many times as many questions as a training sample
 
 
@@ -72,10 +73,6 @@ class Task(PatchTask):
         jitter: largest random offset of a window from its place, in pixels; at most what keeps that
             place the nearest.
         window: longer side of the network's input, in pixels; the other follows from the canvas.
-        mirror: probability of mirroring a crop before windows are cut.
-        light: how much light and sharpness of each window vary; see ``vary_light``.
-        tint: how much the white balance of each window varies: its red, green and blue are each
-            multiplied by up to this share more or less.
         smooth: spread the target over neighbouring places with a Gaussian, whose standard deviation
             starts at this many places and falls to half of it; 0 for hard targets.
         position_weight: weight of the question where a window is from. With 0 the backbone does not
@@ -94,7 +91,7 @@ class Task(PatchTask):
         join_neighbours: two crops are compared by so many nearest neighbours of each, and
         join_overlap: joined if so large a share of these is common; see ``groups_of``.
         head_hidden: width of the head's hidden layers.
-        **options: see ``PatchTransform``; ``grayscale`` is 0.1 by default.
+        **options: see ``PatchTransform``; by default ``mirror=0.5 light=1 grayscale=0.1``.
 
     Raises:
         InputError: for a value out of range, or places that the canvas cannot hold.
@@ -122,9 +119,6 @@ class Task(PatchTask):
         part_cells: Sequence[int] = (5, 5),
         jitter: int = 12,
         window: int = 64,
-        mirror: float = 0.5,
-        light: float = 1.0,
-        tint: float = 0.0,
         smooth: float = 1.0,
         position_weight: float = 1.0,
         identity_weight: float = 1.0,
@@ -145,9 +139,7 @@ class Task(PatchTask):
         self.head_hidden = whole("head_hidden", head_hidden, 1)
         self.table_limit = whole("table_limit", table_limit, 0)
         within("table_limit", table_limit, MOST_CROPS)
-        self.mirror, self.cutmix = within("mirror", mirror, 1), within("cutmix", cutmix, 1)
-        self.light, self.smooth = within("light", light, 2), within("smooth", smooth, 10)
-        self.tint = within("tint", tint, 1)
+        self.cutmix, self.smooth = within("cutmix", cutmix, 1), within("smooth", smooth, 10)
         self.position_weight = within("position_weight", position_weight, 100)
         self.identity_weight = within("identity_weight", identity_weight, 100)
         self.identity_start = within("identity_start", identity_start, 1)
@@ -171,7 +163,7 @@ class Task(PatchTask):
         self.octaves = octaves_of(canvas, scales, self.jitter)
         grid = Grid(1, 1, min(canvas), 0, 0, canvas)
         places = sum(octave.lattice.num_cells for octave in self.octaves)
-        super().__init__(canvas, grid, places, {"grayscale": 0.1, **options})
+        super().__init__(canvas, grid, places, {**VARIED, **options})
         self.persons = 1 if identity_weight else 0
         self.inputs_per_sample = self.details + self.parts + self.persons
         self.table_size = 0  # crops with a vector
@@ -214,15 +206,13 @@ class Task(PatchTask):
         Returns:
             Inputs float32 ``[B, K, 3, h, w]`` and targets float32 ``[B, K, classes + 4]``.
         """
-        flipped = (draws.uniform("mirror") < self.mirror)[:, None, None, None]
-        crops = torch.where(flipped, crops.flip(3), crops)
+        crops = self.transform.mirrored(crops, draws)
         cells = [draws.integers(o.name, o.lattice.num_cells, (o.windows,)) for o in self.octaves]
         deviation = self.smooth * (1 - draws.progress / 2)
         views, places = self._cut(crops, cells, draws, deviation)
         if self.persons:
             views.append(whole_windows(crops, self._window(self.canvas), draws))
-        windows = torch.cat(views, dim=1)
-        inputs = self.transform(vary_light(windows, self.light, draws, self.tint), draws)
+        inputs = self.transform(torch.cat(views, dim=1), draws)
         unknown = draws.rows is None or not self.table_size
         rows = torch.full((len(crops),), -1) if unknown else cast(Tensor, draws.rows)
         rows = rows.to(crops.device, torch.float32)

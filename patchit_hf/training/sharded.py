@@ -171,16 +171,16 @@ class Sharded:
         """Give the whole network the trained weights."""
         for whole, part in self._pairs():
             whole.copy_(_whole(part))
-        for mine, buffer in zip(self.whole.buffers(), self.module.buffers(), strict=True):
-            mine.copy_(buffer)
+        for name, buffer in self.module.named_buffers():
+            self.whole.get_buffer(name).copy_(buffer)
 
     @torch.no_grad()
     def scatter(self) -> None:
         """Give the parts the weights of the whole network, which is that of the main process."""
         for whole, part in self._pairs():
             part.copy_(_like(whole.detach(), part))
-        for buffer, mine in zip(self.module.buffers(), self.whole.buffers(), strict=True):
-            buffer.copy_(mine)
+        for name, buffer in self.module.named_buffers():  # the whole network may have more
+            buffer.copy_(self.whole.get_buffer(name))
 
     @torch.no_grad()
     def gather_gradients(self) -> None:

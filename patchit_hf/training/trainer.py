@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +147,6 @@ class Trainer(Resumes):
         """The network whose gradients there are: ``model``, or under FSDP the one in parts."""
         return self.model if self.sharded is None else self.sharded.module
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Let ``model`` have the trained weights, and train on with what it has afterwards."""
-        if self.sharded is not None:
-            self.sharded.gather()
-        yield
-        if self.sharded is not None:
-            self.sharded.scatter()
-
     def results(self) -> dict[str, Any]:
         """Return what was measured of the weights that are kept.
 
@@ -241,6 +231,7 @@ class Trainer(Resumes):
                     after_step=self._after_step,
                 )
             if not monitor.recorded:
+                self._see_trained()
                 self._evaluate_and_record()
         except BaseException:
             self._abort()
@@ -273,6 +264,8 @@ class Trainer(Resumes):
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
         self.callbacks.tell("on_step", self, done)
+        if evaluates or saves or self._also_evaluates(done):
+            self._see_trained()
         if evaluates or self._also_evaluates(done):
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
@@ -309,8 +302,6 @@ class Trainer(Resumes):
         return self.monitor
 
     def _evaluate_and_record(self) -> None:
-        if self.sharded is not None:
-            self.sharded.gather()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()
         if self._also_evaluates(monitor.done):
@@ -319,6 +310,11 @@ class Trainer(Resumes):
         self._after_evaluation()
         self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
 
+    def _see_trained(self) -> None:
+        """Let ``model`` have the weights that are trained, if it has others beside them."""
+        if self.sharded is not None:
+            self.sharded.gather()
+
     def _check_folder(self) -> None:
         if self.is_main:
             self.run.check_there()
@@ -326,7 +322,6 @@ class Trainer(Resumes):
     def _save(self, done: int) -> None:
         monitor, optimizer = self._running(), self.optimizer
         if self.sharded is not None:
-            self.sharded.gather()
             optimizer = self.sharded.snapshot()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise monitor.diverged("the weights are not finite")

@@ -27,6 +27,9 @@ FINETUNE = [
 ]  # fmt: skip
 RUNS = {
     "sgd": ([*PRETRAIN, "--optimizer", "sgd", "--learning-rate", "0.05"], 1e-6),
+    "moving average": (
+        [*PRETRAIN, "--optimizer", "sgd", "--learning-rate", "0.05", "--ema", "0.9"], 1e-6
+    ),
     "adamw, in turns": (
         [*PRETRAIN, "--optimizer", "adamw", "--learning-rate", "0.001",
          "--gradient-accumulation-steps", "2"],
