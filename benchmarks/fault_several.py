@@ -17,9 +17,17 @@ from patchit_hf.training.checkpoint import checkpoints
 from tests.kill import PRETRAIN
 
 LONG = "--max-steps 1000000 --batch-size 16 --save-every 20 --save-limit 2 --eval-every 0".split()
+START = 300  # seconds until the first checkpoint
 OURS = ["-m", "patchit_hf.training.launch", "--processes", "2"]
-TORCHS = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-TORCHS += ["-m", "patchit_hf"]
+TORCHS = [
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "-m",
+    "patchit_hf",
+]
 
 
 def cases() -> Iterator[Case]:
@@ -76,11 +84,14 @@ def launched(
         )  # fmt: skip
         ranks: list[int] = []
         try:
+            end = time.monotonic() + START
             while process.poll() is None and not checkpoints(scene.run / "checkpoints"):
+                if time.monotonic() > end:
+                    raise SystemExit(f"no checkpoint within {START} s: {scene.log.read_text()}")
                 time.sleep(0.05)
             ranks = children(process.pid)
             act(process, ranks)
-            code = process.wait(timeout=120)
+            code = process.wait(timeout=240)
         finally:
             for left in (process.pid, *ranks):
                 if is_there(left):
