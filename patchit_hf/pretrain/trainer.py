@@ -19,7 +19,8 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.contents import Contents, contents_of_rows
+from patchit_hf.data.content_hashes import contents_of_rows
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
@@ -185,18 +186,19 @@ class PatchTaskTrainer(HubTrainer):
         """Return the task for a training on these crops; its head may grow."""
         count = num_crops(self.source)
         needed = task.bytes_per_run(count)
-        if needed and self.sharding is not None:
-            raise InputError(
-                f"--task {task_name(task)}: its head keeps a vector for each crop, which FSDP does "
-                "not divide; leave FSDP out of accelerate's configuration"
-            )
         if needed and self.is_main:
             logger.info(
                 "the head learns a vector for each of %s crops: %.1f MB with their optimiser",
                 f"{count:,}",
                 needed / 1e6,
             )
-        return task.for_training(self.model.head, count, self.args.seed)
+        fitted = task.for_training(self.model.head, count, self.args.seed)
+        if self.sharding is not None and (needed or [*self.model.head.buffers()]):
+            raise InputError(
+                f"--task {task_name(task)}: its head remembers crops, which FSDP does not divide; "
+                "leave FSDP out of accelerate's configuration"
+            )
+        return fitted
 
     def _put_head_first(self) -> int:
         """Return the steps of the head alone; the schedule begins anew for the whole network.

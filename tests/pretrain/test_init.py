@@ -663,7 +663,6 @@ def test_licences_are_only_one_where_both_are(export):
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("with_people")
 def test_a_finetuned_model_as_initial_weights_tells_of_its_labels(tmp_path, export, task):
     folder = tmp_path / "people"
     folder.mkdir()
