@@ -10,10 +10,10 @@ import ast
 import importlib
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from patchit_hf.common import cli
 from patchit_hf.shell.commands import BY_NAME, COMMANDS
