@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import timm.optim.muon
 import torch
 from accelerate.state import AcceleratorState
 
@@ -21,7 +22,6 @@ from patchit_hf.training.optim import create_optimizer
 from patchit_hf.training.orthogonal import MODULE, NAME, QuickMuon, timms_orthogonalize
 from tests.conftest import make_crops
 
-muon = pytest.importorskip("timm.optim.muon", reason="the names are those of newer libraries")
 PACKAGE = Path(patchit_hf.__file__).parent
 NAMES = {  # module and name; CONTRIBUTING says where each is used, and what stands in for it
     ("datasets.data_files", "FILES_TO_IGNORE"),
@@ -168,9 +168,9 @@ def test_muon_is_then_timms_own(monkeypatch, caplog):
     net = torch.nn.Linear(8, 16)
     assert type(create_optimizer(net, "muon", 0.01, 0.0)) is QuickMuon
     timms_orthogonalize.cache_clear()
-    monkeypatch.delattr(muon, NAME)
+    monkeypatch.delattr(timm.optim.muon, NAME)
     with caplog.at_level(logging.WARNING):
-        assert type(create_optimizer(net, "muon", 0.01, 0.0)) is muon.Muon
+        assert type(create_optimizer(net, "muon", 0.01, 0.0)) is timm.optim.Muon
     assert NAME in caplog.text
 
 

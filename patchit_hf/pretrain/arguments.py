@@ -12,15 +12,13 @@ from typing_extensions import Self
 from patchit_hf.common.arguments import arg
 from patchit_hf.common.config import recipes
 from patchit_hf.common.errors import InputError
-from patchit_hf.training.arguments import HAS_MUON, LoopArguments, PatchDataArguments
+from patchit_hf.training.arguments import LoopArguments, PatchDataArguments
 
 # Defaults that depend on the initial weights, for random ones and for others: LEARNING_RATE is that
 # of the trials with ImageNet's weights.
 DEFAULT_BACKBONE = "resnet18"
 RECIPES = Path(__file__).with_name("recipes")  # YAML, as --config reads it
-LEARNING_RATE = {"random": 4e-3, "other": 1e-3}  # by Muon
-if not HAS_MUON:
-    LEARNING_RATE = {"random": 1e-3, "other": 2.5e-4}
+LEARNING_RATE = {"random": 4e-3, "other": 1e-3}
 
 
 def recipe_for(values: dict[str, Any]) -> str | None:
@@ -45,16 +43,15 @@ class TrainingArguments(LoopArguments):
         InputError: for a value that is out of range; the message names the flag.
 
     Example:
-        >>> TrainingArguments().settled(random=False).learning_rate == LEARNING_RATE["other"]
-        True
+        >>> TrainingArguments().settled(random=False).learning_rate
+        0.001
     """
 
     learning_rate: float | None = arg(
         None,
         "--learning-rate",
         "training",
-        f"peak learning rate; by default {LEARNING_RATE['random']:g} from random initial weights, "
-        f"{LEARNING_RATE['other']:g} from others",
+        "peak learning rate; by default 4e-3 from random initial weights, 1e-3 from others",
     )
     layer_decay: float | None = arg(
         None,

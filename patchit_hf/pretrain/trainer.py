@@ -43,7 +43,7 @@ from patchit_hf.pretrain.record import default_output_dir, describe_run, run_con
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
 from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
-from patchit_hf.training.arguments import HAS_MUON, MUON_SINCE, TIMM, in_steps
+from patchit_hf.training.arguments import in_steps
 from patchit_hf.training.checkpoint import Checkpoint, checkpoints
 from patchit_hf.training.loop import Means, Part
 from patchit_hf.training.optim import schedule
@@ -117,8 +117,6 @@ class PatchTaskTrainer(HubTrainer):
         task = _task(task)
         self.model = _model(model, task, args)
         args = args.settled(random=self.model.origin is None)
-        if args.optim == "adamw" and not HAS_MUON:
-            logger.warning("trained by AdamW: Muon needs timm %s, not %s", MUON_SINCE, TIMM)
         self.model.freeze_stages(args.freeze_stages)
         run = run or _open_run(self.model, task, args, info)
         self.model.trained_in = run.path.absolute()

@@ -5,10 +5,8 @@ Field names follow Hugging Face's ``TrainingArguments`` where it has such a fiel
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import math
-import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,15 +17,6 @@ from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.patch_tasks import list_tasks
 from patchit_hf.training.other_names import INSTEAD, SAME, understood
 
-MUON_SINCE = "1.0.21"  # the first timm that has Muon
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version)[:3]]
-
-
-TIMM = importlib.metadata.version("timm")
-HAS_MUON = _numbers(TIMM) >= _numbers(MUON_SINCE)
 _REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 _SCHEDULES = ("cosine", "linear", "constant", "step")
 _OWN_FLAGS = {"lr": "--learning-rate", "learning_rate": "--learning-rate"}
@@ -108,12 +97,7 @@ class LoopArguments(DecodeArguments):
     weight_decay: float = arg(
         0.05, "--weight-decay", "training", "weight decay; biases and norms are not decayed"
     )
-    optim: str = arg(
-        "muon" if HAS_MUON else "adamw",
-        "--optimizer",
-        "training",
-        "timm's name of the optimiser",
-    )
+    optim: str = arg("muon", "--optimizer", "training", "timm's name of the optimiser")
     optim_args: dict[str, Any] = arg(
         {}, "--optimizer-args", "training", "options of the optimiser, such as momentum=0.9"
     )

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import Muon, create_optimizer_v2, list_optimizers
 from torch import nn
 
 from patchit_hf.common.errors import InputError, did_you_mean
-from patchit_hf.training.arguments import HAS_MUON, MUON_SINCE, TIMM, LoopArguments, in_steps
+from patchit_hf.training.arguments import LoopArguments, in_steps
 from patchit_hf.training.orthogonal import quicken
 
 _FUSED = {"fused": True}  # torch's fused version: one pass over the weights
@@ -105,10 +105,6 @@ def create_optimizer(
         >>> [group["weight_decay"] for group in optimizer.param_groups]
         [0.0, 0.05]
     """
-    if "muon" in name.lower() and not HAS_MUON:
-        raise InputError(
-            f"--optimizer {name}: needs timm {MUON_SINCE} or newer; {TIMM} is installed"
-        )
     if name.lower() not in list_optimizers():
         raise InputError(
             f"--optimizer {name!r}: timm has no such optimiser (among others: adamw, sgd, lamb, "
@@ -123,5 +119,6 @@ def create_optimizer(
         raise InputError(
             f"--optimizer-args {kwargs}: {name!r} does not accept these options ({error})"
         ) from error
-    quicken(optimizer)
+    if isinstance(optimizer, Muon):
+        quicken(optimizer)
     return optimizer

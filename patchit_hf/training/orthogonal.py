@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import timm.optim
 import torch
+from timm.optim import Muon
 from torch import Tensor
 
 from patchit_hf.training.cuda_graphs import Replay
@@ -30,10 +30,6 @@ logger = logging.getLogger(__name__)
 MODULE, NAME = "timm.optim.muon", "zeropower_via_newtonschulz"  # not part of timm's public API
 _STEPPING = threading.RLock()  # all threads share timm's module
 WIDE = 2  # from this ratio of width to height on, the Gram matrix is less work
-
-_Muon: Any = getattr(
-    timm.optim, "Muon", torch.optim.Optimizer
-)  # timm 1.0.21 is the first to have it
 
 Coefficients = list[tuple[float, float, float]]
 
@@ -140,7 +136,7 @@ class Orthogonalizer:
         return self.replays[key](gradient)
 
 
-class QuickMuon(_Muon):  # type: ignore[misc]
+class QuickMuon(Muon):  # type: ignore[misc]
     """timm's Muon with this module's orthogonalisation, only during its own steps."""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -163,13 +159,11 @@ def _replaced(ours: Orthogonalizer) -> Iterator[None]:
             setattr(module, NAME, theirs)
 
 
-def quicken(optimizer: torch.optim.Optimizer) -> None:
+def quicken(optimizer: Muon) -> None:
     """Give an optimiser of timm's Muon family this orthogonalisation; its state stays unchanged.
 
-    Any other optimiser stays as it is, and so does Muon if timm has no such function to replace.
+    If timm no longer has the function to replace, the optimiser stays timm's own.
     """
-    if not hasattr(timm.optim, "Muon") or not isinstance(optimizer, timm.optim.Muon):
-        return
     try:
         timms_orthogonalize()
     except (AttributeError, ImportError):

@@ -4,12 +4,12 @@ import copy
 import functools
 
 import pytest
+import timm.optim.muon as theirs
 import torch
 
 from patchit_hf.training.optim import create_optimizer
 from patchit_hf.training.orthogonal import orthogonalize
 
-theirs = pytest.importorskip("timm.optim.muon", reason="timm 1.0.21 is the first with Muon")
 _THEIRS = theirs.zeropower_via_newtonschulz
 QUINTIC = theirs._COEFFICIENTS["quintic"]
 
