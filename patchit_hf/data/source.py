@@ -18,7 +18,8 @@ from patchit_hf.common.files import read_json
 from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
-from patchit_hf.data.contents import Contents, contents_of_files, contents_of_folder, is_data
+from patchit_hf.data.content_hashes import contents_of_files, contents_of_folder, is_data
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.dataset_state import stream_features
 from patchit_hf.data.folder import load, open_folder
 from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
@@ -101,13 +102,8 @@ def load_crops(
         (9, 1, 'image', '10 % of the training split')
     """
     tidy()
-    splits = open_given(
-        dataset,
-        streaming,
-        image_column,
-        people_in_names=people_in_names,
-        allow_urls=allow_urls,
-    )
+    how: Any = {"people_in_names": people_in_names, "allow_urls": allow_urls}
+    splits = open_splits(dataset, image_column, streaming=streaming, **how)
     name = _name(dataset)
     split = choose_split(splits, split, name)
     train = splits[split]
@@ -211,34 +207,22 @@ def open_splits(
     dataset: Given,
     image_column: str | None = None,
     *,
+    streaming: bool = False,
     people_in_names: bool = False,
     allow_urls: bool = False,
-) -> dict[str, datasets.Dataset]:
-    """Open all splits of a data set by their names.
+) -> dict[str, Any]:
+    """Open all splits of a data set of any kind, by their names.
 
     Args:
-        dataset: see ``load_crops``.
+        dataset: see ``load_crops``, as are all others.
         image_column: the image column; if None, the only one.
-        people_in_names: see ``load_crops``.
-        allow_urls: see ``load_crops``.
+        streaming: whether to return streams.
+        people_in_names: whether names of image files say people and cameras; not of streams.
+        allow_urls: whether rows may name images elsewhere.
 
     Raises:
         InputError: if the data set cannot be read.
     """
-    return open_given(
-        dataset, False, image_column, people_in_names=people_in_names, allow_urls=allow_urls
-    )
-
-
-def open_given(
-    dataset: Given,
-    streaming: bool = False,
-    image_column: str | None = None,
-    *,
-    people_in_names: bool = False,
-    allow_urls: bool = False,
-) -> dict[str, Any]:
-    """Return the splits of a data set of any kind, by their names; see ``load_crops``."""
     if dataset is None:
         from patchit_hf.data.people import load_people
 

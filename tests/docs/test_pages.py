@@ -13,12 +13,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from patchit_hf.common import cli
 from patchit_hf.shell.commands import BY_NAME, COMMANDS
 from tests.docs.pages import APART, CODE, PAGES, ROOT, blocks, commands, patchit, spans
 from tests.hub.server import Hub
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 HERE = Path(__file__).parent
 OTHERS = {  # commands of the blocks that are not ours
