@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import huggingface_hub.constants
@@ -349,7 +349,7 @@ def test_someone_elses_private_repository(folder, hub: Hub):
 
 @pytest.mark.parametrize("kind", ["seconds", "date"])
 def test_a_wait_that_is_too_long_is_not_waited_for(folder, hub: Hub, kind):
-    date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(hours=1), usegmt=True)
     value = {"seconds": "3600", "date": date}[kind]
     hub.fail("/commit/", status=429, times=None, headers={"Retry-After": value})
     assert re.search(r"the Hub \(429\) and asks to wait for 3[56]\d\d s\.", refusal(folder))
