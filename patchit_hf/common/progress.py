@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tqdm.auto import tqdm
+from typing_extensions import Self
 
 EVERY = 30.0  # seconds between two lines of a log
 SOON = 2.0  # seconds after which something that goes on for longer is named in a log

@@ -116,12 +116,6 @@ def contents_of_targets(targets: Tensor) -> Contents:
     return Contents(np.array([_digest(row.tobytes()) for row in rows], np.uint64).reshape(-1))
 
 
-def contents_of_values(values: Sequence[dict[str, Any] | None]) -> Contents:
-    """Return what undecoded images hold."""
-    digests = [_digest(_content(value)) for value in values]
-    return Contents(np.array(digests, np.uint64).reshape(-1))
-
-
 class _Known:
     """The hashes of a data set's images that are known from before, and of which state."""
 

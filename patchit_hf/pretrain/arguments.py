@@ -6,7 +6,9 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from patchit_hf.common.arguments import arg
 from patchit_hf.common.config import recipes

@@ -163,8 +163,9 @@ class PatchTaskTrainer(HubTrainer):
         self._prepare(parameter_groups(self.model, self.task, args))
         apart = [f"head.{name}" for name in self.task.trained_apart(self.model.head)]
         self.weights = ResultWeights(self.model, args, self.accelerator, apart, self._first_inputs)
+        evaluated = self.prepared if self.sharded is None else self.model
         self.evaluator = Evaluator(
-            self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
+            self.accelerator, self.task, self.model, evaluated, self.held_out, probe
         )
         self.watch: GradientShare | None = None
 
@@ -201,7 +202,13 @@ class PatchTaskTrainer(HubTrainer):
                 f"{count:,}",
                 needed / 1e6,
             )
-        return task.for_training(self.model.head, count, self.args.seed)
+        fitted = task.for_training(self.model.head, count, self.args.seed)
+        if self.sharding is not None and (needed or [*self.model.head.buffers()]):
+            raise InputError(
+                f"--task {task_name(task)}: its head remembers crops, which FSDP does not divide; "
+                "leave FSDP out of accelerate's configuration"
+            )
+        return fitted
 
     def _put_head_first(self) -> int:
         """Return the steps of the head alone; the schedule begins anew for the whole network.
@@ -316,12 +323,15 @@ class PatchTaskTrainer(HubTrainer):
     def _before_step(self, step: int) -> None:
         self._watch_gradient(step)
         if step < self.head_steps:
-            for parameter in self.model.backbone.parameters():
+            backbone: Any = self.trained.backbone
+            for parameter in backbone.parameters():
                 parameter.grad = None
 
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
+        if self.args.ema:
+            self._see_trained()
         self.weights.update(step)
         return super()._after_step(step, means)
 
@@ -357,7 +367,11 @@ class PatchTaskTrainer(HubTrainer):
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
             return
+        if self.sharded is not None:
+            self.sharded.gather_gradients()
         self.watch.update()
+        if self.sharded is not None:
+            self.sharded.forget_gradients()
         if self.watch.left == 0 or step == self.max_steps - 1:
             self.watch.left = 0
             self.notes["gradient"] = self.watch.result()

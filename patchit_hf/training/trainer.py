@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
 
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
@@ -26,6 +28,7 @@ from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
 from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
+from patchit_hf.training.sharded import Sharded, sharding_of
 from patchit_hf.training.share import count_steps, steps_per_epoch
 from patchit_hf.training.watch import lost_process
 
@@ -67,6 +70,8 @@ class Trainer(Resumes):
         self.monitor: Monitor | None = None
         self.callbacks = Callbacks(callbacks)
         self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
+        self.sharding = sharding_of(os.environ) if self.world > 1 else None
+        self.sharded: Sharded | None = None
 
     def _plan(self, size: int) -> None:
         """Settle the number of steps and their learning rates.
@@ -87,10 +92,17 @@ class Trainer(Resumes):
             parameters: what the optimiser trains: the model, or groups of parameters.
         """
         args = self.args
-        optimizer = create_optimizer(
+        if self.sharding is not None:
+            self.sharded = Sharded(self.model, self.sharding, self.accelerator)
+        create = create_optimizer if self.sharded is None else self.sharded.create_optimizer
+        optimizer = create(
             parameters, args.optim, args.peak_learning_rate, args.weight_decay, **args.optim_args
         )
-        self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        if self.sharded is None:
+            self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+            return
+        self.prepared, self.optimizer = self.sharded.module, self.accelerator.prepare(optimizer)
+        self.sharded.optimizer = self.optimizer
 
     def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
@@ -129,6 +141,11 @@ class Trainer(Resumes):
         """
         with process_settings(self.accelerator):
             return self._evaluated()
+
+    @property
+    def trained(self) -> Module:
+        """The network whose gradients there are: ``model``, or under FSDP the one in parts."""
+        return self.model if self.sharded is None else self.sharded.module
 
     def results(self) -> dict[str, Any]:
         """Return what was measured of the weights that are kept.
@@ -172,6 +189,8 @@ class Trainer(Resumes):
 
     def _train(self) -> None:
         start = self._resume()
+        if self.sharded is not None:
+            self.sharded.scatter()
         if self.is_main:
             self.run.start()
         self.accelerator.wait_for_everyone()
@@ -213,6 +232,7 @@ class Trainer(Resumes):
                     after_step=self._after_step,
                 )
             if not monitor.recorded:
+                self._see_trained()
                 self._evaluate_and_record()
         except BaseException:
             self._abort()
@@ -260,6 +280,8 @@ class Trainer(Resumes):
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
         self.callbacks.tell("on_step", self, done)
+        if evaluates or saves or self._also_evaluates(done):
+            self._see_trained()
         if evaluates or self._also_evaluates(done):
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
@@ -304,12 +326,19 @@ class Trainer(Resumes):
         self._after_evaluation()
         self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
 
+    def _see_trained(self) -> None:
+        """Let ``model`` have the weights that are trained, if it has others beside them."""
+        if self.sharded is not None:
+            self.sharded.gather()
+
     def _check_folder(self) -> None:
         if self.is_main:
             self.run.check_there()
 
     def _save(self, done: int) -> None:
-        monitor = self._running()
+        monitor, optimizer = self._running(), self.optimizer
+        if self.sharded is not None:
+            optimizer = self.sharded.snapshot()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise monitor.diverged("the weights are not finite")
         means = monitor.since_record.state(self.accelerator)
@@ -320,7 +349,7 @@ class Trainer(Resumes):
                 done,
                 self._config_with_data(),
                 self.model,
-                self.optimizer,
+                optimizer,
                 self.accelerator.scaler,
                 {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,
