@@ -71,6 +71,7 @@ class Turns:
     def on_step(self, trainer: PatchTaskTrainer, step: int) -> None:
         """Count a step; at the end of the trainer's turn, give all else theirs."""
         device, clock = trainer.accelerator.device, trainer._running().clock
+        trainer.watch = None  # of the gradients: a run does so in its first steps only
         self._steps += 1
         if time.perf_counter() - self._began < self.seconds and self._steps > 1:
             return

@@ -147,7 +147,8 @@ def say_then(*words: str) -> None:
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
     rank, line = os.environ.get("RANK", "0"), shown(line)
-    with contextlib.suppress(OSError):  # a log on a full disk, or a pipe that nobody reads
+    # a log may be on a full disk, or a pipe that nobody reads
+    with contextlib.suppress(OSError), _beside_bars():
         if rank == "0":
             sys.stderr.write(f"{line}\n")
         elif line.startswith("error:"):
@@ -161,7 +162,23 @@ class _Shown(logging.Formatter):
         return shown(super().format(record))
 
 
+def _beside_bars() -> contextlib.AbstractContextManager[None]:
+    """Take a bar away while a line is written; without progress, nothing is imported for it."""
+    progress = sys.modules.get("patchit_hf.common.progress")
+    found: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    return found if progress is None else progress.paused()
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes above a bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        with _beside_bars():
+            super().emit(record)
+
+
 def _handler() -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_Shown("%(message)s"))
     return handler

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -200,6 +202,16 @@ class Log:
         made = self.done - self.first
         what = f"{made:,} {self.unit} in ".replace("  ", " ") if made else ""
         return f"{self.title}: {what}{duration(now - self.began)}{f', {note}' if note else ''}"
+
+
+@contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """Take the bar of a terminal away for a while, so that a line can be written in its place."""
+    if not _open or _open[-1].log is not None:
+        yield
+        return
+    with tqdm.external_write_mode(file=sys.stderr):
+        yield
 
 
 def live() -> bool:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from patchit_hf.common import progress
+from patchit_hf.common.console import say
 from patchit_hf.common.progress import Log, Progress, _Bar
 
 
@@ -102,4 +103,28 @@ def test_other_processes_say_nothing(monkeypatch, capsys):
     with Progress("hidden", 4, "crops", shown=False) as hidden:
         hidden.update(4)
         assert not hidden._thread.is_alive()
+    assert capsys.readouterr().err == ""
+
+
+def test_one_within_another_takes_its_place_and_lines_stand_above(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("training", 10, "crops"):
+        before = len(terminal.getvalue())
+        with Progress("evaluating", 4, "crops", leave=False) as inner:
+            assert progress._open[-1] is inner
+            inner.update(4)
+        say("a line")
+        written = terminal.getvalue()[before:]
+    assert "\n" not in written.partition("a line\n")[0]  # nothing is left of the inner bar
+    assert written.rpartition("a line\n")[0].endswith("\r")
+    assert written.rpartition("a line\n")[2].lstrip("\r").startswith("training:   0% |")
+    assert progress._open == []
+
+
+def test_an_error_ends_it_without_a_line_of_its_own(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SOON", 0.0)
+    opening = Progress("opening", 4, "crops")
+    opening.log.named = True
+    opening.__exit__(ValueError, ValueError("wrong"), None)
     assert capsys.readouterr().err == ""
