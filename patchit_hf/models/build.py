@@ -12,7 +12,8 @@ from patchit_hf.models.backbone import BackboneSpec, build_backbone, num_feature
 from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.given_model import check_rebuilt, unwrapped
 from patchit_hf.models.initial_weights import Initial, open_initial
-from patchit_hf.models.origin import fingerprint
+from patchit_hf.models.origin import GIVEN, Origin, fingerprint
+from patchit_hf.models.own_network import expected_statistics, is_own, own_backbone
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.models.weights_fit import backbone_state
 from patchit_hf.patch_tasks.base import PatchTask
@@ -33,7 +34,8 @@ def build_model(
         task: the patch task.
         seed: seed of the random weights.
         backbone_kwargs: further arguments of the timm model.
-        init: the backbone's initial weights, as ``open_initial`` takes them.
+        init: the backbone's initial weights, as ``open_initial`` takes them, or any module with
+            timm's ``forward_features`` and ``num_features``, which is the backbone then.
 
     Raises:
         InputError: see ``build_backbone`` and ``open_initial``.
@@ -51,6 +53,16 @@ def build_model(
         if name is None:
             raise InputError("--init 'random': needs --backbone, such as resnet18")
         backbone, spec = build_backbone(name, task.input_size, seed, **(backbone_kwargs or {}))
+    elif isinstance(init, nn.Module) and is_own(unwrapped(init)):
+        if name is not None or backbone_kwargs:
+            raise InputError(
+                f"model: a {type(unwrapped(init)).__name__} is trained as it is; give neither the "
+                "name nor the arguments of a timm model"
+            )
+        backbone, spec = own_backbone(unwrapped(init), task)
+        weights = fingerprint(backbone_state(backbone))
+        origin = Origin(GIVEN, spec.name, GIVEN, fingerprint=weights)
+        statistics = expected_statistics(backbone)
     else:
         initial, spec = _initial(name, task.input_size, seed, backbone_kwargs or {}, init)
         backbone, origin, statistics = initial.backbone, initial.origin, initial.statistics

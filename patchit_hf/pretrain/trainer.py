@@ -155,6 +155,7 @@ class PatchTaskTrainer(HubTrainer):
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
         self.watch: GradientShare | None = None
+        self._later: str | None = None  # why the next step is the last
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -307,9 +308,17 @@ class PatchTaskTrainer(HubTrainer):
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
-        if step + 1 == self.max_steps and self.initial is not None:
-            self._keep(self.initial)
         return super()._after_step(step, means)
+
+    def _finish_weights(self) -> None:
+        if self.initial is not None:
+            self._keep(self.initial)
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        if self.initial is not None and method == "on_evaluate":
+            self._later = self._later or reason  # weights are mixed before an evaluation
+        else:
+            super()._stop(reason or self._later, method)
 
     def _show_all_crops(self) -> None:
         """Let the head see all training crops, on the main process; the others get its weights."""

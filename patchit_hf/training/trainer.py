@@ -188,6 +188,7 @@ class Trainer(Resumes):
             start=start,
             seconds=float(self.notes["seconds"]),
             means=self.notes.pop("means", None),
+            asked=self.notes.pop("asked_to_stop", None),
             lr_at=self.lr_at,
         )
         self._saved = monitor.seconds
@@ -243,8 +244,10 @@ class Trainer(Resumes):
         saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
-        self.callbacks.tell("on_step", self, done)
-        if evaluates or self._also_evaluates(done):
+        self._tell("on_step", done)
+        if last or monitor.stopped:
+            self._finish_weights()
+        if evaluates or self._also_evaluates(done) or monitor.stopped:
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
             self._save(done)
@@ -286,7 +289,18 @@ class Trainer(Resumes):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
-        self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
+        self._tell("on_evaluate", monitor.done, dict(monitor.history.last))
+
+    def _tell(self, method: str, done: int, *values: Any) -> None:
+        """Tell the callbacks, which may ask the run to end."""
+        told = self.callbacks.agreed(method, self.world, self, done, *values)
+        if done < self.max_steps:
+            self._stop(told, method)
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        """End the run after this step if there is a reason."""
+        monitor = self._running()
+        monitor.asked = monitor.asked or reason
 
     def _check_folder(self) -> None:
         if self.is_main:
