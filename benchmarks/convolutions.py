@@ -4,9 +4,9 @@ Of every architecture module of timm, the smallest model and some others are fol
 32, 40 and 64 px without computing anything, and each distinct convolution (map, kernel, stride,
 padding, groups, channels) is noted. Then each is computed in float32 and channels-last memory, as
 the trainers do, and its output and all gradients are compared with contiguous double precision.
-Every group runs in a process of its own with one and two threads, because a library that computes
-wrong may also crash or hang. torch's own convolutions are tried likewise where they are not what
-the trainers use.
+Each runs in a process of its own with one and two threads, because a library that computes wrong
+may also crash or hang. torch's own convolutions are tried likewise where they are not what the
+trainers use.
 
     python benchmarks/convolutions.py --output benchmarks/results/convolutions.json
 
@@ -20,13 +20,14 @@ import argparse
 import json
 import os
 import platform
+import resource
 import select
+import signal
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,8 @@ MORE = (  # larger ones that people take, and those with a strided 1x1 convoluti
     "mobileone_s0", "regnety_002", "repghostnet_050", "repvgg_a0", "repvit_m0_9", "resnet18",
     "resnet50", "resnet50d", "vit_tiny_patch16_224",
 )  # fmt: skip
-SECONDS = 120  # that a convolution may take, or the start of a process
+SECONDS = 60  # of a processor that a convolution may take
+WAIT = 600  # seconds of the clock
 ISAS = ("AVX2", "DEFAULT")  # instructions that oneDNN may use
 
 
@@ -181,21 +183,44 @@ def worst(shape: Shape, convolve: Callable[..., Tensor]) -> float:
     return max(errors)
 
 
-def compute(threads: int, mode: AbstractContextManager[Any]) -> None:
-    """Read shapes from stdin, a line each, and write the error of each to stdout."""
-    torch.set_num_threads(threads)
+def compute(threads: int, ours: bool) -> None:
+    """Read shapes from stdin, a line each, and write the error of each to stdout, as JSON.
+
+    A process of its own computes each, so that a crash or a hang is the result of one shape.
+    """
     for line in sys.stdin:
         shape = Shape.read(json.loads(line))
-        with mode:
-            error = worst(shape, torch.conv2d)
-        sys.stdout.write(f"{error}\n")
+        sys.stdout.write(json.dumps(_apart(shape, threads, ours=ours)) + "\n")
         sys.stdout.flush()
+
+
+def _apart(shape: Shape, threads: int, *, ours: bool) -> float | str:
+    """Return the error of a convolution that a forked process computes, or how that died."""
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        torch.set_num_threads(threads)
+        with SmallMapConvolutions() if ours else nullcontext():
+            error = worst(shape, torch.conv2d)
+        os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    answered = select.select([reader], [], [], WAIT)[0]
+    text = os.read(reader, 64) if answered else b""
+    os.close(reader)
+    if not answered:
+        os.kill(process, signal.SIGKILL)
+    status = os.waitpid(process, 0)[1]
+    if text:
+        return float(text)
+    number = signal.SIGKILL if not answered else os.WTERMSIG(status)
+    stuck = number in (signal.SIGKILL, signal.SIGXCPU)
+    return "hung" if stuck else f"died ({signal.Signals(number).name})"
 
 
 def measured(shapes: list[Shape], threads: int, isa: str, *, ours: bool) -> list[float | str]:
     """Return the error of each convolution, or how its process died.
-
-    After a crash, a new process goes on behind the shape that has led to it.
 
     Args:
         shapes: the convolutions.
@@ -203,41 +228,21 @@ def measured(shapes: list[Shape], threads: int, isa: str, *, ours: bool) -> list
         isa: instructions that oneDNN may use, as ``ONEDNN_MAX_CPU_ISA`` names them.
         ours: whether convolutions are computed as in training; else by torch alone.
     """
+    if not shapes:
+        return []
     words = [sys.executable, __file__, "--compute", str(threads), *(["--ours"] if ours else [])]
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "ONEDNN_MAX_CPU_ISA": isa}
-    results: list[float | str] = []
-    while len(results) < len(shapes):
-        left = shapes[len(results) :]
-        text = "".join(json.dumps(shape) + "\n" for shape in left)
-        with tempfile.TemporaryFile("w+") as lines:
-            lines.write(text)
-            lines.seek(0)
-            started = subprocess.Popen(
-                words, stdin=lines, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
-            )
-            found, hung = _answers(started)
-        results += found
-        if len(found) < len(left):
-            results.append("hung" if hung else f"died ({started.returncode})")
-    return results
-
-
-def _answers(process: subprocess.Popen[bytes]) -> tuple[list[float], bool]:
-    """Return the numbers that a process writes until it ends, or hangs and is killed."""
-    numbers: list[float] = []
-    text, stream = b"", process.stdout
-    assert stream is not None
-    while True:
-        if not select.select([stream], [], [], SECONDS)[0]:
-            process.kill()
-            process.wait()
-            return numbers, True
-        part = os.read(stream.fileno(), 65536)
-        if not part:
-            process.wait()
-            return numbers, False
-        *whole, text = (text + part).split(b"\n")
-        numbers += map(float, whole)
+    waiting = {"OMP_WAIT_POLICY": "passive"}  # two threads on a busy machine wait for each other
+    env = {**os.environ, **waiting, "OMP_NUM_THREADS": str(threads), "ONEDNN_MAX_CPU_ISA": isa}
+    done = subprocess.run(
+        words,
+        input="".join(json.dumps(shape) + "\n" for shape in shapes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=env,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def sweep(modules: list[str] | None, isas: Iterable[str]) -> dict[str, Any]:
@@ -370,7 +375,7 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.compute:
-        compute(args.compute, SmallMapConvolutions() if args.ours else nullcontext())
+        compute(args.compute, args.ours)
         return
     result = sweep(args.modules, args.isa)
     args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
