@@ -9,7 +9,6 @@ from huggingface_hub import HfApi, is_offline_mode
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
-    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
@@ -20,6 +19,7 @@ from patchit_hf.data.folder import load
 
 logger = logging.getLogger(__name__)
 
+NOT_THERE = "the Hub has no data set of this name, or only a private one"
 SECONDS = 20.0  # that the Hub may take to say whether it has a data set
 
 
@@ -79,8 +79,10 @@ def not_delivered(name: str, access: HubAccess) -> str | None:
         return "the Hub has not given you access to this data set (gated)"
     except RevisionNotFoundError:
         return f"the Hub has no revision {access.revision!r} of it"
-    except (RepositoryNotFoundError, HFValidationError):
-        return "the Hub has no data set of this name, or only a private one"
+    except HFValidationError:
+        return NOT_THERE
     except Exception as error:  # whatever its client raises
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 404):
+            return NOT_THERE
         return f"the Hub does not answer: {one_line(error)}"
     return None

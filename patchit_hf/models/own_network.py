@@ -17,9 +17,8 @@ from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.models.backbone import BackboneSpec
 from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.features import crop_size, divisor
+from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.patch_tasks.base import PatchTask
-
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def is_own(model: nn.Module) -> bool:

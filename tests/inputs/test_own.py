@@ -74,7 +74,7 @@ def test_the_record_and_the_card_say_what_it_is(tmp_path, crops):
     message = r"its network 'Tiny' is not timm's; give it: .*backbone=\.\.\."
     with pytest.raises(InputError, match=message):
         PatchTaskModel.from_pretrained(tmp_path / "run")
-    with pytest.raises(InputError, match="timm .* has no network 'Tiny'"):
+    with pytest.raises(InputError, match=r"timm .* has no network 'Tiny'"):
         open_initial(str(tmp_path / "run"), None, 0)
     with pytest.raises(InputError, match=r"Tiny does not fit|size mismatch"):
         PatchTaskModel.from_pretrained(tmp_path / "run", backbone=Tiny(4))
@@ -146,5 +146,5 @@ def test_options_that_need_stages_are_one_line(tmp_path, crops):
 
 def test_finetuning_takes_networks_of_timm(tmp_path, labelled_people):
     args = FinetuningArguments(output_dir=str(tmp_path / "run"), max_steps=1)
-    with pytest.raises(InputError, match="model: a Tiny; expected a model of timm.create_model"):
+    with pytest.raises(InputError, match=r"model: a Tiny; expected a model of timm\.create_model"):
         FinetuneTrainer(Tiny(), args, "attributes", labelled_people, input_size=(48, 24))
