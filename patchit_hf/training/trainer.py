@@ -283,6 +283,7 @@ class Trainer(Resumes):
         return self.monitor
 
     def _evaluate_and_record(self) -> None:
+        self._check_weights()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()
         if self._also_evaluates(monitor.done):
@@ -302,14 +303,24 @@ class Trainer(Resumes):
         monitor = self._running()
         monitor.asked = monitor.asked or reason
 
+    def _check_weights(self) -> None:
+        """Check that the weights are numbers, before they are evaluated, saved or exported.
+
+        Raises:
+            FloatingPointError: if they are not.
+        """
+        running = ("running_mean", "running_var")
+        values = [b for name, b in self.model.named_buffers() if name.endswith(running)]
+        if not all(bool(v.isfinite().all()) for v in (*self.model.parameters(), *values)):
+            raise self._running().diverged("the weights are not finite")
+
     def _check_folder(self) -> None:
         if self.is_main:
             self.run.check_there()
 
     def _save(self, done: int) -> None:
         monitor = self._running()
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise monitor.diverged("the weights are not finite")
+        self._check_weights()
         means = monitor.since_record.state(self.accelerator)
         self._check_folder()
         if self.is_main:

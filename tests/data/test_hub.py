@@ -74,7 +74,7 @@ LOADS = """
 """
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_revision_cache_dir_token_and_the_cached_copy(hub: Hub, tmp_path):
     def files_in(grey):
         folder = tmp_path / str(grey)
