@@ -245,8 +245,8 @@ def measured(shapes: list[Shape], threads: int, isa: str, *, ours: bool) -> list
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def sweep(modules: list[str] | None, isas: Iterable[str]) -> dict[str, Any]:
-    """Return what was followed, and every convolution with its errors, as JSON values."""
+def distinct(modules: list[str] | None) -> tuple[dict[str, list[str]], dict[Shape, str]]:
+    """Return which networks were followed, by module, and where each convolution was seen first."""
     followed: dict[str, list[str]] = {}
     where: dict[Shape, str] = {}
     for module, names in families(modules).items():
@@ -258,11 +258,17 @@ def sweep(modules: list[str] | None, isas: Iterable[str]) -> dict[str, Any]:
                 followed.setdefault(module, []).append(f"{name} at {side}")
                 for shape in sorted(shapes):
                     where.setdefault(shape, f"{name} at {side}")
+    return followed, where
+
+
+def sweep(
+    followed: dict[str, list[str]], where: dict[Shape, str], isas: Iterable[str]
+) -> dict[str, Any]:
+    """Return what was followed, and every convolution with its errors, as JSON values."""
     shapes = list(where)
     rows = [{"shape": shape, "of": where[shape], "replaced": _replaced(shape)} for shape in shapes]
     alone = [i for i, row in enumerate(rows) if row["replaced"]]
-    plan = [(isa, threads) for isa in isas for threads in (1, 2)]
-    for isa, threads in plan:
+    for isa, threads in ((isa, threads) for isa in isas for threads in (1, 2)):
         key = f"{isa}, {threads} thread" + "s" * (threads > 1)
         for row, error in zip(rows, measured(shapes, threads, isa, ours=True), strict=True):
             row.setdefault("ours", {})[key] = error
@@ -377,7 +383,7 @@ def main() -> None:
     if args.compute:
         compute(args.compute, args.ours)
         return
-    result = sweep(args.modules, args.isa)
+    result = sweep(*distinct(args.modules), args.isa)
     args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     args.output.with_suffix(".md").write_text(table(result), encoding="utf-8")
     sys.stdout.write(table(result))
