@@ -1,4 +1,7 @@
-"""Fixtures for all tests: small crops, small backbones, no network."""
+"""Fixtures for all tests: small crops, small backbones, no network.
+
+What takes seconds to import is imported where it is used: xdist's first process runs no tests.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets gain nothing from mo
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import functools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
+from filelock import FileLock
 from PIL import Image
 
-from patchit_hf import PatchTaskTrainer
-from patchit_hf.data.people import load_people
 from tests.forked import Server
 from tests.hub.fixtures import hub  # noqa: F401
 
-datasets.disable_progress_bars()
+if TYPE_CHECKING:
+    import datasets
+
+    from patchit_hf import PatchTaskTrainer
 
 
 def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> list[Image.Image]:
@@ -36,9 +40,16 @@ def make_crops(count: int, height: int = 50, width: int = 25, seed: int = 0) -> 
     return [Image.fromarray((base + n).astype(np.uint8)) for n in noise]
 
 
+@functools.cache
 def some_people() -> datasets.Dataset:
-    """Return the first 1,200 of the embedded people, which a session renders once."""
-    return load_people(1200, num_proc=1)
+    """Return the first 600 of the embedded people, rendered once for all of a session's tests."""
+    import datasets
+
+    from patchit_hf.data.people import load_people
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", PEOPLE["cache"])
+        return load_people(600, num_proc=1)
 
 
 def write_people(folder: Path, **splits: range) -> str:
@@ -66,22 +77,39 @@ def train_and_kill(trainer: PatchTaskTrainer, step: int, before: Any = lambda: N
     trainer.run.release()
 
 
+PEOPLE: dict[str, Path] = {}  # under "cache", where a session keeps those that it has rendered
 APART = {"slow", "gpu", "realdata"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count what the default run leaves out as end to end, so that "not e2e" leaves it out, too.
+    """Count what the default run leaves out as end to end, and begin with files of long tests.
 
-    ``-m "not e2e"`` takes the place of the default's ``-m``.
+    ``-m "not e2e"`` takes the place of the default's ``-m``. A long test at the end would leave one
+    of two processes idle.
     """
     for item in items:
         if APART & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.e2e)
+    long = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process a half of the tests, and let it take over others' when it has done them.
+
+    xdist's default mixes the tests, so that every process sets up the fixtures of every file.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture
 def crops() -> datasets.Dataset:
     """Forty small crops of ten persons, in memory."""
+    import datasets
+
     return datasets.Dataset.from_dict(
         {"image": make_crops(40), "person_id": [i // 4 for i in range(40)]}
     ).cast_column("image", datasets.Image())
@@ -106,77 +134,95 @@ def small() -> dict[str, Any]:
 def _fresh_accelerate() -> Iterator[None]:
     """Forget Accelerate's state of the process, which fixes the precision of later tests."""
     yield
+    from accelerate.state import AcceleratorState
+
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(autouse=True)
 def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep data set caches of a test inside its folder, and do not wait after a stream's end."""
+    import datasets
+
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-datasets")
 
 
-@pytest.fixture(scope="session")
-def people_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where rendered people are kept for the whole session, by all its processes."""
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """A function: a folder of this name, made once for the session by one of its processes."""
+    import datasets
+
+    datasets.disable_progress_bars()
     base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "people-cache"
-
-
-@pytest.fixture
-def with_people(_own_caches: None, people_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Render people once for all tests that use this."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", people_cache)
-
-
-@pytest.fixture(scope="session")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export of the pretraining command, for the whole session; copy it to change it."""
-    from patchit_hf.pretrain import main
-
-    folder = tmp_path_factory.mktemp("export")
-    rows = datasets.Dataset.from_dict({"image": make_crops(40)})
-    rows.cast_column("image", datasets.Image()).to_parquet(str(folder / "train.parquet"))
-    words = [
-        "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps", "4",
-        "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "--no-figures",
-        "--dataset", str(folder), "--output-dir", str(folder / "run"),
-    ]  # fmt: skip
-    assert main(words) == 0
-    return folder / "run"
-
-
-@pytest.fixture(scope="session")
-def labelled_people(tmp_path_factory: pytest.TempPathFactory, people_cache: Path) -> str:
-    """A folder of the embedded people with four splits."""
-    folder = tmp_path_factory.mktemp("people")
-    (folder / "data").mkdir()  # where names of splits that are no usual ones are seen
-    splits = {"train": range(200), "test": range(200, 260), "query": range(300, 320)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", people_cache)
-        write_people(folder / "data", **splits, gallery=range(320, 380))
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def finetuned(
-    tmp_path_factory: pytest.TempPathFactory, labelled_people: str
-) -> Callable[[str], Path]:
-    """A function: the folder of a network that four steps have finetuned for a task, made once."""
-    from patchit_hf.finetune import main
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    PEOPLE["cache"] = base / "people-cache"
 
     @functools.cache
-    def finetune(task: str) -> Path:
-        folder = tmp_path_factory.mktemp("finetuned") / task
-        words = [
-            "--task", task, "--backbone", "test_resnet", "--input-size", "48x24", "--batch-size",
-            "16", "--max-steps", "4", "--eval-every", "0", "--save-every", "0", "--dataset",
-            labelled_people, "--split", "train", "--output-dir", str(folder),
-        ]  # fmt: skip
-        assert main(words) == 0
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = base / "once" / name, base / f"once-{name}"
+        with FileLock(f"{done}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir(parents=True)
+                make(folder)
+                done.touch()
         return folder
 
-    return finetune
+    return made
+
+
+@pytest.fixture(scope="session")
+def export(once: Once) -> Path:
+    """An export of the pretraining command, for the whole session; copy it to change it."""
+
+    def make(folder: Path) -> None:
+        import datasets
+
+        from patchit_hf.pretrain import main
+
+        rows = datasets.Dataset.from_dict({"image": make_crops(40)})
+        rows.cast_column("image", datasets.Image()).to_parquet(str(folder / "train.parquet"))
+        words = [
+            "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16", "--max-steps",
+            "4", "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2", "--no-figures",
+            "--dataset", str(folder), "--output-dir", str(folder / "run"),
+        ]  # fmt: skip
+        assert main(words) == 0
+
+    return once("export", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def labelled_people(once: Once) -> str:
+    """A folder of the embedded people with four splits."""
+
+    def make(folder: Path) -> None:
+        (folder / "data").mkdir()  # where names of splits that are no usual ones are seen
+        splits = {"train": range(200), "test": range(200, 260), "query": range(300, 320)}
+        write_people(folder / "data", **splits, gallery=range(320, 380))
+
+    return str(once("people", make))
+
+
+@pytest.fixture(scope="session")
+def finetuned(once: Once, labelled_people: str) -> Callable[[str], Path]:
+    """A function: the folder of a network that four steps have finetuned for a task, made once."""
+
+    def make(folder: Path) -> None:
+        from patchit_hf.finetune import main
+
+        words = [
+            "--task", folder.name, "--backbone", "test_resnet", "--input-size", "48x24",
+            "--batch-size", "16", "--max-steps", "4", "--eval-every", "0", "--save-every", "0",
+            "--dataset", labelled_people, "--split", "train", "--output-dir", str(folder),
+        ]  # fmt: skip
+        assert main(words) == 0
+
+    return lambda task: once(task, make)
 
 
 @pytest.fixture(scope="session")

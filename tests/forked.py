@@ -62,9 +62,11 @@ def serve() -> None:
     from patchit_hf.crops import main as crops
     from patchit_hf.finetune import main as finetune
     from patchit_hf.pretrain import main as pretrain
+    from tests.in_turn import main as in_turn
 
     datasets.disable_progress_bars()
     commands = {"pretrain": pretrain, "finetune": finetune, "compare": compare, "crops": crops}
+    commands["in_turn"] = in_turn
     for line in sys.stdin:
         asked = json.loads(line)
         children = [
@@ -112,8 +114,14 @@ def _limit(which: int, most: int) -> None:
     resource.setrlimit(which, (most, resource.getrlimit(which)[1]))
 
 
-def _watch_events(folder: str, last: int) -> None:
-    """End this process by SIGKILL right before the event of this number, counted from 1."""
+def _watch_events(folder: str, last: int | str) -> None:
+    """End this process by SIGKILL right before an event.
+
+    Args:
+        folder: events below it count.
+        last: the number of the event, counted from 1; 0 only lists them; or the path of a file or
+            folder, for the first event after this is there.
+    """
     seen = 0
     here = os.path.join(os.path.realpath(folder), "")
 
@@ -125,7 +133,7 @@ def _watch_events(folder: str, last: int) -> None:
         if not os.path.realpath(os.fspath(args[0])).startswith(here):
             return
         seen += 1
-        if seen == last:
+        if os.path.exists(last) if isinstance(last, str) else seen == last:
             os.kill(os.getpid(), signal.SIGKILL)
         if last == 0:  # only count
             os.write(2, b"EVENT %s %s\n" % (event.encode(), os.fsencode(args[0])))
@@ -190,7 +198,7 @@ class Server:
     def start(self, work: Path, words: list[str], processes: int = 1, **how: Any) -> list[int]:
         """Run a command in a folder of its own and return how its processes ended."""
         work.mkdir(exist_ok=True)
-        if "--output-dir" not in words and "--output" not in words:
+        if not {"--output-dir", "--output", "in_turn"} & set(words):
             words = [*words, "--dataset", str(self.data), "--output-dir", str(work / "run")]
         asked = {"words": words, "processes": processes, "folder": str(work), **how}
         asked |= {"log": str(work.parent / f"{work.name}.log"), "port": _free_port()}

@@ -35,17 +35,10 @@ FINETUNE = [
 ]  # fmt: skip
 LENGTH = {
     "random": [
-        "--max-steps",
-        "40",
-        "--batch-size",
-        "16",
-        "--save-every",
-        "5",
-        "--eval-every",
-        "10",
+        "--max-steps", "40", "--batch-size", "16", "--save-every", "5", "--eval-every", "10",
     ],
     "events": ["--max-steps", "3", "--batch-size", "16", "--save-every", "1", "--eval-every", "2"],
-}
+}  # fmt: skip
 
 
 def end_of(work: Path) -> dict[str, Any]:
@@ -130,10 +123,7 @@ def random_kills(
         work, ended = server.folder / f"random-{name}-{runs}", [1]
         while done < kills and ended != [0] * processes:
             began = time.monotonic()
-            began = time.monotonic()
             ended = server.start(work, words, processes, seconds=draw.uniform(0, seconds))
-            if ended == [0] * processes:  # faster than the kill: the machine is less busy now
-                seconds = min(seconds, time.monotonic() - began)
             if ended == [0] * processes:  # it was faster than the kill; others may be busy less
                 seconds = min(seconds, time.monotonic() - began)
             done += -signal.SIGKILL in ended

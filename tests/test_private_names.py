@@ -98,13 +98,13 @@ def test_a_large_folder_is_then_listed_by_datasets(tmp_path, monkeypatch, caplog
     monkeypatch.setattr(opened, "FILES", 2)
     for i, image in enumerate(make_crops(4)):
         image.save(tmp_path / f"{i}.png")
-    ours = source.open_given(str(tmp_path), streaming=False)["train"]
+    ours = source.open_splits(str(tmp_path))["train"]
     assert "pictures-" in ours.cache_files[0]["filename"]
     monkeypatch.delattr("datasets.packaged_modules._ALL_METADATA_FILENAMES")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".other")
     with caplog.at_level(logging.WARNING):
         assert picture_index.index_pictures(tmp_path, "state") is None
-        theirs = source.open_given(str(tmp_path), streaming=False)["train"]
+        theirs = source.open_splits(str(tmp_path))["train"]
     assert "_ALL_METADATA_FILENAMES" in caplog.text
     bare = datasets.Image(decode=False)
     assert theirs.cast_column("image", bare)[:] == ours.cast_column("image", bare)[:]
@@ -135,11 +135,9 @@ def test_rows_are_then_held_out_alike(crops, monkeypatch):
 
 
 def test_a_folder_is_then_opened_anew_each_time(crop_folder, no_indices):
-    first = source.open_given(crop_folder, streaming=False)["train"]
+    first = source.open_splits(crop_folder)["train"]
     assert opened.recall(Path(crop_folder)) is None
-    assert (
-        source.open_given(crop_folder, streaming=False)["train"]["person_id"] == first["person_id"]
-    )
+    assert source.open_splits(crop_folder)["train"]["person_id"] == first["person_id"]
 
 
 def test_another_fingerprint_tells_contents_apart(crops, monkeypatch):

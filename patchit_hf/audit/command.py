@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from patchit_hf.audit.arguments import AuditArguments
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 from patchit_hf.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,6 +84,4 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")

@@ -8,7 +8,7 @@ from patchit_hf.average.arguments import AverageArguments
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
-from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.console import as_command, say, say_then
 
 DESCRIPTION = """\
 Average the weights of several pretrained backbones of one architecture that share a start.
@@ -41,9 +41,7 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command starts again")
+main = as_command(run, "the same command starts again")
 
 
 if __name__ == "__main__":

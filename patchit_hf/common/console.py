@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
@@ -16,11 +16,39 @@ from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
 from patchit_hf.common.shown import shown
 
+AGAIN = "the same command continues from the newest checkpoint, if there is one"
+
+
+class Command(Protocol):
+    """Runs a command."""
+
+    def __call__(self, argv: list[str] | None = None) -> int:
+        """Return the exit code.
+
+        Args:
+            argv: arguments of the command; those of the process if None.
+        """
+
+
+def as_command(run: Callable[[list[str] | None], int], after_interrupt: str = AGAIN) -> Command:
+    """Return the ``main`` of a command: bad input is one line on stderr and exit code 2.
+
+    Args:
+        run: the command; see ``guarded``.
+        after_interrupt: what a line about a signal tells the user to do next.
+    """
+
+    def main(argv: list[str] | None = None) -> int:
+        """Run the command; bad input is one line on stderr and exit code 2."""
+        return guarded(run, argv, after_interrupt)
+
+    return main
+
 
 def guarded(
     run: Callable[[list[str] | None], int],
     argv: list[str] | None,
-    after_interrupt: str = "the same command continues from the newest checkpoint, if there is one",
+    after_interrupt: str = AGAIN,
 ) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2.
 

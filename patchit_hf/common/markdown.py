@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ def render(template: str, **values: Any) -> str:
         >>> render("# {{ title }}\n", title="<b>")
         '# &lt;b&gt;\n'
     """
+    return redact(_compiled(template).render(**values)) + "\n"
+
+
+@cache
+def _compiled(template: str) -> jinja2.Template:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -94,7 +100,7 @@ def render(template: str, **values: Any) -> str:
         finalize=escaped,
     )
     environment.filters |= {"code": code, "fenced": fenced, "address": address}
-    return redact(environment.from_string(template).render(**values)) + "\n"
+    return environment.from_string(template)
 
 
 def without_folders(name: str) -> str:

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from patchit_hf.common.walk import walk
+
 NOT_CONTENT = ("__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini")
 KINDS = {  # folders that say what they hold: labels/a.txt is of images/a.jpg
     "images", "image", "imgs", "img", "img1", "jpegimages", "frames", "labels", "label",
@@ -39,6 +41,9 @@ def files_below(root: str | Path, endings: Collection[str] = ()) -> list[str]:
         root: the folder.
         endings: lower-case endings such as ``.txt``; any if empty.
 
+    Raises:
+        OSError: for a folder that cannot be read.
+
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
@@ -47,24 +52,16 @@ def files_below(root: str | Path, endings: Collection[str] = ()) -> list[str]:
         >>> files_below(folder, (".txt",))
         ['a.TXT', 'b.txt']
     """
-    found = []
-    for folder, inside, names in os.walk(root, followlinks=True):
-        inside[:] = [n for n in inside if not is_hidden(n) and not _leads_back(folder, n)]
-        where = Path(folder).relative_to(root)
-        found += [
-            (where / name).as_posix()
-            for name in names
-            if not is_hidden(name) and (not endings or os.path.splitext(name)[1].lower() in endings)
-        ]
+    if not os.path.isdir(root):
+        return []
+    found = [
+        Path(folder, entry.name).as_posix()
+        for folder, entries in walk(root, skip=is_hidden, again=True)
+        for entry in entries
+        if not is_hidden(entry.name)
+        and (not endings or os.path.splitext(entry.name)[1].lower() in endings)
+    ]
     return sorted(found, key=lambda name: name.split("/"))
-
-
-def _leads_back(folder: str, name: str) -> bool:
-    path = os.path.join(folder, name)
-    if not os.path.islink(path):
-        return False
-    target, here = os.path.realpath(path), os.path.realpath(folder)
-    return here == target or here.startswith(target.rstrip(os.sep) + os.sep)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import sys
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import as_command, say
 from patchit_hf.compare.arguments import CompareArguments
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.models.names import check_backbone, check_init
@@ -52,6 +52,4 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

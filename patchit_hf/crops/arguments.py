@@ -7,7 +7,7 @@ from typing import Any
 
 from patchit_hf.common.arguments import arg, flag_of
 from patchit_hf.common.errors import InputError
-from patchit_hf.crops.choices import FORMATS
+from patchit_hf.crops.choices import ENGINES, FORMATS
 
 ON_BAD = ("raise", "skip", "replace")
 
@@ -110,8 +110,18 @@ class CropsArguments:
         -1,
         "--workers",
         "output",
-        "worker processes that cut; 0 cuts in the main process, -1 uses all cores",
+        "worker processes that cut; 0 cuts in the main process, -1 uses all cores (with --engine "
+        "ray, of the whole cluster)",
         identity=False,
+    )
+    engine: str = arg(
+        "processes",
+        "--engine",
+        "output",
+        "who cuts: worker processes of this machine, or a Ray cluster (that of RAY_ADDRESS, else "
+        "one on this machine), where every machine finds the images under the same path",
+        identity=False,
+        choices=ENGINES,
     )
     license: str = arg(
         "unknown",
@@ -150,7 +160,7 @@ class CropsArguments:
             raise InputError(f"--detector-score {self.detector_score}: must be from 0 to 1")
         if not self.output and not self.push_to_hub:
             raise InputError("--output or --push-to-hub is needed; see --help")
-        choices = {"format": FORMATS, "on_bad_image": ON_BAD}
+        choices = {"format": FORMATS, "on_bad_image": ON_BAD, "engine": ENGINES}
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:

@@ -19,6 +19,7 @@ Box = tuple[float, float, float, float]
 Boxes = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+SMALLEST_WINDOW = 0.5  # share of its height to which a window may be shrunk
 ROUNDING = 0.5  # pixels; a window that leaves the frame by less is moved, whatever the policy
 
 
@@ -131,7 +132,7 @@ def windows(boxes: Boxes, canvas: tuple[int, int], context: float = 0.0) -> Boxe
 
 
 def fit_windows(
-    boxes: Boxes, size: tuple[int, int], outside: str, smallest: float = 0.5
+    boxes: Boxes, size: tuple[int, int], outside: str, smallest: float = SMALLEST_WINDOW
 ) -> tuple[Boxes, Mask]:
     """Bring windows into the frame without padding and without changing their aspect ratio.
 

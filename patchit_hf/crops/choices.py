@@ -8,5 +8,6 @@ FORMATS = (
     "coco", "crowdhuman", "cvat", "kitti", "labelme", "labelstudio", "mot", "openimages",
     "parse27k", "table", "text", "visdrone", "voc", "yolo",
 )  # fmt: skip
+ENGINES = ("processes", "ray")
 Outside = Literal["shift", "shrink", "drop"]
 OUTSIDE: tuple[str, ...] = get_args(Outside)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
-from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.console import as_command, say, say_then
 from patchit_hf.common.errors import InputError, did_you_mean_file
 from patchit_hf.crops.arguments import CropsArguments
 from patchit_hf.crops.cutting.options import CropOptions
@@ -62,8 +62,9 @@ def run(argv: list[str] | None = None) -> int:
         what.images,
         folder,
         options,
-        workers=(os.cpu_count() or 1) if what.workers < 0 else what.workers,
+        workers=_workers(what),
         on_bad_image=what.on_bad_image,
+        engine=what.engine,
         name=Path(boxes).name if Path(boxes).exists() else boxes,
         license=what.license,
         title=what.title,
@@ -74,6 +75,12 @@ def run(argv: list[str] | None = None) -> int:
     if what.push_to_hub:
         say(f"pushed: {push_crops(folder, what.push_to_hub, private=what.hub_private)}")
     return 0
+
+
+def _workers(what: CropsArguments) -> int:
+    if what.workers < 0:
+        return 0 if what.engine == "ray" else os.cpu_count() or 1
+    return what.workers
 
 
 def _find(what: CropsArguments, options: CropOptions, folder: str) -> Detections:
@@ -134,6 +141,4 @@ def _tell(folder: str, report: dict[str, Any], on_bad_image: str, options: CropO
     say_then("pretrain", "--dataset", folder, *canvas)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input gives one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to continue")
+main = as_command(run, "repeat the command to continue")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.crops.arguments import ON_BAD
+from patchit_hf.crops.choices import ENGINES
 from patchit_hf.crops.cutting.options import CropOptions
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def make_crops(
     *,
     workers: int = 0,
     on_bad_image: str = "raise",
+    engine: str = "processes",
     name: str | None = None,
     license: str = "unknown",
     title: str | None = None,
@@ -42,9 +44,12 @@ def make_crops(
         output: folder of the data set: new, empty, or an unfinished one of the same boxes and
             options.
         options: how a box becomes a crop; the defaults of ``CropOptions`` if None.
-        workers: number of worker processes; 0 cuts in this process.
+        workers: number of worker processes; 0 cuts in this process, and with ``engine="ray"`` on
+            all cores of the cluster.
         on_bad_image: ``raise`` an error; ``skip`` the image; or ``replace`` each of its boxes by
             the next box of the same track that ``keep_every`` or ``every`` left out, if any.
+        engine: ``processes``, or ``ray`` for a Ray cluster, with the same result: that of
+            ``RAY_ADDRESS``, else one on this machine.
         name: what the card calls the boxes; a file's own name by default.
         license: licence of the crops, as the Hub spells it.
         title: title of the card; derived from the folder's name if None.
@@ -55,6 +60,7 @@ def make_crops(
 
     Raises:
         InputError: for bad input; the crops finished before it are kept for the next call.
+        ResourceError: if a cluster does not answer, or is lost; likewise.
 
     Example:
         >>> import tempfile
@@ -80,6 +86,8 @@ def make_crops(
 
     if on_bad_image not in ON_BAD:
         raise InputError(f"on_bad_image {on_bad_image!r}: must be one of {', '.join(ON_BAD)}")
+    if engine not in ENGINES:
+        raise InputError(f"engine {engine!r}: must be one of {', '.join(ENGINES)}")
     if not isinstance(detections, Detections):
         name = name or Path(detections).name
         detections = read_detections(detections)
@@ -92,7 +100,7 @@ def make_crops(
         logger.warning(note)
     shards = Shards(folder, plan, options)
     if not shards.finished:
-        cut_all(shards, plan, options, workers=workers, on_bad=on_bad_image)
+        cut_all(shards, plan, options, workers=workers, on_bad=on_bad_image, engine=engine)
         about = {"title": title or f"Person crops: {folder.name}", "license": license}
         _finish(shards, name, {**about, "of": pictures_from})
     return read_json(folder / REPORT)

@@ -22,13 +22,13 @@ from PIL import Image
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json, write_text
 from patchit_hf.common.resources import ResourceError
+from patchit_hf.common.walk import walk
 from patchit_hf.data import heif
 from patchit_hf.data.cached import cache_path
 from patchit_hf.data.dataset_state import dataset_fingerprint, row_order
 from patchit_hf.data.picture_survey import Survey
 from patchit_hf.data.reach import Reach
 from patchit_hf.data.rows import open_arrow
-from patchit_hf.data.walk import walk
 
 logger = logging.getLogger(__name__)
 

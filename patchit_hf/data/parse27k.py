@@ -24,28 +24,12 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import as_command, say
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing_folder
 from patchit_hf.data.canvas import RESAMPLE
-from patchit_hf.data.parse27k_database import SPLITS, read_rows
+from patchit_hf.data.parse27k_database import CLASSES, SITTING, YES, read_people
 from patchit_hf.data.pictures import BadPictureError, open_picture
-
-NA = "n/a"
-_YES = (NA, "yes", "no")
-CLASSES: dict[str, tuple[str, ...]] = {
-    "Orientation": (NA, "front", "back", "left", "right"),
-    "Orientation8": (NA, "front", "front-right", "right", "back-right", "back", "back-left",
-                     "left", "front-left"),
-    "Gender": (NA, "male", "female"),
-    "Posture": (NA, "standing", "walking", "sitting"),
-    **dict.fromkeys((
-        "HasBagOnShoulderLeft", "HasBagOnShoulderRight", "HasBagInHandLeft", "HasBagInHandRight",
-        "HasTrolley", "HasBackpack", "isPushing", "isTalkingOnPhone",
-    ), _YES),
-}  # fmt: skip
-POSTURES = {1: 0, 2: 2, 3: 1, 4: 3}  # the one attribute whose class is not its code minus one
-SITTING = 3
 
 # How labels change when a crop is mirrored: bags and directions swap sides.
 MIRRORED_COLUMNS = {
@@ -58,14 +42,6 @@ MIRRORED_CLASSES = {
     "Orientation": (0, 1, 2, 4, 3),
     "Orientation8": (0, 1, 8, 7, 6, 5, 4, 3, 2),
 }
-
-QUERY = """
-SELECT p.pedestrianID, s.sequenceID, s.directory, i.filename,
-       p.box_min_x, p.box_min_y, p.box_max_x, p.box_max_y, {attributes}
-FROM Pedestrian p JOIN AttributeSet a USING (attributeSetID)
-     JOIN Image i USING (imageID) JOIN Sequence s USING (sequenceID)
-ORDER BY s.sequenceID, i.filename, p.pedestrianID
-"""
 
 
 def load_parse27k(
@@ -114,51 +90,6 @@ def load_parse27k(
     if splits:
         return datasets.DatasetDict(splits)
     raise InputError(f"{base}: holds no pedestrian")
-
-
-def read_people(base: Path) -> list[dict[str, Any]]:
-    """Read boxes and classes of all pedestrians, image by image.
-
-    Raises:
-        InputError: if the file is not the PARSE-27k database, or holds an unknown code or sequence.
-    """
-    query = QUERY.format(attributes=", ".join(f"a.{name}ID" for name in CLASSES))
-    people = []
-    for person, sequence, directory, filename, x0, y0, x1, y1, *codes in read_rows(base, query):
-        where = f"{base.name}, pedestrian {person}"
-        if sequence not in SPLITS:
-            raise InputError(f"{where}: sequence {sequence!r}: must be one of {sorted(SPLITS)}")
-        box = [float(value) for value in (x0, y0, x1, y1)]
-        if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
-            raise InputError(
-                f"{where}: box {box}: its second corner must be right of and below its first"
-            )
-        classes = {
-            name: class_of(name, code, where) for name, code in zip(CLASSES, codes, strict=True)
-        }
-        people.append(
-            {
-                "split": SPLITS[sequence],
-                "person_id": person,
-                "sequence": sequence,
-                "file": f"sequences/{directory}/{filename}",
-                "box": box,
-                **classes,
-            }
-        )
-    return people
-
-
-def class_of(attribute: str, code: Any, where: str) -> int:
-    """Return the class of a database code: the code minus one, except for the posture.
-
-    Raises:
-        InputError: if the attribute has no such code.
-    """
-    count = len(CLASSES[attribute])
-    if not isinstance(code, int) or not 1 <= code <= count:
-        raise InputError(f"{where}: {attribute} has code {code!r}; must be 1 to {count}")
-    return POSTURES[code] if attribute == "Posture" else code - 1
 
 
 def mirror_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,15 +179,11 @@ def _make(
 
 
 def _feature(classes: tuple[str, ...], missing: bool) -> Any:
-    if missing and classes == _YES:
+    if missing and classes == YES:
         return datasets.Value("int64")
-    if missing and _two(classes):  # the second class is the positive one
+    if missing and len(classes) == 3:  # the second class is the positive one
         return datasets.ClassLabel(names=[classes[2], classes[1]])
     return datasets.ClassLabel(names=list(classes[1:] if missing else classes))
-
-
-def _two(classes: tuple[str, ...]) -> bool:
-    return len(classes) == 3
 
 
 def _crops(
@@ -280,7 +207,8 @@ def _crops(
             padded_crop(picture, person["box"], size, padding).save(buffer, "PNG")
             row = {key: value for key, value in person.items() if key != "split"}
             for name, classes in CLASSES.items() if missing else ():
-                row[name] = int(row[name] == 1) if _two(classes) and row[name] else row[name] - 1
+                two = len(classes) == 3 and row[name]
+                row[name] = int(row[name] == 1) if two else row[name] - 1
             image = {"bytes": buffer.getvalue(), "path": f"{person['person_id']}.png"}
             yield {"image": image, **row}
 
@@ -316,9 +244,7 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input gives one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")
 
 
 if __name__ == "__main__":

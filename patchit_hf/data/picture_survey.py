@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow
 
+from patchit_hf.common.walk import dangling, private, walk
 from patchit_hf.data import heif
 from patchit_hf.data.split_names import IN_NAME, SEARCHED, SPLIT_OF
-from patchit_hf.data.walk import HIDDEN, dangling, walk
 
 CHUNK = 10_000
 SHARDS = (".parquet", ".arrow", ".tar")  # which may hold images, too
@@ -119,7 +119,7 @@ def survey(folder: Path, rules: FolderRules) -> Survey:
     """
     root = folder.resolve()
     seen = _Seen()
-    for inside, entries in walk(root, hidden=False):
+    for inside, entries in walk(root, skip=private):
         _look(root, inside, entries, rules, seen)
     return _judged(root, seen, rules)
 
@@ -134,7 +134,7 @@ def _look(root: Path, inside: str, entries: Any, rules: FolderRules, seen: _Seen
             stem, ending = os.path.splitext(entry.name)
             ending = ending.lower()
             image = ending in rules.images or ending in OURS
-            if entry.name.startswith(HIDDEN):
+            if private(entry.name):
                 seen.counts["hidden"] += image and not entry.name.startswith("._")
             elif image and entry.is_symlink() and dangling(entry):
                 seen.counts["dangling"] += 1

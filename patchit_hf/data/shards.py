@@ -20,8 +20,8 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
+from patchit_hf.common.walk import private, walk
 from patchit_hf.data.split_names import IN_NAME, SPLIT_OF
-from patchit_hf.data.walk import walk
 
 KINDS = {
     ".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".csv": "csv",
@@ -57,7 +57,7 @@ def plan(folder: Path, *, beside: bool = False) -> Plan:
     """
     root, made = folder.resolve(), Plan()
     files: dict[str, list[str]] = {}
-    for inside, entries in walk(root, hidden=False):
+    for inside, entries in walk(root, skip=private):
         for entry in entries:
             ending = os.path.splitext(entry.name)[1].lower()
             if entry.name == "README.md" and _has_header(Path(entry.path)):
@@ -107,7 +107,7 @@ def names_images(folder: Path) -> bool:
     Args:
         folder: the folder.
     """
-    for inside, entries in walk(folder.resolve(), hidden=False):
+    for inside, entries in walk(folder.resolve(), skip=private):
         tables = sorted(e.name for e in entries if e.name.lower().endswith(".parquet"))
         for name in tables[:1]:
             try:

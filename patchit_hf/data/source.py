@@ -18,7 +18,8 @@ from patchit_hf.common.files import read_json
 from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
-from patchit_hf.data.contents import Contents, contents_of_files, contents_of_folder, is_data
+from patchit_hf.data.content_hashes import contents_of_files, contents_of_folder, is_data
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.dataset_state import stream_features
 from patchit_hf.data.folder import open_folder
 from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
@@ -109,14 +110,9 @@ def load_crops(
     """
     tidy()
     access, notes = HubAccess(revision, cache_dir, token), dict[str, str]()
-    splits = open_given(
-        dataset,
-        streaming,
-        image_column,
-        people_in_names=people_in_names,
-        allow_urls=allow_urls,
-        access=access,
-        notes=notes,
+    how: Any = {"people_in_names": people_in_names, "allow_urls": allow_urls}
+    splits = open_splits(
+        dataset, image_column, streaming=streaming, access=access, notes=notes, **how
     )
     name = _name(dataset)
     split = choose_split(splits, split, name)
@@ -225,45 +221,25 @@ def open_splits(
     dataset: Given,
     image_column: str | None = None,
     *,
-    people_in_names: bool = False,
-    allow_urls: bool = False,
-    access: HubAccess = USUAL,
-) -> dict[str, datasets.Dataset]:
-    """Open all splits of a data set by their names.
-
-    Args:
-        dataset: see ``load_crops``.
-        image_column: the image column; if None, the only one.
-        people_in_names: see ``load_crops``.
-        allow_urls: see ``load_crops``.
-        access: how the Hub is read.
-
-    Raises:
-        InputError: if the data set cannot be read.
-    """
-    return open_given(
-        dataset,
-        False,
-        image_column,
-        people_in_names=people_in_names,
-        allow_urls=allow_urls,
-        access=access,
-    )
-
-
-def open_given(
-    dataset: Given,
     streaming: bool = False,
-    image_column: str | None = None,
-    *,
     people_in_names: bool = False,
     allow_urls: bool = False,
     access: HubAccess = USUAL,
     notes: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the splits of a data set of any kind, by their names; see ``load_crops``.
+    """Open all splits of a data set of any kind, by their names.
 
-    ``notes`` is filled with what a record has to say of how the data set was found.
+    Args:
+        dataset: see ``load_crops``, as are all others.
+        image_column: the image column; if None, the only one.
+        streaming: whether to return streams.
+        people_in_names: whether names of image files say people and cameras; not of streams.
+        allow_urls: whether rows may name images elsewhere.
+        access: how the Hub is read.
+        notes: is filled with what a record has to say of how the data set was found.
+
+    Raises:
+        InputError: if the data set cannot be read.
     """
     path = Path(dataset).expanduser() if is_named(dataset) else None
     if path is None or path.exists():

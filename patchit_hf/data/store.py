@@ -12,7 +12,6 @@ import logging
 import os
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -22,18 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchit_hf.common.draws import sampled_rows
-from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.common.files import read_json, write_text
-from patchit_hf.common.resources import ResourceError
-from patchit_hf.data.bad import BadImages, substitute
+from patchit_hf.common.errors import InputError
+from patchit_hf.common.files import read_json
+from patchit_hf.data.bad import BadImages
 from patchit_hf.data.cached import cache_path, tidy
 from patchit_hf.data.crop_cache import CropCache, Guard
 from patchit_hf.data.dataset_state import dataset_fingerprint
-from patchit_hf.data.decoded import Found, decode_all, found_as_json, read_found
+from patchit_hf.data.decoded import Found, decode_all
 from patchit_hf.data.file_states import FileStates, file_states
-from patchit_hf.data.lazy import LazyCrops, Scan, none_left
+from patchit_hf.data.lazy import LazyCrops
 from patchit_hf.data.rows import ImageRows
 from patchit_hf.data.transformed import TransformedRows, image_rows
+from patchit_hf.data.without_bad import ending, rows_kept, without_bad
 
 __all__ = ["CropStore", "LazyCrops", "open_crops"]
 
@@ -187,7 +186,7 @@ def open_crops(
             "is read; such crops are not cached",
             name,
         )
-        return _without_bad(lazy, None, beforehand, main=main)
+        return without_bad(lazy, None, beforehand, main=main)
     lazy.known_as = _noted(note)
     if size > cache_gb * 1e9:
         logger.info(
@@ -195,7 +194,7 @@ def open_crops(
             name,
             size / 1e9,
         )
-        return _without_bad(lazy, note, beforehand, main=main)
+        return without_bad(lazy, note, beforehand, main=main)
     if note is None or not on_disk:
         array = np.empty(shape, dtype=np.uint8)
 
@@ -208,7 +207,7 @@ def open_crops(
     cache = CropCache(note, shape, lazy, main)
     opened = cache.open(verify=verify)
     if opened is None:
-        return _without_bad(lazy, note, beforehand, main=main)
+        return without_bad(lazy, note, beforehand, main=main)
     mapped, known = opened
     return _store(mapped, known.fingerprint, known.found, lazy, Guard(cache, known.sums))
 
@@ -250,72 +249,8 @@ def _store(
     guard: Guard | None = None,
 ) -> CropStore:
     """Return the crops under the policy for bad images."""
-    index = _index(found, crops)
-    end = _ending(index, crops)
+    index = rows_kept(found, crops)
+    end = ending(index, crops)
     store = CropStore(array, fingerprint + end, crops.bad, index, guard)
     store.known_as, store.rows = (crops.fingerprint + end,), crops.rows
     return store
-
-
-def _ending(index: NDArray[np.int64] | None, crops: LazyCrops) -> str:
-    return "-without-bad" if index is not None and crops.bad.policy == "skip" else ""
-
-
-def _index(found: Found, crops: LazyCrops) -> NDArray[np.int64] | None:
-    """Return the row of each crop under the policy, None for all in order; record bad images."""
-    bad, count = crops.bad, len(crops.rows)
-    if not found:
-        return None
-    if len(found) == count:
-        bad.add(next(iter(found.values())))
-        raise none_left(bad, count)
-    index = np.arange(count)
-    for row, image in found.items():
-        became = image.became
-        if bad.policy == "replace":
-            index[row] = next(r for r in _substitutes(row, count) if r not in found)
-            became = f"replaced by row {crops.rows.original(int(index[row]))}"
-        bad.add(replace(image, part=bad.part, became=became))
-    return np.delete(index, list(found)) if bad.policy == "skip" else index
-
-
-def _substitutes(row: int, size: int) -> Iterator[int]:
-    attempt = 0
-    while True:
-        yield substitute(row, attempt, size)
-        attempt += 1
-
-
-def _without_bad(crops: LazyCrops, note: Path | None, beforehand: bool, *, main: bool) -> LazyCrops:
-    """Find the bad images before training starts, if the policy needs it.
-
-    This decodes all images once. The result is cached.
-    """
-    if crops.bad.policy != "skip" and not (beforehand and crops.bad.policy == "replace"):
-        return crops
-    file = note and note.with_suffix(".bad.json")
-    found = None if file is None else _recalled(file)
-    if found is None:
-        found = Scan(crops).run(main=main)
-        if file:
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_text(file, json.dumps(found_as_json(found)), shared=True)
-            except (OSError, ResourceError) as error:
-                logger.warning("the list of bad images is not kept: %s", one_line(error))
-    crops.index = _index(found, crops)
-    end = _ending(crops.index, crops)
-    crops.fingerprint += end
-    crops.known_as = tuple(name + end for name in crops.known_as)
-    return crops
-
-
-def _recalled(file: Path) -> Found | None:
-    """Return the bad images that an earlier start found; None if that is not known."""
-    if not file.exists():
-        return None
-    try:
-        return read_found(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        logger.warning("%s is damaged and made anew: %s", file, one_line(error))
-        return None

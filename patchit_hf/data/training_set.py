@@ -15,7 +15,8 @@ from patchit_hf.common.draws import EVAL_SEED, epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.columns import find_image_column
-from patchit_hf.data.contents import Contents, contents_of_rows
+from patchit_hf.data.content_hashes import contents_of_rows
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.dataset_state import examples
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.lazy import LazyCrops

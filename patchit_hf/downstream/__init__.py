@@ -47,6 +47,7 @@ _SHARED = {
     "joints",
     "keypoints",
     "labels",
+    "pose_scores",
     "results",
     "windows",
 }  # what tasks are made of

@@ -32,6 +32,7 @@ from patchit_hf.downstream.base import DownstreamTask, Report
 from patchit_hf.downstream.columns import column_values, find_column, require, swapped
 from patchit_hf.downstream.heads import HeatMaps
 from patchit_hf.downstream.joints import count_of, names_of, order_of, remarks
+from patchit_hf.downstream.pose_scores import has_torso, pose_report
 from patchit_hf.downstream.results import Keypoint, PoseResult
 from patchit_hf.downstream.windows import (
     WINDOW,
@@ -39,14 +40,6 @@ from patchit_hf.downstream.windows import (
     cut_person,
     cut_window,
     window_around,
-)
-from patchit_hf.metrics.keypoints import (
-    head_length,
-    oks,
-    oks_ap,
-    pck_hits,
-    pck_summary,
-    torso_length,
 )
 
 logger = logging.getLogger(__name__)
@@ -152,7 +145,7 @@ class Task(DownstreamTask):
     @property
     def primary_metric(self) -> str:
         """PCK@0.2 if the joints include a torso, else the average precision."""
-        return "pck" if self._torso() else "ap"
+        return "pck" if has_torso(self.joints) else "ap"
 
     def prepare(self, dataset: datasets.Dataset, canvas: tuple[int, int]) -> datasets.Dataset:
         """Cut people out of their images, with their joints in pixels of the canvas.
@@ -269,26 +262,7 @@ class Task(DownstreamTask):
 
     def measure(self, predictions: Tensor, targets: Tensor) -> Report:
         """Return PCK@0.2 of the torso, PCKh@0.5 of the head, and average precision over OKS."""
-        summary: dict[str, float | None] = {}
-        table: list[dict[str, Any]] = [{"joint": joint} for joint in self.joints]
-        for name, length, share in (
-            ("pck", self._torso(), 0.2),
-            ("pckh", self._head(), 0.5),
-        ):
-            if length is None:
-                continue
-            reference = length(targets)
-            hits = pck_hits(predictions[..., :2], targets, reference, share)
-            summary[name], each = pck_summary(hits, self.joints)
-            counted = (~hits.isnan()).sum(0).tolist()
-            for row, count in zip(table, counted, strict=True):
-                row |= {name: each[row["joint"]], f"{name}_joints": count}
-        sigmas = torch.tensor([kp.sigma_of(joint) for joint in self.joints])
-        found = oks(predictions[..., :2], targets, _area(targets), sigmas)
-        known = ~found.isnan()
-        if bool(known.any()):
-            summary |= oks_ap(found[known], predictions[known, :, 2].mean(1))
-        return Report({k: v for k, v in summary.items() if v is not None}, table)
+        return pose_report(predictions, targets, self.joints)
 
     def in_picture(
         self, predictions: Tensor, geometry: Geometry, dataset: datasets.Dataset
@@ -321,35 +295,3 @@ class Task(DownstreamTask):
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the joints: x, y and a score each."""
         return {"predicted_keypoints": predictions.tolist()}
-
-    def _torso(self) -> Any:
-        names = {joint: i for i, joint in enumerate(self.joints)}
-        wanted = ("left shoulder", "right shoulder", "left hip", "right hip")
-        if not all(name in names for name in wanted):
-            return None
-        shoulders = (names["left shoulder"], names["right shoulder"])
-        hips = (names["left hip"], names["right hip"])
-        # from the left shoulder to the right hip, as for Leeds Sports Pose
-        return partial(_torso, shoulders=shoulders, hips=hips)
-
-    def _head(self) -> Any:
-        names = {joint: i for i, joint in enumerate(self.joints)}
-        if "neck" not in names or "head top" not in names:
-            return None
-        return lambda truth: head_length(truth, names["neck"], names["head top"])
-
-
-def _torso(truth: Tensor, shoulders: tuple[int, int], hips: tuple[int, int]) -> Tensor:
-    """Return the length of the torso, of its other diagonal if the first is not visible."""
-    first = torso_length(truth, (shoulders[0], shoulders[0]), (hips[1], hips[1]))
-    second = torso_length(truth, (shoulders[1], shoulders[1]), (hips[0], hips[0]))
-    return torch.where(first.isnan(), second, first)
-
-
-def _area(truth: Tensor) -> Tensor:
-    """Return the area of the box around the visible joints, in square pixels ``[N]``."""
-    seen = truth[..., 2:] > 0
-    low = truth[..., :2].masked_fill(~seen, torch.inf).amin(1)
-    high = truth[..., :2].masked_fill(~seen, -torch.inf).amax(1)
-    sides = (high - low).clamp(min=1)
-    return torch.where(seen.any(1)[:, 0], sides.prod(1), torch.ones(len(truth)))

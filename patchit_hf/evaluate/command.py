@@ -8,7 +8,7 @@ from typing import Any
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import write_args
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import as_command, say
 from patchit_hf.evaluate.arguments import EvaluateArguments
 from patchit_hf.models.names import check_backbone
 
@@ -162,6 +162,4 @@ def _output(what: EvaluateArguments) -> Path:
     return folder / "evaluation" / words
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")

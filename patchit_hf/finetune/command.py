@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.console import as_command, say, say_then
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 from patchit_hf.finetune.build import build_trainer
 from patchit_hf.models.names import check_backbone, check_init
@@ -77,6 +77,4 @@ def _report(what: FinetuneArguments, trainer: FinetuneTrainer) -> None:
         say_then("evaluate", str(folder), *data, *(("--image-column", column) if column else ()))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

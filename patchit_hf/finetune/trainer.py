@@ -22,7 +22,8 @@ from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.contents import Contents, contents_of_rows, contents_of_targets
+from patchit_hf.data.content_hashes import contents_of_rows, contents_of_targets
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.source import Crops
@@ -45,7 +46,8 @@ from patchit_hf.finetune.setup import (
 from patchit_hf.models.backbone import has_batch_norm
 from patchit_hf.models.features import reestimate_batch_norm
 from patchit_hf.models.finetuned_model import FinetunedModel
-from patchit_hf.models.initial_weights import Initial, reinitialize_last_stage
+from patchit_hf.models.initial_weights import Initial
+from patchit_hf.models.layers import reinitialize_last_stage
 from patchit_hf.publish.finetuned import export_finetuned
 from patchit_hf.publish.run import HubTrainer
 from patchit_hf.training.loop import Part

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from huggingface_hub.errors import HTTPError
 from torch import nn
 
-from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.hub_access import HubAccess
 from patchit_hf.common.layout import BACKBONE_FILE
 from patchit_hf.common.online import cached_if_unreachable
-from patchit_hf.models.backbone import (
-    check_name,
-    constructor_parameters,
-    model_traits,
-    pooling_args,
-)
-from patchit_hf.models.bounds import check_size
+from patchit_hf.models.backbone import pooling_args
 from patchit_hf.models.exported import creation_args, locate, read_config, undamaged
 from patchit_hf.models.given_model import architecture_of, unwrapped, weights_of
 from patchit_hf.models.names import check_init, is_file_name
@@ -37,14 +28,9 @@ from patchit_hf.models.origin import (
     origin_of_file,
     origin_of_timm,
 )
+from patchit_hf.models.requested import Request
 from patchit_hf.models.weight_files import plain_weights
-from patchit_hf.models.weights_fit import (
-    Shapes,
-    backbone_state,
-    check_fit,
-    misfit,
-    tensor_shapes,
-)
+from patchit_hf.models.weights_fit import backbone_state
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -121,7 +107,7 @@ def open_initial(
         >>> initial.backbone(torch.zeros(2, 3, 64, 32)).shape
         torch.Size([2, 3])
     """
-    request = _Request(
+    request = Request(
         source if isinstance(source, str) else INSTANCE,
         backbone,
         num_classes,
@@ -140,84 +126,7 @@ def open_initial(
     return dataclasses.replace(found, origin=origin)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What was asked of ``open_initial``."""
-
-    source: str
-    backbone: str | None
-    num_classes: int
-    size: tuple[int, int] | None
-    kwargs: dict[str, Any]
-    network_args: Callable[[str], dict[str, Any]]
-    access: HubAccess
-
-    def named(self) -> str:
-        """Return the name of the network, which has to be given."""
-        if self.backbone is None:
-            raise InputError(f"--init {self.source!r}: needs --backbone, such as resnet18")
-        check_name(self.backbone)
-        return self.backbone
-
-    def args(self, name: str) -> dict[str, Any]:
-        """Return the arguments that the network is built with, beyond those of its weights."""
-        return {**self.network_args(name), **self.kwargs}
-
-    def create(
-        self, name: str, args: dict[str, Any], full_name: str | None = None, **weights: Any
-    ) -> nn.Module:
-        """Build the network with timm; one of a fixed size is built for the given input size."""
-        args = self.sized(name, args)
-        try:
-            model: nn.Module = timm.create_model(
-                full_name or name, num_classes=self.num_classes, **weights, **args
-            )
-        except (RuntimeError, ValueError, TypeError, OSError, KeyError, HTTPError) as error:
-            text = one_line(error)
-            raise InputError(
-                f"--init {self.source!r}: cannot be loaded into {name}: {text}"
-            ) from error
-        return model
-
-    def sized(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of the arguments, with the input size for networks of a fixed size."""
-        args = copy.deepcopy(args)
-        if self.size is not None and _takes_size(name):
-            args["img_size"] = list(self.size)
-        return args
-
-    def create_from(
-        self, there: Shapes, name: str, args: dict[str, Any], **weights: Any
-    ) -> nn.Module:
-        """Build the network with weights of these shapes, which have to be this network's."""
-        try:
-            return self.create(name, args, pretrained=True, **weights)
-        except InputError as error:
-            raise misfit(there, name, self.source, self.plain(name, args)) or error from error
-
-    def create_from_file(
-        self, file: Path, name: str, args: dict[str, Any], **weights: Any
-    ) -> nn.Module:
-        """Build the network with the weights of a file, which have to be this network's."""
-        shapes = tensor_shapes(file, f"--init {self.source!r}:")
-        sized = self.plain(name, args)
-        check_size(
-            lambda: timm.create_model(name, num_classes=self.num_classes, **sized),
-            shapes,
-            f"--init {self.source!r}",
-        )
-        model = self.create_from(shapes, name, args, **weights)
-        check_fit(model, file, name, self.source, self.plain(name, args))
-        return model
-
-    def plain(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the network itself."""
-        sized = self.sized(name, args)
-        sized.pop("pretrained_model_args", None)
-        return sized
-
-
-def _opened(source: str | nn.Module, request: _Request) -> Initial:
+def _opened(source: str | nn.Module, request: Request) -> Initial:
     if not isinstance(source, str) or source.partition(":")[0] in ("random", "timm"):
         request.access.refuse_revision(request.source)
     if not isinstance(source, str):
@@ -241,33 +150,7 @@ def _opened(source: str | nn.Module, request: _Request) -> Initial:
         return _from_export(source, request)
 
 
-def reinitialize_last_stage(backbone: Any, seed: int) -> str:
-    """Give the last stage random weights again and return its name.
-
-    A pretext task specialises the deep stages most (Yosinski et al., NeurIPS 2014).
-
-    Raises:
-        InputError: if the network does not name its stages.
-    """
-    info: Any = getattr(backbone, "feature_info", None)
-    stages = getattr(info, "info", info)
-    name = str(stages[-1].get("module", "")) if isinstance(stages, list) and stages else ""
-    try:
-        stage = backbone.get_submodule(name)
-    except AttributeError:
-        stage = backbone
-    if not name or stage is backbone:
-        raise InputError("--reinit-last-stage: this backbone does not name its stages")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in stage.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-    return name
-
-
-def _from_model(given: nn.Module, request: _Request) -> Initial:
+def _from_model(given: nn.Module, request: Request) -> Initial:
     name = architecture_of(given)
     if request.backbone not in (None, name):
         raise InputError(f"model: a {name}, and the backbone asked for is {request.backbone!r}")
@@ -285,9 +168,9 @@ def _from_model(given: nn.Module, request: _Request) -> Initial:
     return _described(model, name, args, INSTANCE, Origin(INSTANCE, name, INSTANCE))
 
 
-def _from_file(source: str, request: _Request) -> Initial:
-    file, name = Path(source), request.named()
+def _from_file(source: str, request: Request) -> Initial:
     request.access.refuse_revision(source)
+    file, name = Path(source), request.named()
     if not file.is_file():
         raise InputError(f"--init {source!r}: no such file")
     args = request.args(name)
@@ -300,7 +183,7 @@ def _from_file(source: str, request: _Request) -> Initial:
     return _described(model, name, args, source, origin)
 
 
-def _from_export(source: str, request: _Request) -> Initial:
+def _from_export(source: str, request: Request) -> Initial:
     check_init(source)
     location = locate(source, **request.access.options())
     config = read_config(location)
@@ -328,9 +211,3 @@ def _described(model: Any, name: str, args: dict[str, Any], source: str, origin:
     cfg = model.pretrained_cfg
     statistics = (tuple(map(float, cfg["mean"])), tuple(map(float, cfg["std"])))
     return Initial(model, name, args, source, statistics, None, origin)
-
-
-def _takes_size(name: str) -> bool:
-    """Return whether the network has a fixed input size that can be set by ``img_size``."""
-    model_class, fixed = model_traits(name)
-    return fixed and "img_size" in constructor_parameters(model_class)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import nn
@@ -80,3 +81,29 @@ def freeze_stages(backbone: Any, count: int, name: str) -> list[str]:
     for parameter in frozen:
         backbone.get_parameter(parameter).requires_grad_(False)
     return frozen
+
+
+def reinitialize_last_stage(backbone: Any, seed: int) -> str:
+    """Give the last stage random weights again and return its name.
+
+    A pretext task specialises the deep stages most (Yosinski et al., NeurIPS 2014).
+
+    Raises:
+        InputError: if the network does not name its stages.
+    """
+    info: Any = getattr(backbone, "feature_info", None)
+    stages = getattr(info, "info", info)
+    name = str(stages[-1].get("module", "")) if isinstance(stages, list) and stages else ""
+    try:
+        stage = backbone.get_submodule(name)
+    except AttributeError:
+        stage = backbone
+    if not name or stage is backbone:
+        raise InputError("--reinit-last-stage: this backbone does not name its stages")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in stage.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return name

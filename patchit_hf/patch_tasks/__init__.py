@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from patchit_hf.patch_tasks.base import PatchTask
 
 _SHARED = {  # what tasks are made of
-    "base", "contrast", "grid", "groups", "heads", "identity", "lattice", "options", "transform",
-    "windows",
+    "base", "contrast", "grid", "groups", "heads", "identity", "identity_task", "lattice",
+    "options", "transform", "windows",
 }  # fmt: skip
 
 

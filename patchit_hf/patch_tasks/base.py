@@ -213,8 +213,8 @@ class PatchTask:
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of the input of the backbone, in pixels."""
-        side = round(self.grid.patch_size * self.transform.input_scale)
-        return side, side
+        height, width = (round(side * self.transform.input_scale) for side in self.grid.size)
+        return height, width
 
     @property
     def crop_scale(self) -> float:
@@ -243,7 +243,7 @@ class GridTask(PatchTask):
         num_classes: number of answers; None if each cell of the grid is one.
         rows: rows of cells.
         cols: columns of cells.
-        patch_size: side of a patch, in pixels.
+        patch_size: side of a patch, or its height and width, in pixels.
         jitter: largest random offset of a patch from its cell, in pixels; see ``Grid``.
         margin: gap between cells, in pixels.
         **options: see ``PatchTransform``.
@@ -259,7 +259,7 @@ class GridTask(PatchTask):
         *,
         rows: int = 6,
         cols: int = 3,
-        patch_size: int = 32,
+        patch_size: int | list[int] = 32,
         jitter: int = 4,
         margin: int = 0,
         **options: Any,

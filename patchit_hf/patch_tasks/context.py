@@ -27,6 +27,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
 from patchit_hf.patch_tasks.grid import Grid, cut_patches
 from patchit_hf.patch_tasks.heads import mlp_head
+from patchit_hf.patch_tasks.options import whole
 
 SIDES = 8
 
@@ -40,7 +41,8 @@ class Task(PatchTask):
         gap: distance between neighbouring patches before jitter, in pixels.
         jitter: largest random offset of each patch, in pixels; the layout stays this far from the
             border of the canvas, so that every patch has the full jitter.
-        head_hidden: width of the head's hidden layer, 0 for none.
+        head_hidden: width of the head's hidden layer, 0 for none; several, such as [512,256], for
+            as many layers.
         **options: see ``PatchTransform``.
 
     Raises:
@@ -68,12 +70,12 @@ class Task(PatchTask):
         patch_size: int = 24,
         gap: int = 8,
         jitter: int = 3,
-        head_hidden: int = 256,
+        head_hidden: int | list[int] = 256,
         **options: Any,
     ) -> None:
         if not isinstance(gap, int) or gap < 0:
             raise InputError(f"gap={gap!r} in --task-kwargs: must be a whole number of at least 0")
-        one = Grid(1, 1, patch_size, jitter, 0, canvas)
+        one = Grid(1, 1, whole("patch_size", patch_size, 4), jitter, 0, canvas)
         super().__init__(canvas, one, SIDES, options)
         self.gap, self.head_hidden = gap, head_hidden
         self.jitter = jitter  # the whole of it: the layout leaves room
@@ -95,6 +97,7 @@ class Task(PatchTask):
         Returns:
             Inputs float32 ``[B, 2, 3, S, S]`` and targets int64 ``[B]``.
         """
+        crops = self.transform.mirrored(crops, draws)
         sides = draws.integers("side", SIDES)
         patches = self._cut(crops, sides[:, None], draws)[:, 0]
         return PatchBatch(self.transform(patches, draws), sides)
@@ -115,7 +118,7 @@ class Task(PatchTask):
 
     def _cut(self, crops: Tensor, sides: Tensor, draws: Draws) -> Tensor:
         """Cut pairs, uint8 ``[B, n, 2, 3, S, S]``, for sides ``[B, n]``."""
-        size, count = self.grid.patch_size, sides.shape[1]
+        size, count = self.grid.size[0], sides.shape[1]
         pitch, spare = size + self.gap, 2 * self.jitter + 1
         index = sides + (sides >= 4).to(torch.int64)
         corners = []

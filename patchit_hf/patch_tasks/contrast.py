@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce(embedding: Tensor, crops: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def info_nce(
+    embedding: Tensor, crops: Tensor, temperature: float, others: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the InfoNCE loss over patches, and how often the nearest patch is of the same crop.
 
     In training with several processes the patches of all of them are candidates; gradients flow
@@ -18,6 +20,7 @@ def info_nce(embedding: Tensor, crops: Tensor, temperature: float) -> tuple[Tens
         embedding: float ``[N, D]``; normalised here.
         crops: which crop each patch was cut from, int64 ``[N]``.
         temperature: the cosine similarities are divided by it.
+        others: embeddings of length 1 of patches of other crops, ``[M, D]``; without gradient.
 
     Returns:
         Two scalars: the loss, a mean over patches and their positives, and the accuracy.
@@ -36,6 +39,9 @@ def info_nce(embedding: Tensor, crops: Tensor, temperature: float) -> tuple[Tens
     similarity[rows, own + rows] = float("-inf")
     positive = labels[own + rows][:, None] == labels[None]
     positive[rows, own + rows] = False
+    if others is not None:
+        similarity = torch.cat([similarity, embedding @ others.T / temperature], dim=1)
+        positive = F.pad(positive, (0, len(others)))
     log_share = torch.log_softmax(similarity, dim=1).masked_fill(~positive, 0.0)
     loss = -(log_share.sum(1) / positive.sum(1)).mean()
     found = positive.gather(1, similarity.argmax(1, keepdim=True)).to(torch.float32).mean()

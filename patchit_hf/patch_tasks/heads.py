@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -11,7 +11,12 @@ from patchit_hf.common.errors import InputError
 
 
 def mlp_head(
-    num_features: int, hidden: int, num_classes: int, *, patches: int = 1, each: int = 0
+    num_features: int,
+    hidden: int | list[int],
+    num_classes: int,
+    *,
+    patches: int = 1,
+    each: int = 0,
 ) -> nn.Sequential:
     """Return global average pooling, FC + ReLU, and a linear layer initialised to zero.
 
@@ -20,7 +25,7 @@ def mlp_head(
 
     Args:
         num_features: channels C of the unpooled features ``[B, C, H, W]``.
-        hidden: width of the hidden layer, 0 for none.
+        hidden: width of the hidden layer, 0 for none; several for as many layers.
         num_classes: number of outputs.
         patches: patches per sample; their features are joined, in order, before the hidden layer.
         each: width of an FC + ReLU layer that each patch passes before they are joined, 0 for none.
@@ -29,14 +34,14 @@ def mlp_head(
         Module from ``[B * patches, C, H, W]`` to ``[B, num_classes]``.
 
     Raises:
-        InputError: if ``hidden`` is negative.
+        InputError: if ``hidden`` is no width, or several.
 
     Example:
         >>> import torch
         >>> mlp_head(8, 16, 5, patches=2)(torch.rand(3 * 2, 8, 1, 1)).shape
         torch.Size([3, 5])
     """
-    check_hidden(hidden)
+    widths = hidden_widths(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(1)
     )
@@ -49,42 +54,43 @@ def mlp_head(
         layers["samples"] = nn.Unflatten(0, (-1, patches))
         layers["join"] = nn.Flatten(1)
         width *= patches
-    if hidden:
-        layers["hidden"] = _linear(width, hidden)
-        layers["act"] = nn.ReLU()
-        width = hidden
+    for name, out in _named(widths):
+        layers[f"hidden{name}"] = _linear(width, out)
+        layers[f"act{name}"] = nn.ReLU()
+        width = out
     layers["classifier"] = zero_(nn.Linear(width, num_classes))
     return nn.Sequential(layers)
 
 
-def dense_head(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
+def dense_head(num_features: int, hidden: int | list[int], num_classes: int) -> nn.Sequential:
     """Return the same head for every location: 1x1 convolutions, the last initialised to zero.
 
     Args:
         num_features: channels C of the features ``[B, C, H, W]``.
-        hidden: width of the hidden layer, 0 for none.
+        hidden: width of the hidden layer, 0 for none; several for as many layers.
         num_classes: number of outputs.
 
     Returns:
         Module from ``[B, C, H, W]`` to ``[B, num_classes, H, W]``.
 
     Raises:
-        InputError: if ``hidden`` is negative.
+        InputError: if ``hidden`` is no width, or several.
 
     Example:
         >>> import torch
         >>> dense_head(8, 16, 5)(torch.rand(3, 8, 6, 3)).shape
         torch.Size([3, 5, 6, 3])
     """
-    check_hidden(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if hidden:
-        first = nn.Conv2d(num_features, hidden, 1)
-        nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
-        nn.init.zeros_(cast(Tensor, first.bias))
-        layers["hidden"] = first
-        layers["act"] = nn.ReLU()
-    layers["classifier"] = zero_(nn.Conv2d(hidden or num_features, num_classes, 1))
+    width = num_features
+    for name, out in _named(hidden_widths(hidden)):
+        layer = nn.Conv2d(width, out, 1)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(cast(Tensor, layer.bias))
+        layers[f"hidden{name}"] = layer
+        layers[f"act{name}"] = nn.ReLU()
+        width = out
+    layers["classifier"] = zero_(nn.Conv2d(width, num_classes, 1))
     return nn.Sequential(layers)
 
 
@@ -110,14 +116,29 @@ def norm_head(num_features: int, hidden: int, out: int, *, zero: bool = False) -
     )
 
 
-def check_hidden(hidden: object) -> None:
-    """Check the width of a hidden layer.
+def hidden_widths(hidden: object) -> list[int]:
+    """Return the widths of the hidden layers.
+
+    Args:
+        hidden: one width, 0 for no hidden layer, or several, each at least 1.
 
     Raises:
-        InputError: if it is negative or not a whole number.
+        InputError: for anything else.
+
+    Example:
+        >>> hidden_widths(256), hidden_widths(0), hidden_widths([512, 256])
+        ([256], [], [512, 256])
     """
-    if not isinstance(hidden, int) or hidden < 0:
-        raise InputError(f"head_hidden={hidden!r} in --task-kwargs: a whole number, 0 for none")
+    several = isinstance(hidden, list | tuple)
+    widths: list[Any] = list(hidden) if isinstance(hidden, list | tuple) else [hidden]
+    for width in widths:
+        whole_number = isinstance(width, int) and not isinstance(width, bool)
+        if not whole_number or width < (1 if several else 0):
+            raise InputError(
+                f"head_hidden={hidden!r} in --task-kwargs: a whole number, 0 for none, or several "
+                "of at least 1, such as [512,256]"
+            )
+    return [width for width in widths if width]
 
 
 def zero_(layer: nn.Linear | nn.Conv2d) -> nn.Module:
@@ -133,3 +154,8 @@ def _linear(width: int, out: int) -> nn.Linear:
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _named(widths: list[int]) -> list[tuple[str, int]]:
+    """Return what tells layers apart, with their widths; the first has no number."""
+    return [("" if index == 1 else str(index), width) for index, width in enumerate(widths, 1)]

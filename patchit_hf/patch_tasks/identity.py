@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +36,15 @@ class IdentityHead(nn.Module):
     Attributes:
         table: a vector for each training crop, ``[crops, 128]``; None before a training, without
             that question, and with too many crops.
+        queue: embeddings of the windows before, ``[n, 128]``, the newest first, which batches are
+            compared with where there is no table; None for none.
         group: the crop whose vector stands for each crop, int64 ``[crops]``; None if crops are
             never joined, and every crop is its own class.
     """
 
     table: nn.Parameter | None
     group: Tensor | None
+    queue: Tensor | None
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class IdentityHead(nn.Module):
             self.projection = norm_head(num_features, hidden, EMBEDDING)
         self.register_parameter("table", None)
         self.register_buffer("group", None)
+        self.register_buffer("queue", None)
 
     def set_table(self, crops: int, seed: int, *, joined: bool = False) -> None:
         """Give each of so many crops a random vector; none for 0 crops.
@@ -76,6 +81,17 @@ class IdentityHead(nn.Module):
             return
         rng = torch.Generator().manual_seed(seed)
         self.table = nn.Parameter(0.01 * torch.randn(crops, EMBEDDING, generator=rng))
+
+    def set_queue(self, size: int, seed: int) -> None:
+        """Keep the last embeddings, so many; at first they are of random directions.
+
+        Args:
+            size: how many; 0 for no queue.
+            seed: of the directions.
+        """
+        rng = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(size, EMBEDDING, generator=rng)
+        self.queue = F.normalize(drawn, dim=1) if size else None
 
     def embedded(self, features: Tensor) -> Tensor:
         """Return embeddings of length 1, ``[N, 128]``, of unpooled features ``[N, C, h, w]``."""
@@ -116,15 +132,16 @@ class IdentityHead(nn.Module):
         return len(group.unique())
 
     def without_table(self) -> IdentityHead:
-        """Return a copy of this head without the vectors of crops."""
-        return copy.deepcopy(self, {id(self.table): None, id(self.group): None})
+        """Return a copy of this head without the vectors of crops, and without the queue."""
+        return copy.deepcopy(self, {id(v): None for v in (self.table, self.group, self.queue)})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return what each question's loss compares.
 
         Returns:
             ``places``, logits ``[B, places, classes]``; ``embedding``, ``[B, K - first, 128]``; in
-            training, where there is a table, also ``crops``, the cosines of these embeddings and
+            training also ``queue``, the embeddings before these, where they are kept; and where
+            there is a table, ``crops``, the cosines of these embeddings and
             the vectors of all classes, ``[B * (K - first), classes]``, and where crops may be
             joined ``classes``, the class of each crop, int64 ``[crops]``.
         """
@@ -141,10 +158,22 @@ class IdentityHead(nn.Module):
                     used, output["classes"] = self.group.unique(return_inverse=True)
                     table = table[used]
                 output["crops"] = F.normalize(embedding.float(), dim=1) @ F.normalize(table).T
+            if self.training and self.queue is not None:
+                output["queue"] = self.queue.clone()
+                self._enqueue(embedding)
         return output
 
+    @torch.no_grad()
+    def _enqueue(self, embedding: Tensor) -> None:
+        """Put embeddings ``[N, 128]`` at the head of the queue; the oldest ones leave it."""
+        queue = cast(Tensor, self.queue)
+        newest = F.normalize(embedding.float(), dim=1)
+        queue.copy_(torch.cat([newest, queue])[: len(queue)])
 
-def batch_loss(embedding: Tensor, rows: Tensor, temperature: float) -> dict[str, Tensor]:
+
+def batch_loss(
+    embedding: Tensor, rows: Tensor, temperature: float, queue: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return InfoNCE of all embeddings of a batch, as a share of that of guessing.
 
     Args:
@@ -152,12 +181,14 @@ def batch_loss(embedding: Tensor, rows: Tensor, temperature: float) -> dict[str,
         rows: the crop of each sample, int64 ``[B]``; negative where it has no number and differs
             from all others.
         temperature: the cosines are divided by it.
+        queue: embeddings of length 1 of other crops, ``[M, D]``; None for none.
     """
     alone = torch.arange(len(rows), device=rows.device)
     crops = torch.where(rows < 0, alone, rows).repeat_interleave(embedding.shape[1])
     flat = embedding.flatten(0, 1)
-    loss, _ = info_nce(flat, crops, temperature)
-    return {"identity_loss": loss / math.log(max(len(flat) - 1, 2))}
+    loss, _ = info_nce(flat, crops, temperature, queue)
+    choices = len(flat) - 1 + (0 if queue is None else len(queue))
+    return {"identity_loss": loss / math.log(max(choices, 2))}
 
 
 def table_loss(

@@ -39,7 +39,8 @@ class Task(GridTask):
         canvas: height and width of the crops, in pixels.
         permutations: number of orders to choose from.
         tile_features: width of the layer that each tile passes before the tiles are joined.
-        head_hidden: width of the head's hidden layer, 0 for none.
+        head_hidden: width of the head's hidden layer, 0 for none; several, such as [512,256], for
+            as many layers.
         **options: see ``GridTask`` and ``PatchTransform``; the defaults here are ``rows=4``,
             ``cols=2`` and ``standardize=True``.
 
@@ -65,7 +66,7 @@ class Task(GridTask):
         *,
         permutations: int = 100,
         tile_features: int = 64,
-        head_hidden: int = 256,
+        head_hidden: int | list[int] = 256,
         **options: Any,
     ) -> None:
         # Standardised as in the paper: brightness and colour at the seams would solve the puzzle.
@@ -91,6 +92,7 @@ class Task(GridTask):
         Returns:
             Inputs float32 ``[B, n, 3, S, S]`` and targets int64 ``[B]``.
         """
+        crops = self.transform.mirrored(crops, draws)
         targets = draws.integers("order", self.num_classes)
         tiles = self.grid.cut(crops, self.orders.to(crops.device)[targets], draws)
         return PatchBatch(self.transform(tiles, draws), targets)

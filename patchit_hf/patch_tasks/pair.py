@@ -34,7 +34,8 @@ class Task(GridTask):
 
     Args:
         canvas: height and width of the crops, in pixels.
-        head_hidden: width of the head's hidden layer, 0 for none.
+        head_hidden: width of the head's hidden layer, 0 for none; several, such as [512,256], for
+            as many layers.
         **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
@@ -59,7 +60,7 @@ class Task(GridTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        head_hidden: int = 512,
+        head_hidden: int | list[int] = 512,
         **options: Any,
     ) -> None:
         super().__init__(canvas, **options)
@@ -82,6 +83,7 @@ class Task(GridTask):
         Returns:
             Inputs float32 ``[B, 2, 3, S, S]`` and targets int64 ``[B]``.
         """
+        crops = self.transform.mirrored(crops, draws)
         first = draws.integers("cell", self.grid.num_cells)[:, None]
         step = draws.integers("second", self.grid.num_cells - 1)[:, None]
         cells, targets = self._pairs(first, step)

@@ -27,7 +27,7 @@ from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import GridTask, PatchBatch, accuracy
 from patchit_hf.patch_tasks.contrast import info_nce
-from patchit_hf.patch_tasks.heads import mlp_head
+from patchit_hf.patch_tasks.heads import hidden_widths, mlp_head
 
 EMBEDDING = 128  # dimensions of the projection
 
@@ -40,7 +40,8 @@ class Task(GridTask):
         patches_per_crop: number of different cells cut from each crop in training (K).
         people_weight: weight of the InfoNCE loss; that of the position loss is 1.
         temperature: temperature of the InfoNCE loss.
-        head_hidden: width of the hidden layers of both heads.
+        head_hidden: width of the hidden layer of both heads; several, such as [512,256], for as
+            many hidden layers of the one that names cells.
         **options: see ``GridTask`` and ``PatchTransform``.
 
     Raises:
@@ -66,7 +67,7 @@ class Task(GridTask):
         patches_per_crop: int = 4,
         people_weight: float = 0.5,
         temperature: float = 0.2,
-        head_hidden: int = 256,
+        head_hidden: int | list[int] = 256,
         **options: Any,
     ) -> None:
         super().__init__(canvas, **options)
@@ -88,6 +89,7 @@ class Task(GridTask):
         Returns:
             Inputs float32 ``[B, K, 3, S, S]`` and targets int64 ``[B, K]``.
         """
+        crops = self.transform.mirrored(crops, draws)
         cells = draws.permutations("cell", self.num_classes)[:, : self.patches_per_crop]
         return PatchBatch(self.transform(self.grid.cut(crops, cells, draws), draws), cells)
 
@@ -142,19 +144,20 @@ class PeopleHead(nn.Module):
 
     Args:
         num_features: channels C of the features ``[N, C, H, W]``.
-        hidden: width of the hidden layers.
+        hidden: width of the hidden layer; several for as many hidden layers of the classifier.
         num_classes: number of cells.
     """
 
-    def __init__(self, num_features: int, hidden: int, num_classes: int) -> None:
+    def __init__(self, num_features: int, hidden: int | list[int], num_classes: int) -> None:
         super().__init__()
         self.cells = mlp_head(num_features, hidden, num_classes)
+        width = next(iter(hidden_widths(hidden)), 256)
         self.projection = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(1),
-            nn.Linear(num_features, hidden or 256),
+            nn.Linear(num_features, width),
             nn.ReLU(),
-            nn.Linear(hidden or 256, EMBEDDING),
+            nn.Linear(width, EMBEDDING),
         )
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:

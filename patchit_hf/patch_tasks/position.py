@@ -40,7 +40,8 @@ class Task(GridTask):
 
     Args:
         canvas: height and width of the crops, in pixels.
-        head_hidden: width of the head's hidden layer, 0 for none.
+        head_hidden: width of the head's hidden layer, 0 for none; several, such as [512,256], for
+            as many layers.
         smooth: spread the target over the neighbouring cells with a Gaussian, whose standard
             deviation starts at this many cells and falls to zero during training; 0 for hard
             targets.
@@ -66,7 +67,7 @@ class Task(GridTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        head_hidden: int = 256,
+        head_hidden: int | list[int] = 256,
         smooth: float = 0.0,
         **options: Any,
     ) -> None:
@@ -86,6 +87,7 @@ class Task(GridTask):
             Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``, or float32 ``[B, cells]``
             as of ``smoothed``.
         """
+        crops = self.transform.mirrored(crops, draws)
         cells = draws.integers("cell", self.num_classes)
         inputs = self.transform(self.grid.cut(crops, cells, draws), draws)
         if self.smooth and draws.progress < 1:

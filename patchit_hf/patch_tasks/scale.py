@@ -30,6 +30,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask, accuracy
 from patchit_hf.patch_tasks.grid import Grid, cut_patches
 from patchit_hf.patch_tasks.heads import mlp_head
+from patchit_hf.patch_tasks.options import whole
 
 
 class Task(PatchTask):
@@ -41,7 +42,8 @@ class Task(PatchTask):
             canvas.
         patch_size: side that they are resized to, in pixels.
         jitter: largest random offset, in pixels; see ``Grid``.
-        head_hidden: width of the head's hidden layer, 0 for none.
+        head_hidden: width of the head's hidden layer, 0 for none; several, such as [512,256], for
+            as many layers.
         **options: see ``PatchTransform``.
 
     Raises:
@@ -67,11 +69,11 @@ class Task(PatchTask):
         sizes: Sequence[int] = (32, 48, 96),
         patch_size: int = 32,
         jitter: int = 4,
-        head_hidden: int = 256,
+        head_hidden: int | list[int] = 256,
         **options: Any,
     ) -> None:
-        whole = isinstance(sizes, list | tuple) and all(isinstance(s, int) for s in sizes)
-        if not whole or len(set(sizes)) != len(sizes) or not sizes or min(sizes) < 4:
+        wholes = isinstance(sizes, list | tuple) and all(isinstance(s, int) for s in sizes)
+        if not wholes or len(set(sizes)) != len(sizes) or not sizes or min(sizes) < 4:
             raise InputError(
                 f"sizes={sizes!r} in --task-kwargs: different whole numbers of at least 4, "
                 "such as [32,48,96]"
@@ -80,7 +82,7 @@ class Task(PatchTask):
             Grid(max(1, canvas[0] // s), max(1, canvas[1] // s), s, jitter, 0, canvas)
             for s in sizes
         ]
-        resized = Grid(1, 1, patch_size, jitter, 0, canvas)
+        resized = Grid(1, 1, whole("patch_size", patch_size, 4), jitter, 0, canvas)
         super().__init__(canvas, resized, sum(g.num_cells for g in self.grids), options)
         self.sizes, self.head_hidden = list(sizes), head_hidden
 
@@ -101,6 +103,7 @@ class Task(PatchTask):
         Returns:
             Inputs float32 ``[B, 3, S, S]`` and targets int64 ``[B]``.
         """
+        crops = self.transform.mirrored(crops, draws)
         targets = draws.integers("class", self.num_classes)
         patches = self._cut(crops, targets[:, None], draws)[:, 0]
         return PatchBatch(self.transform(patches, draws), targets)
@@ -133,7 +136,7 @@ class Task(PatchTask):
 
     def _cut(self, crops: Tensor, targets: Tensor, draws: Draws) -> Tensor:
         """Cut and resize patches, uint8 ``[B, n, 3, S, S]``, of classes ``[B, n]``."""
-        side, shape = self.grid.patch_size, tuple(targets.shape[1:])
+        side, shape = self.grid.size[0], tuple(targets.shape[1:])
         chance = [draws.uniform(f"jitter_{axis}", shape) for axis in "yx"]
         out = crops.new_empty((targets.numel(), crops.shape[1], side, side))
         rows = torch.arange(len(crops), device=crops.device)[:, None].expand_as(targets)
@@ -146,7 +149,7 @@ class Task(PatchTask):
                 corner.flatten()[chosen] + _jitter(u.flatten()[chosen], reach)
                 for corner, u, reach in zip(grid.corners(cells), chance, grid.reach, strict=True)
             )
-            patches = cut_patches(crops[rows.flatten()[chosen]], top, left, grid.patch_size)
+            patches = cut_patches(crops[rows.flatten()[chosen]], top, left, grid.size)
             out[chosen] = _resize(patches, side)
         return out.view(*targets.shape, *out.shape[1:])
 

@@ -34,7 +34,8 @@ class Task(GridTask):
 
     Args:
         canvas: height and width of the crops, in pixels.
-        head_hidden: width of the head's hidden layer, 0 for none.
+        head_hidden: width of the head's hidden layer, 0 for none; several, such as [512,256], for
+            as many layers.
         **options: see ``GridTask``, and ``PatchTransform``, which sees each tile on its own.
             The margin is cut away: tiles touch in the new image.
 
@@ -58,7 +59,7 @@ class Task(GridTask):
         self,
         canvas: tuple[int, int] = (200, 100),
         *,
-        head_hidden: int = 256,
+        head_hidden: int | list[int] = 256,
         **options: Any,
     ) -> None:
         super().__init__(canvas, **options)
@@ -67,8 +68,8 @@ class Task(GridTask):
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of the image of all tiles, in pixels."""
-        side = round(self.grid.patch_size * self.transform.input_scale)
-        return self.grid.rows * side, self.grid.cols * side
+        height, width = super().input_size
+        return self.grid.rows * height, self.grid.cols * width
 
     def sample(self, crops: Tensor, draws: Draws) -> PatchBatch:
         """Shuffle the tiles of every crop.
@@ -76,6 +77,7 @@ class Task(GridTask):
         Returns:
             Inputs float32 ``[B, 3, rows * S, cols * S]`` and targets int64 ``[B, rows, cols]``.
         """
+        crops = self.transform.mirrored(crops, draws)
         return self._shuffle(crops, draws, draws)
 
     def sample_all(self, crops: Tensor, draws: Draws) -> PatchBatch:
@@ -114,8 +116,8 @@ class Task(GridTask):
 
     def examples(self, batch: PatchBatch) -> Tensor:
         """Return the tiles, ``[B * rows * cols, 1, 3, S, S]``."""
-        side = self.input_size[0] // self.grid.rows
-        tiles = batch.inputs.unfold(2, side, side).unfold(3, side, side)
+        height, width = super().input_size
+        tiles = batch.inputs.unfold(2, height, height).unfold(3, width, width)
         return tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)[:, None]
 
     def _shuffle(self, crops: Tensor, draws: Draws, options: Draws | None) -> PatchBatch:

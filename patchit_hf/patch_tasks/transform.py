@@ -1,6 +1,7 @@
 """From uint8 patches to the input of the network: normalisation, and defences against shortcuts.
 
-Everything works on whole batches ``[N, 3, S, S]``; the random options are drawn for each patch.
+Everything works on whole batches ``[N, 3, h, w]``; the random options are drawn for each patch, and
+mirroring for each crop.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
+from patchit_hf.patch_tasks.options import within
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SHRINK = (0.75, 0.5, 0.3125)  # the last leaves 10x10 = 100 of a 32x32 patch's pixels
@@ -24,6 +26,12 @@ class PatchTransform:
     """Turn uint8 patches into the input of the network.
 
     Attributes:
+        mirror: probability of mirroring a crop before patches are cut: left and right stay apart,
+            and there are twice as many people.
+        light: how much brightness, contrast, saturation and sharpness of each patch vary on their
+            own, from 0 to 2; see ``vary_light``.
+        tint: how much the white balance of each patch varies: its red, green and blue are each
+            multiplied by up to this share more or less, from 0 to 1.
         standardize: subtract each patch's own mean and divide by its own standard deviation, per
             channel, so that brightness and tint no longer tell where a patch came from (Noroozi &
             Favaro 2016). This also removes colour as a feature.
@@ -51,6 +59,9 @@ class PatchTransform:
         (torch.Size([4, 3, 64, 64]), 2.0)
     """
 
+    mirror: float = 0.0
+    light: float = 0.0
+    tint: float = 0.0
     standardize: bool = False
     channel_drop: float = 0.0
     grayscale: float = 0.0
@@ -61,10 +72,12 @@ class PatchTransform:
     std: tuple[float, ...] = (0.25, 0.25, 0.25)
 
     def __post_init__(self) -> None:
-        for name in ("channel_drop", "grayscale", "chroma_blur", "resample"):
+        for name in ("mirror", "channel_drop", "grayscale", "chroma_blur", "resample"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise InputError(f"{name}={value!r} in --task-kwargs: a probability from 0 to 1")
+        within("light", self.light, 2)
+        within("tint", self.tint, 1)
         if not isinstance(self.standardize, bool):
             raise InputError(f"standardize={self.standardize!r} in --task-kwargs: true or false")
         if not isinstance(self.input_scale, int | float) or not 0.25 <= self.input_scale <= 16:
@@ -82,6 +95,13 @@ class PatchTransform:
         """The options with their values, for records."""
         return {name: getattr(self, name) for name in self.option_names()}
 
+    def mirrored(self, crops: Tensor, draws: Draws) -> Tensor:
+        """Return crops ``[B, 3, H, W]``, some of them mirrored, for patches to be cut from."""
+        if not self.mirror:
+            return crops
+        chosen = (draws.uniform("mirror") < self.mirror)[:, None, None, None]
+        return torch.where(chosen, crops.flip(3), crops)
+
     def __call__(self, patches: Tensor, draws: Draws | None) -> Tensor:
         """Return the input of the network.
 
@@ -97,6 +117,8 @@ class PatchTransform:
         x = patches.flatten(0, -4)
         if not x.is_floating_point():
             x = x.to(torch.float32) / 255
+        if draws is not None and (self.light or self.tint):
+            x = vary_light(x.unflatten(0, lead), self.light, draws, self.tint).flatten(0, -4)
         chance = _Chance(draws, lead)
         if chance.of("resample", self.resample):
             x = _resample(x, chance)
@@ -161,7 +183,7 @@ def vary_light(x: Tensor, strength: float, draws: Draws, tint: float = 0.0) -> T
     what cameras disagree about: their white balance.
 
     Args:
-        x: float32 in [0, 1], ``[B, K, 3, H, W]``.
+        x: float32 in [0, 1], ``[B, 3, H, W]`` or ``[B, K, 3, H, W]``.
         strength: from 0 (no change) to 2.
         draws: the random numbers of the batch.
         tint: red, green and blue are each multiplied by up to this share more or less.
@@ -180,7 +202,7 @@ def vary_light(x: Tensor, strength: float, draws: Draws, tint: float = 0.0) -> T
         change = (2 * draws.uniform(name, shape) - 1) * most * strength
         return (1 + change).clamp(min=0).flatten().view(-1, 1, 1, 1)
 
-    flat = x.flatten(0, 1) * factor("brightness", 0.4)
+    flat = x.flatten(0, -4) * factor("brightness", 0.4)
     mean = flat.mean((1, 2, 3), keepdim=True)
     flat = (flat - mean) * factor("contrast", 0.4) + mean
     luma = _luma(flat)

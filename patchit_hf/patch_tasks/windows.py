@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,6 +67,45 @@ def dense_cells(canvas: tuple[int, int]) -> list[int]:
     """Return 13 places along the longer side, and as dense ones along the other."""
     dense = [1 + round(12 * side / max(canvas)) for side in canvas]
     return [min(n, side - round(side / 4) + 1) for n, side in zip(dense, canvas, strict=True)]
+
+
+def cut_octaves(
+    octaves: Sequence[Octave],
+    crops: Tensor,
+    cells: Sequence[Tensor],
+    size: tuple[int, int],
+    draws: Draws,
+    deviation: float,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Cut the windows of every octave near its cells.
+
+    Args:
+        octaves: what is cut.
+        crops: uint8 ``[B, 3, H, W]``.
+        cells: for each octave, int64 ``[B, n]``.
+        size: height and width of the windows after resizing, in pixels.
+        draws: the random numbers of the batch.
+        deviation: see ``Lattice.targets``.
+
+    Returns:
+        For each octave windows, float32 in [0, 1] ``[B, n, 3, h, w]``, and soft targets.
+    """
+    views, places = [], []
+    for octave, chosen in zip(octaves, cells, strict=True):
+        top, left = octave.lattice.place(chosen, draws, octave.name)
+        views.append(resized(cut_patches(crops, top, left, octave.lattice.size), size))
+        places.append(octave.lattice.targets(top, left, deviation))
+    return views, places
+
+
+def some_places(octave: Octave, times: int, draws: Draws) -> Tensor:
+    """Return cells of an octave for ``times`` samples, ``[B, times * windows]``.
+
+    None twice, unless a sample has more windows than there are places.
+    """
+    cells = draws.permutations(octave.name, octave.lattice.num_cells)
+    repeats = math.ceil(octave.windows / octave.lattice.num_cells)
+    return cells.repeat(1, repeats)[:, : times * octave.windows]
 
 
 def whole_windows(crops: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchit_hf.common import cli
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import as_command, say
 from patchit_hf.models.names import check_backbone
 from patchit_hf.predict.arguments import EmbedArguments
 
@@ -46,6 +46,4 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")

@@ -76,6 +76,13 @@ class TrainingArguments(LoopArguments):
         "share of the initial weights in the result, mixed in after the last step; 0.5 keeps much "
         "of what they knew and most of what was learnt",
     )
+    ema: float = arg(
+        0.0,
+        "--ema",
+        "training",
+        "evaluate and export the moving average of the weights, of which each step keeps this "
+        "share, such as 0.99; 0 for the weights of the last step",
+    )
     max_eval_crops: int = arg(
         300,
         "--max-eval-crops",
@@ -132,6 +139,8 @@ class TrainingArguments(LoopArguments):
         self._check_layer_decay(self.layer_decay)
         if not 0 <= self.keep_initial < 1:
             raise self._error("keep_initial", "a number from 0 to below 1")
+        if not 0 <= self.ema < 1:
+            raise self._error("ema", "a number from 0 to below 1")
         if self.keep_initial and self.early_stopping_patience:
             raise InputError(
                 f"--keep-initial {self.keep_initial:g}: is not possible with "

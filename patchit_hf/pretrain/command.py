@@ -8,7 +8,7 @@ from typing import Any
 
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
-from patchit_hf.common.console import guarded, say, say_then
+from patchit_hf.common.console import as_command, say, say_then
 from patchit_hf.models.names import check_backbone, check_init
 from patchit_hf.pretrain.arguments import (
     RECIPES,
@@ -121,6 +121,4 @@ def _report(folder: str, dataset: str | None, results: dict[str, Any]) -> None:
         say_then("finetune", "--init", folder)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

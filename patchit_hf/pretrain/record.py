@@ -19,6 +19,7 @@ LATER = (
     "freeze_stages",
     "head_first",
     "keep_initial",
+    "ema",
 )  # arguments that earlier runs lack
 
 

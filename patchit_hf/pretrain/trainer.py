@@ -19,7 +19,8 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.bad import BadImages
-from patchit_hf.data.contents import Contents, contents_of_rows
+from patchit_hf.data.content_hashes import contents_of_rows
+from patchit_hf.data.contents import Contents
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
@@ -36,10 +37,10 @@ from patchit_hf.pretrain.batches import share_out, training_parts
 from patchit_hf.pretrain.evaluator import Evaluator
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.health import PretrainReporter
-from patchit_hf.pretrain.keep import Initial
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
+from patchit_hf.pretrain.result_weights import ResultWeights
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
 from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
@@ -147,10 +148,11 @@ class PatchTaskTrainer(HubTrainer):
         self.task = self.model.task = task
         self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
         freeze_unreached(self.model, self.task.input_size)
-        self.initial = Initial(self.model.backbone) if args.keep_initial else None
         self.model.fit = args.fit
         self.model.to(memory_format=torch.channels_last)
         self._prepare(parameter_groups(self.model, self.task, args))
+        apart = [f"head.{name}" for name in self.task.trained_apart(self.model.head)]
+        self.weights = ResultWeights(self.model, args, self.accelerator, apart, self._first_inputs)
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
         )
@@ -308,14 +310,20 @@ class PatchTaskTrainer(HubTrainer):
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
+        self.weights.update(step)
         return super()._after_step(step, means)
 
-    def _finish_weights(self) -> None:
-        if self.initial is not None:
-            self._keep(self.initial)
+    def _evaluate_and_record(self) -> None:
+        with self.weights.shown(last=self._is_last()):
+            super()._evaluate_and_record()
+
+    def _is_last(self) -> bool:
+        """Whether no step follows: the run is at its end, or a callback asked for it."""
+        monitor = self._running()
+        return monitor.done == self.max_steps or monitor.asked is not None
 
     def _stop(self, reason: str | None, method: str) -> None:
-        if self.initial is not None and method == "on_evaluate":
+        if self.args.keep_initial and method == "on_evaluate":
             self._later = self._later or reason  # weights are mixed before an evaluation
         else:
             super()._stop(reason or self._later, method)
@@ -335,20 +343,15 @@ class PatchTaskTrainer(HubTrainer):
             for value in (*self.model.head.parameters(), *self.model.head.buffers()):
                 broadcast(value.data)
 
-    def _keep(self, initial: Initial) -> None:
-        """Mix the initial weights into those of the last step, alike on any number of processes."""
-        if self.is_main:
-            streamed = isinstance(self.source, StreamedCrops)
-            share = self.share if streamed else dataclasses.replace(self.share, world=1)
-            parts = training_parts(
-                self.source, self.task, share, self.args.seed, 0, self.max_steps,
-                self.accelerator.device,
-            )  # fmt: skip
-            inputs = (batch.inputs.flatten(0, -4) for _, batch in parts)
-            initial.mix_into(self.model.backbone, self.args.keep_initial, inputs, self.model.frozen)
-        if self.world > 1:
-            for value in (*self.model.backbone.parameters(), *self.model.backbone.buffers()):
-                broadcast(value.data)
+    def _first_inputs(self) -> Iterator[Tensor]:
+        """Yield the inputs of the first steps, as one process alone would see them."""
+        streamed = isinstance(self.source, StreamedCrops)
+        share = self.share if streamed else dataclasses.replace(self.share, world=1)
+        parts = training_parts(
+            self.source, self.task, share, self.args.seed, 0, self.max_steps,
+            self.accelerator.device,
+        )  # fmt: skip
+        return (batch.inputs.flatten(0, -4) for _, batch in parts)
 
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
@@ -361,6 +364,7 @@ class PatchTaskTrainer(HubTrainer):
             self._running().progress.say(line)
 
     def _end(self) -> None:
+        self.weights.finish(last=self._is_last())
         if self.is_main:
             self.notes |= wrap_up(
                 self.outcome(),

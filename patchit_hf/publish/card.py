@@ -8,7 +8,7 @@ from pathlib import Path
 
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import Arguments, arg
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 
 DESCRIPTION = """\
 Write the model card of a finished run, with the figures that it shows.
@@ -47,9 +47,7 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "repeat the command to start over")
+main = as_command(run, "repeat the command to start over")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import Arguments, arg
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 
 DESCRIPTION = """\
 Push a run's folder to the Hub: its export, or else its newest checkpoint.
@@ -54,9 +54,7 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command sends what is missing")
+main = as_command(run, "the same command sends what is missing")
 
 
 if __name__ == "__main__":

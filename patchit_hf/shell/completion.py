@@ -10,7 +10,7 @@ from typing import Any
 
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import Arguments, arg, choices_of
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 from patchit_hf.common.errors import InputError
 
 DESCRIPTION = """\
@@ -88,6 +88,4 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

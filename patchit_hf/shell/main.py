@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 from patchit_hf.common.errors import InputError, did_you_mean
 from patchit_hf.shell.commands import BY_NAME, COMMANDS
 
@@ -65,6 +65,4 @@ def _unknown(word: str) -> str:
     return f"{word!r}: no such command{hint or known}"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

@@ -12,7 +12,7 @@ from typing import Any
 from patchit_hf import downstream, patch_tasks
 from patchit_hf.common import cli
 from patchit_hf.common.arguments import Arguments, arg
-from patchit_hf.common.console import guarded
+from patchit_hf.common.console import as_command
 
 DESCRIPTION = """\
 List the tasks of pretraining and of finetuning, or the options of one of them.
@@ -97,6 +97,4 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv)
+main = as_command(run)

@@ -58,9 +58,6 @@ class Hooks(ABC):
     def _before_step(self, step: int) -> None:
         """See a step's gradients."""
 
-    def _finish_weights(self) -> None:
-        """Change the weights for the last time: no step follows, but an evaluation."""
-
     def _also_evaluates(self, done: int) -> bool:
         """Whether another evaluation than that of ``--eval-every`` is due after a step."""
         return False

@@ -14,7 +14,7 @@ import signal
 import sys
 import uuid
 
-from patchit_hf.common.console import guarded, say
+from patchit_hf.common.console import as_command, say
 from patchit_hf.common.errors import InputError
 
 
@@ -74,9 +74,7 @@ def _launch(processes: int, command: list[str]) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; bad input is one line on stderr and exit code 2."""
-    return guarded(run, argv, "the same command continues from the newest checkpoint")
+main = as_command(run, "the same command continues from the newest checkpoint")
 
 
 if __name__ == "__main__":

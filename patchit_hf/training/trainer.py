@@ -245,8 +245,6 @@ class Trainer(Resumes):
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
         self._tell("on_step", done)
-        if last or monitor.stopped:
-            self._finish_weights()
         if evaluates or self._also_evaluates(done) or monitor.stopped:
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):

@@ -187,7 +187,7 @@ def test_labels_must_be_fewer_than_crops(tmp_path, crop_folder):
 
 
 @pytest.fixture
-def peta(tmp_path, with_people):
+def peta(tmp_path):
     (tmp_path / "peta").mkdir()
     splits = {"train": range(160), "validation": range(160, 200), "test": range(200, 260)}
     return write_people(tmp_path / "peta", **splits)

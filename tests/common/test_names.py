@@ -100,5 +100,9 @@ def test_files_below(tmp_path):
     (tmp_path / "linked/5.txt").touch()
     os.symlink(tmp_path / "linked", tmp_path / "r/l")
     os.symlink(tmp_path / "r", tmp_path / "r/a/round")
-    assert files_below(tmp_path / "r", (".txt",)) == ["2.TXT", "a/1.txt", "a.b/3.txt", "l/5.txt"]
+    os.symlink(tmp_path / "r/a", tmp_path / "linked/back")
+    os.symlink(tmp_path / "r", tmp_path / "linked/up")  # a circle of two links
+    assert files_below(tmp_path / "r", (".txt",)) == [
+        "2.TXT", "a/1.txt", "a.b/3.txt", "l/5.txt", "l/back/1.txt",
+    ]  # fmt: skip
     assert "c/4.xml" in files_below(tmp_path / "r")

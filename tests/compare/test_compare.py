@@ -16,7 +16,6 @@ from patchit_hf.compare.command import DESCRIPTION, main
 from patchit_hf.compare.plan import make_plan, named
 from patchit_hf.compare.rows import difference_interval
 from patchit_hf.compare.table import table
-from patchit_hf.data.people import load_people
 from patchit_hf.figures.label_efficiency import label_efficiency
 from patchit_hf.finetune.arguments import FinetuningArguments
 from tests.conftest import some_people, write_people
@@ -189,7 +188,7 @@ def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path):
 def test_what_is_missing_is_said_before_anything_is_trained(
     words, message, folder, capsys, tmp_path
 ):
-    people = load_people(20, num_proc=1).remove_columns("action")
+    people = some_people().select(range(20)).remove_columns("action")
     people.to_parquet(str(tmp_path / "bare" / "test-00000-of-00001.parquet"))
     words = [str(tmp_path / "bare") if word == "EMPTY" else word for word in words]
     out = tmp_path / "compare"

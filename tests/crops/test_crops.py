@@ -681,3 +681,34 @@ def test_real_scenes(tmp_path):
         for row, same in zip(rows, first, strict=True):
             np.testing.assert_allclose(row["window"], same["window"], atol=1)
             assert np.abs(pixels(row) - pixels(same)).mean() < 1
+
+
+def test_an_engine_that_is_not_there(tmp_path, scenes, monkeypatch):
+    images, boxes = scenes
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = read_detections(as_text(boxes, tmp_path / "b.txt"))
+    with pytest.raises(InputError, match=r"Ray is not installed; pip install 'patchit_hf\[ray\]'"):
+        make_crops(found, images, tmp_path / "out", engine="ray")
+    with pytest.raises(InputError, match=r"engine 'spark': must be one of processes, ray"):
+        make_crops(found, images, tmp_path / "out", engine="spark")
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_same_data_set(tmp_path, scenes, monkeypatch):
+    """A local Ray with two workers; stopped by a bad image, and continued."""
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    images, boxes = scenes
+    found = read_detections(as_text(boxes, tmp_path / "b.txt"))
+    options = CropOptions(preset="all", shard_size=7)
+    make_crops(found, images, tmp_path / "one" / "out", options)
+
+    good, last = tmp_path / "good", sorted(boxes)[-1]
+    (images / last).rename(good)
+    (images / last).write_bytes(b"no image")
+    folder = tmp_path / "ray" / "out"
+    with pytest.raises(InputError, match=f"image {last}: not an image"):
+        make_crops(found, images, folder, options, workers=2, engine="ray")
+    good.replace(images / last)
+    make_crops(found, images, folder, options, workers=2, engine="ray")
+    assert tree(folder) == tree(tmp_path / "one" / "out")

@@ -52,7 +52,7 @@ def _open(folder):
     LISTED.clear()
     WATCHING[0] = True
     try:
-        splits = source.open_given(str(folder), streaming=False)
+        splits = source.open_splits(str(folder))
     finally:
         WATCHING[0] = False
     return splits, any(str(folder) in path for path in LISTED)

@@ -13,14 +13,13 @@ from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.detections import read_detections
 from patchit_hf.crops.make import make_crops
 from patchit_hf.data.parse27k import (
-    CLASSES,
     MIRRORED_CLASSES,
-    SITTING,
     load_parse27k,
     main,
     mirror_labels,
     padded_crop,
 )
+from patchit_hf.data.parse27k_database import CLASSES, SITTING
 from patchit_hf.downstream import create_downstream
 
 WIDTH, HEIGHT = 640, 480

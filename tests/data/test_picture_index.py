@@ -80,14 +80,14 @@ def test_what_is_not_plain_is_left_to_datasets(tmp_path, layout):
 def test_a_large_folder_is_opened_by_it_and_found_again(tmp_path, monkeypatch, others):
     monkeypatch.setattr(opened, "FILES", 2)
     folder = _make(tmp_path / "pictures", LAYOUTS["splits and classes"] + others)
-    first = source.open_given(str(folder), streaming=False)
+    first = source.open_splits(str(folder))
     assert "pictures-" in first["train"].cache_files[0]["filename"]
-    again = source.open_given(str(folder), streaming=False)
+    again = source.open_splits(str(folder))
     for name in first:
         assert again[name]._fingerprint == first[name]._fingerprint
         assert again[name].features == first[name].features
         assert again[name][:]["label"] == first[name][:]["label"]
     Image.new("RGB", (9, 9)).save(folder / "train/a/9.png")
-    changed = source.open_given(str(folder), streaming=False)
+    changed = source.open_splits(str(folder))
     assert len(changed["train"]) == 3
     assert changed["train"]._fingerprint != first["train"]._fingerprint

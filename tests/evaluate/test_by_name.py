@@ -9,7 +9,7 @@ from patchit_hf import FinetunedModel
 from patchit_hf.common.errors import InputError
 from patchit_hf.evaluate import evaluate, main
 
-pytestmark = [pytest.mark.usefixtures("with_people"), pytest.mark.e2e]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture

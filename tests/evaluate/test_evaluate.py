@@ -18,8 +18,6 @@ from patchit_hf.finetune.labelled import open_crops_of
 from patchit_hf.training.arguments import LoopArguments
 from tests.conftest import make_crops, some_people
 
-pytestmark = pytest.mark.usefixtures("with_people")
-
 
 @pytest.fixture
 def folder(labelled_people):

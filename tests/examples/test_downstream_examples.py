@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from patchit_hf import load_people
+from tests.conftest import some_people
 
 pytestmark = pytest.mark.e2e
 
@@ -42,8 +42,8 @@ def folder(tmp_path_factory):
     """A folder with the people, and its own cache of data sets."""
     folder = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
+        people = some_people()
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
-        people = load_people(TRAINED + HELD_OUT, num_proc=1)
         splits = {
             "train": people.select(range(TRAINED)),
             "validation": people.select(range(TRAINED, TRAINED + HELD_OUT)),

@@ -8,6 +8,8 @@ from queue import Empty
 
 import pytest
 
+from tests.conftest import PEOPLE
+
 nbformat = pytest.importorskip("nbformat")
 NotebookClient = pytest.importorskip("nbclient").NotebookClient
 KernelManager = pytest.importorskip("jupyter_client").KernelManager
@@ -38,9 +40,9 @@ def printed(cell):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path, monkeypatch, people_cache):
+def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(people_cache))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(PEOPLE["cache"]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # kept without outputs
     resources = {"metadata": {"path": str(tmp_path)}}

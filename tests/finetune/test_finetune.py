@@ -1,8 +1,7 @@
 """Finetuning: every task end to end, exact resume, any init, checkpoints that load anywhere."""
 
 import json
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ from patchit_hf import FinetunedModel
 from patchit_hf.data import people
 from patchit_hf.finetune.command import main
 from patchit_hf.metrics.names import NAMES
-from patchit_hf.models.initial_weights import open_initial, reinitialize_last_stage
+from patchit_hf.models.initial_weights import open_initial
+from patchit_hf.models.layers import reinitialize_last_stage
 from tests.conftest import some_people, write_people
+from tests.forked import log_of
 from tests.hub.server import Hub
-
-pytestmark = pytest.mark.usefixtures("with_people")
 
 SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16"]
 
@@ -123,23 +122,14 @@ def test_a_head_of_its_own_comes_back(task, finetuned):
 
 
 @pytest.mark.e2e
-def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder):
+def test_killed_and_continued_is_the_uninterrupted_run(tmp_path, folder, server):
     words = ["--task", "attributes", *SMALL, "--dataset", folder, "--max-steps", 8,
              "--save-every", 2, "--eval-every", 3, "--output-dir"]  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert _run(*words, whole) == 0
-    kill = (
-        "import os, patchit_hf.finetune.trainer as f\n"
-        "save = f.FinetuneTrainer._save\n"
-        "def dies(self, done):\n"
-        "    save(self, done)\n"
-        "    if done == 4: os._exit(9)\n"
-        "f.FinetuneTrainer._save = dies\n"
-        "from patchit_hf.finetune import main\n"
-        "main()\n"
-    )
-    half = [sys.executable, "-c", kill, *(str(word) for word in words), str(broken)]
-    assert subprocess.run(half, capture_output=True).returncode == 9
+    half = ["finetune", *(str(word) for word in words), str(broken)]
+    fourth = str(broken / "checkpoints" / "step-00000004")
+    assert server.start(tmp_path, half, event=fourth) == [-signal.SIGKILL], log_of(tmp_path)
     assert not (broken / "patchit.json").exists()
     assert _run(*words, broken) == 0
     weights = [(run / "model.safetensors").read_bytes() for run in (whole, broken)]

@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from patchit_hf.data.canvas import load_canvas
-from patchit_hf.data.people import load_people
 from patchit_hf.downstream import create_downstream
 from patchit_hf.evaluate.command import main as evaluate
 from patchit_hf.finetune.arguments import FinetuningArguments
 from patchit_hf.finetune.command import main as finetune
 from patchit_hf.finetune.labelled import open_crops_of, open_labelled
+from tests.conftest import some_people
 from tests.data.spoilt import bad_files
-
-pytestmark = pytest.mark.usefixtures("with_people")
 
 ROWS, BAD = 40, (3, 7, 20)
 GOOD = [row for row in range(ROWS) if row not in BAD]
@@ -34,7 +32,7 @@ def _spoilt(people):
 
 @pytest.fixture(scope="module")
 def people():
-    return _spoilt(load_people(ROWS, num_proc=1))
+    return _spoilt(some_people().select(range(ROWS)))
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,13 @@ class Told:
 
 
 def _trainer(folder, crops, small, callbacks=None, **kwargs):
-    options = {"max_steps": 3, "train_batch_size": 8, "figures": False, "save_steps": 2}
+    options = {
+        "max_steps": 3,
+        "train_batch_size": 8,
+        "figures": False,
+        "audit": False,
+        "save_steps": 2,
+    }
     args = TrainingArguments(output_dir=folder, **{"eval_steps": 0, **options, **kwargs})
     task = create_task("position", (50, 25), **small)
     return PatchTaskTrainer("test_resnet", args, task, crops, crops, callbacks=callbacks)

@@ -9,6 +9,7 @@ import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments
 from patchit_hf.common.draws import Draws
+from patchit_hf.common.errors import InputError
 from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks import canonical_name, create_task, list_tasks
 from tests.conftest import make_crops, train_and_kill
@@ -168,3 +169,92 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, name, crops):
     resumed.train()
     for key, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[key], value), key
+
+
+def test_crops_are_mirrored_before_patches_are_cut(name, coordinates, plain):
+    """The x coordinates of every patch run the other way, and the answers stay the same."""
+    crops, numbers = coordinates(6), torch.arange(6)
+    plainly = plain(small_task(name, mirror=0.0)).sample(crops, Draws(5, numbers))
+    mirrored = plain(small_task(name, mirror=1.0)).sample(crops, Draws(5, numbers))
+    assert torch.equal(plainly.targets, mirrored.targets)
+    x, turned = (255 * batch.inputs[..., 1, :, :] for batch in (plainly, mirrored))
+    torch.testing.assert_close(turned, CANVAS[1] - 1 - x, atol=0.02, rtol=0)
+    y, kept = (batch.inputs[..., 0, :, :] for batch in (plainly, mirrored))
+    torch.testing.assert_close(kept, y)
+    some = plain(small_task(name, mirror=0.5)).sample(coordinates(64), Draws(5, torch.arange(64)))
+    assert 0 < _turned(some.inputs) < 1
+
+
+def _turned(inputs):
+    """The share of samples whose x runs from right to left."""
+    x = inputs[:, None, 1] if inputs.ndim == 4 else inputs[:, :, 1]
+    return (x[:, 0, 0, 0] > x[:, 0, 0, 3]).float().mean()
+
+
+def test_each_patch_has_its_own_light(name):
+    crops, numbers = torch.full((8, 3, *CANVAS), 120, dtype=torch.uint8), torch.arange(8)
+    plainly = small_task(name, light=0.0, grayscale=0.0).sample(crops, Draws(5, numbers)).inputs
+    assert plainly.std() < 1e-3
+    task = small_task(name, light=1.0, tint=0.2, grayscale=0.0)
+    inputs = task.transform.colours(task.sample(crops, Draws(5, numbers)).inputs)
+    patches = inputs.flatten(0, -4).mean((1, 2))  # [patches, 3]
+    assert patches.std(0).min() > 0.02
+    assert (patches[:, 0] - patches[:, 2]).std() > 0.01
+    assert ((patches >= 120 / 255 * 0.59 * 0.79) & (patches <= 120 / 255 * 1.41 * 1.21)).all()
+    held = task.transform.colours(task.sample_all(crops, Draws(5, numbers)).inputs)
+    torch.testing.assert_close(held, torch.full_like(held, 120 / 255), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["jigsaw", "pair", "people", "position", "shuffle"])
+def test_patches_may_be_upright(name, coordinates, plain):
+    """A patch of 12x8 px holds 12 rows and 8 columns of its own cell."""
+    task = plain(small_task(name, rows=3, cols=2, patch_size=[12, 8], jitter=0))
+    size = (36, 16) if name == "shuffle" else (12, 8)
+    assert task.input_size == size
+    inputs = task.sample(coordinates(5), Draws(5, torch.arange(5))).inputs
+    assert inputs.shape[-2:] == size
+    if name == "position":
+        batch = task.sample(coordinates(5), Draws(5, torch.arange(5)))
+        corner = (255 * batch.inputs[:, :2, 0, 0]).round().int().tolist()
+        assert corner == [[7 + 12 * (c // 2), 4 + 8 * (c % 2)] for c in batch.targets.tolist()]
+    examples = task.examples(task.sample_all(coordinates(2), Draws(5, torch.arange(2))))
+    assert examples.shape[-2:] == (12, 8)
+    assert create_task(name, CANVAS, **task.kwargs).input_size == size
+
+
+@pytest.mark.parametrize("name", ["context", "jigsaw", "pair", "people", "position", "scale"])
+def test_a_head_of_two_hidden_layers(name):
+    task = small_task(name, head_hidden=[24, 12])
+    head = task.head(8)
+    names = [n for n, _ in head.named_modules()]
+    assert any(n.endswith("hidden2") for n in names)
+    features = torch.rand(5 * task.inputs_per_sample, 8, 2, 2)
+    output = head(features)
+    output = output["cells"] if isinstance(output, dict) else output
+    assert output.shape[-1] == task.num_classes
+    assert create_task(name, CANVAS, **task.kwargs).kwargs["head_hidden"] == [24, 12]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mirror": 2}, "mirror=2 in --task-kwargs: a probability from 0 to 1"),
+        ({"light": 3}, "light=3 in --task-kwargs: a number from 0 to 2"),
+        ({"tint": -1}, "tint=-1 in --task-kwargs: a number from 0 to 1"),
+        ({"patch_size": [8]}, "patch_size=[8] in --task-kwargs: one side, or height and width"),
+        ({"patch_size": [8, 2]}, "patch_size=2 in --task-kwargs: must be a whole number of at"),
+        ({"patch_size": [30, 8]}, "3 rows x 2 cols of 30x8 px with margin=0 need 90x16 px"),
+        ({"patch_size": [8, 30]}, "patch_size=8x30 is larger than the canvas 50x25"),
+        ({"head_hidden": [0]}, "head_hidden=[0] in --task-kwargs: a whole number, 0 for none, or"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(InputError) as caught:
+        small_task("position", **options).head(8)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["context", "scale"])
+def test_tasks_of_square_patches(name):
+    with pytest.raises(InputError, match=r"patch_size=\[8, 6\] in --task-kwargs: must be a whole"):
+        small_task(name, patch_size=[8, 6])

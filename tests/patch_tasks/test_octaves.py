@@ -250,7 +250,7 @@ def test_the_loss_equals_a_naive_one():
 @pytest.mark.parametrize("crops", [0, 31])
 def test_without_a_table_the_batch_is_searched(crops):
     """For streams (0 crops) and beyond the limit."""
-    task = small_task("octaves", table_limit=30)
+    task = small_task("octaves", table_limit=30, queue=0)
     model = build_model("test_resnet", task, 0)
     assert task.bytes_per_run(crops) == 0
     assert small_task("octaves").bytes_per_run(100) == 4 * 100 * 128 * 4
@@ -265,6 +265,44 @@ def test_without_a_table_the_batch_is_searched(crops):
     loss, _ = info_nce(output["embedding"].flatten(0, 1), own, 0.1)
     found = task.loss(output, batch.targets)["identity_loss"]
     assert found.item() == pytest.approx(loss.item() / math.log(11), rel=1e-5)
+
+
+def test_a_batch_is_also_compared_with_the_batches_before():
+    task = small_task("octaves", table_limit=0, queue=20)
+    model = build_model("test_resnet", task, 0)
+    task = task.for_training(model.head, 500, seed=3)
+    assert model.head.queue.shape == (20, 128)
+    before = model.head.queue.clone()
+    torch.testing.assert_close(before.norm(dim=1), torch.ones(20))
+    images = torch.randint(0, 256, (4, 3, *CANVAS), dtype=torch.uint8)
+    for number in range(3):
+        batch = task.sample(images, _draws(4, rows=torch.arange(4) + 4 * number))
+        output = model(batch.inputs)
+        mine = F.normalize(output["embedding"].detach().flatten(0, 1), dim=1)
+        assert torch.equal(output["queue"], before)
+        assert torch.equal(model.head.queue, torch.cat([mine, before])[:20])
+
+        logits = torch.cat([mine @ mine.T, mine @ before.T], dim=1) / 0.1
+        logits[torch.arange(8), torch.arange(8)] = float("-inf")
+        other = torch.arange(8) ^ 1  # part and person of a crop stand side by side
+        expected = F.cross_entropy(logits, other) / math.log(7 + 20)
+        found = task.loss(output, batch.targets)["identity_loss"]
+        assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+        before = model.head.queue.clone()
+
+    model.eval()
+    assert "queue" not in model(batch.inputs)
+    assert torch.equal(model.head.queue, before)
+    bare = model.head.without_table()
+    assert bare.queue is None
+    assert not [name for name in bare.state_dict() if "queue" in name]
+    few = small_task("octaves", table_limit=0)
+    few.for_training(model.head, 100, seed=3)
+    assert len(model.head.queue) == 50  # a quarter of an epoch's embeddings
+    few.for_training(model.head, 0, seed=3)
+    assert len(model.head.queue) == 4096
+    small_task("octaves").for_training(model.head, 100, seed=3)
+    assert model.head.queue is None
 
 
 def test_weights_down_to_one_question():

@@ -84,7 +84,7 @@ def test_clock():
 
 def _train(folder, crops, small, **kwargs):
     args = TrainingArguments(
-        output_dir=str(folder), train_batch_size=16, figures=False, **kwargs,
+        output_dir=str(folder), train_batch_size=16, figures=False, audit=False, **kwargs,
     )  # fmt: skip
     task = create_task("position", (50, 25), **small)
     trainer = PatchTaskTrainer(

@@ -663,7 +663,6 @@ def test_licences_are_only_one_where_both_are(export):
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("with_people")
 def test_a_finetuned_model_as_initial_weights_tells_of_its_labels(tmp_path, export, task):
     folder = tmp_path / "people"
     folder.mkdir()
@@ -685,7 +684,15 @@ def test_a_finetuned_model_as_initial_weights_tells_of_its_labels(tmp_path, expo
 def test_an_earlier_run_continues(tmp_path, task, crops):
     """The configuration of a run from random weights has no more keys than it had."""
     trainer = PatchTaskTrainer("test_resnet", _args(tmp_path / "run"), task, crops)
-    new = {"init", "initial_weights", "layer_decay", "freeze_stages", "head_first", "keep_initial"}
+    new = {
+        "init",
+        "initial_weights",
+        "layer_decay",
+        "freeze_stages",
+        "head_first",
+        "keep_initial",
+        "ema",
+    }
     assert not new & set(trainer.run.config)
     assert trainer.run.config["learning_rate"] == 4e-3
 
@@ -695,7 +702,7 @@ def test_a_killed_run_from_weights_ends_as_the_uninterrupted_one(tmp_path, task,
     file = _file(tmp_path / "mine.safetensors")
     options = {
         "max_steps": 8, "save_steps": 3, "head_first": 4, "freeze_stages": 1, "layer_decay": 0.7,
-        "keep_initial": 0.3,
+        "keep_initial": 0.3, "ema": 0.8,
     }  # fmt: skip
 
     def trainer(name):

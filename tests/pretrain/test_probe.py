@@ -43,7 +43,7 @@ def labelled():
 def _trainer(folder, data, small, **kwargs):
     args = TrainingArguments(
         output_dir=str(folder), max_steps=8, train_batch_size=16, eval_steps=0, figures=False,
-        save_steps=0, **kwargs,
+        audit=False, save_steps=0, **kwargs,
     )  # fmt: skip
     task = create_task("position", (50, 25), **small)
     return PatchTaskTrainer(

@@ -12,7 +12,7 @@ from tests.conftest import train_and_kill
 def _trainer(folder, crops, small, backbone="test_resnet", **kwargs):
     options = {
         "max_steps": 12, "train_batch_size": 16, "learning_rate": 1e-2, "save_steps": 5,
-        "figures": False,
+        "figures": False, "audit": False,
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(folder), **{**options, **kwargs})
     task = create_task("position", (50, 25), **small)
@@ -86,7 +86,11 @@ def test_training_leaves_the_given_task_as_it_was(tmp_path, crops, small):
     task = create_task("position", (50, 25), smooth=1.0, **small)
     before = dict(vars(task))
     args = TrainingArguments(
-        output_dir=str(tmp_path / "run"), max_steps=2, train_batch_size=8, figures=False
+        output_dir=str(tmp_path / "run"),
+        max_steps=2,
+        train_batch_size=8,
+        figures=False,
+        audit=False,
     )
     trainer = PatchTaskTrainer("test_resnet", args, task, crops, crops)
     trainer.train()

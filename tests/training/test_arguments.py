@@ -10,6 +10,7 @@ from patchit_hf.training.arguments import in_steps
 
 OURS_ALONE = {  # what Hugging Face has no field of that meaning for
     "keep_initial",
+    "ema",
     "train_batch_size",  # theirs is per device
     "mixed_precision",  # theirs is bf16 and fp16; this is Accelerate's
     "optim_args",

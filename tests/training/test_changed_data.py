@@ -9,14 +9,9 @@ import datasets
 import numpy as np
 import pytest
 
-from patchit_hf.data import contents
-from patchit_hf.data.contents import (
-    Contents,
-    contents_of_folder,
-    contents_of_rows,
-    read_contents,
-    write_contents,
-)
+from patchit_hf.data import content_hashes
+from patchit_hf.data.content_hashes import contents_of_folder, contents_of_rows
+from patchit_hf.data.contents import Contents, read_contents, write_contents
 from patchit_hf.data.rows import ImageRows
 from patchit_hf.data.source import load_crops
 from patchit_hf.data.store import open_crops
@@ -192,8 +187,8 @@ def test_in_memory_and_in_a_table_an_image_has_the_same_hash(tmp_path, crops):
 
 
 def test_files_of_a_stream(tmp_path, monkeypatch):
-    monkeypatch.setattr(contents, "WHOLE", 1000)
-    monkeypatch.setattr(contents, "SAMPLE", 64)
+    monkeypatch.setattr(content_hashes, "WHOLE", 1000)
+    monkeypatch.setattr(content_hashes, "SAMPLE", 64)
     big = np.random.default_rng(0).bytes(5000)
     (tmp_path / "a.tar").write_bytes(big)
     (tmp_path / "README.md").write_text("a card")

@@ -17,7 +17,6 @@ from tests.conftest import write_people
 from tests.elsewhere import DEVICE, elsewhere
 
 pytestmark = [
-    pytest.mark.usefixtures("with_people"),
     pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter"),
 ]
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import write_people
 from tests.data.spoilt import spoilt_folder
+from tests.forked import log_of
 from tests.in_turn import run
 
 pytestmark = pytest.mark.e2e
@@ -89,9 +90,8 @@ def test_the_command_trains_on_several_processes(tmp_path, crop_folder, monkeypa
     _assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.usefixtures("with_people")
-def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, subtests):
-    """All that is compared is trained by one start of the processes, which takes the longest."""
+def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, server, subtests):
+    """In forks with the variables of a launcher, which the slow tests start."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     common = [*COMMON, "--no-audit"]
     position = [*common, "--task-kwargs", *GRID]
@@ -122,7 +122,9 @@ def test_two_processes_are_one(tmp_path, crop_folder, monkeypatch, subtests):
     one, two = tmp_path / "one", tmp_path / "two"
     run(commands(one, "--gradient-accumulation-steps", "2"))
     (tmp_path / "commands.json").write_text(json.dumps(commands(two)))
-    launch(tmp_path, str(Path(__file__).parents[1] / "in_turn.py"), "commands.json")
+    file = str(tmp_path / "commands.json")
+    ended = server.start(tmp_path / "work", ["in_turn", file], 2)
+    assert ended == [0, 0], log_of(tmp_path / "work")
 
     for name in runs:
         with subtests.test(name):

@@ -36,7 +36,11 @@ def launched(monkeypatch):
 
 def test_training_leaves_the_process_alone(tmp_path, crops, small, launched):
     args = TrainingArguments(
-        output_dir=str(tmp_path / "run"), max_steps=2, train_batch_size=8, figures=False
+        output_dir=str(tmp_path / "run"),
+        max_steps=2,
+        train_batch_size=8,
+        figures=False,
+        audit=False,
     )
     before = state()
     trainer = PatchTaskTrainer(

@@ -1,5 +1,6 @@
 """Signals: the step that runs is finished, a checkpoint is written, and one line says so."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -11,9 +12,10 @@ import time
 import pytest
 from safetensors.torch import load_file
 
+from patchit_hf import FinetuneTrainer, PatchTaskTrainer
 from patchit_hf.common.interrupts import Stopped, StopRequest, stoppable
+from patchit_hf.finetune import main as finetune
 from patchit_hf.pretrain import main
-from tests.conftest import write_people
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT]
 
@@ -73,34 +75,32 @@ def test_a_pool_ends_while_signals_are_handled():
                 assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("people")
-    return write_people(folder, train=range(120), validation=range(120, 150))
+@contextlib.contextmanager
+def _stopped(trainer, step, number):
+    """Give this process a signal while a trainer's step runs."""
+    after_step = trainer._after_step
 
+    def signalled(self, index, means):
+        if index + 1 == step:
+            signal.raise_signal(number)
+        return after_step(self, index, means)
 
-def _start(module, *words):
-    command = [sys.executable, "-m", f"patchit_hf.{module}", *map(str, words)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_after_step", signalled)
+        yield
 
 
 def _pretraining(folder, out, steps):
     return [
         "--backbone", "test_resnet", "--canvas", "50x25", "--batch-size", "16",
-        "--max-steps", steps, "--task-kwargs", "rows=3", "cols=2", "patch_size=8",
+        "--max-steps", str(steps), "--task-kwargs", "rows=3", "cols=2", "patch_size=8",
         "--no-figures", "--no-audit", "--eval-every", "0", "--log-every", "1",
-        "--dataset", folder, "--output-dir", out,
+        "--dataset", folder, "--output-dir", str(out),
     ]  # fmt: skip
 
 
-def _stop(process, number, running, seconds=1.0):
-    deadline = time.monotonic() + 120
-    while not running() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(seconds)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said
+def _last_line(said):
+    return [line for line in said.replace("\r", "\n").splitlines() if line.strip()][-1]
 
 
 @pytest.mark.e2e
@@ -109,15 +109,22 @@ def _stop(process, number, running, seconds=1.0):
     [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGINT],
     ids=lambda n: n.name,
 )
-def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, folder, number):
+def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, crop_folder, number):
+    """The command in a process of its own, at any instant after its first step."""
     out = tmp_path / "run"
-    process = _start("pretrain", *_pretraining(folder, out, 100_000))
-    code, said = _stop(process, number, (out / "metrics.jsonl").exists)
-    assert code == 128 + number, said
+    words = _pretraining(crop_folder, out, 100_000)
+    command = [sys.executable, "-m", "patchit_hf.pretrain", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, said
     (checkpoint,) = (out / "checkpoints").glob("step-*")
     step = json.loads((checkpoint / "state.json").read_text())["step"]
-    last = [line for line in said.replace("\r", "\n").splitlines() if line.strip()][-1]
-    assert last == (
+    assert _last_line(said) == (
         f"stopped by {number.name}; the checkpoint after step {step} is written; the same command "
         "continues there"
     )
@@ -125,18 +132,18 @@ def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, folder, number)
 
 
 @pytest.mark.e2e
-def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, folder):
+def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, crop_folder, capsys):
     """Also what it measured on the way."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = [str(word) for word in _pretraining(folder, whole, 300)]
-    assert main(words) == 0
-    words[-1] = str(broken)
-    process = _start("pretrain", *words)
-    code, said = _stop(process, signal.SIGTERM, (broken / "metrics.jsonl").exists, 0.3)
-    assert code == 143, said
-    (checkpoint,) = (broken / "checkpoints").glob("step-*")
-    assert 0 < int(checkpoint.name.removeprefix("step-")) < 300
-    assert main(words) == 0
+    assert main(_pretraining(crop_folder, whole, 30)) == 0
+    with _stopped(PatchTaskTrainer, 11, signal.SIGTERM):
+        assert main(_pretraining(crop_folder, broken, 30)) == 143
+    assert _last_line(capsys.readouterr().err) == (
+        "stopped by SIGTERM; the checkpoint after step 11 is written; the same command continues "
+        "there"
+    )
+    assert [p.name for p in (broken / "checkpoints").glob("step-*")] == ["step-00000011"]
+    assert main(_pretraining(crop_folder, broken, 30)) == 0
     ends = [load_file(run / "model.safetensors") for run in (whole, broken)]
     assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
     lines = [json.loads((run / "metrics.jsonl").read_text()) for run in (whole, broken)]
@@ -144,39 +151,34 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, folder):
 
 
 @pytest.mark.e2e
-def test_a_finetuning_does_the_same(tmp_path, folder):
+def test_a_finetuning_does_the_same(tmp_path, labelled_people, capsys):
     out = tmp_path / "run"
-    process = _start(
-        "finetune", "--task", "attributes", "--init", "random", "--backbone", "test_resnet",
-        "--input-size", "48x24", "--dataset", folder, "--max-steps", 100_000, "--eval-every", 0,
-        "--save-every", 50_000, "--output-dir", out,
-    )  # fmt: skip
-    code, said = _stop(process, signal.SIGUSR1, (out / "metrics.jsonl").exists)
-    assert code == 128 + signal.SIGUSR1, said
-    assert "stopped by SIGUSR1; the checkpoint after step" in said
-    assert len(list((out / "checkpoints").glob("step-*"))) == 1
+    words = [
+        "--task", "attributes", "--init", "random", "--backbone", "test_resnet", "--input-size",
+        "48x24", "--dataset", labelled_people, "--split", "train", "--max-steps", "100",
+        "--eval-every", "0", "--save-every", "50", "--output-dir", str(out),
+    ]  # fmt: skip
+    with _stopped(FinetuneTrainer, 3, signal.SIGUSR1):
+        code = finetune(words)
+    assert code == 128 + signal.SIGUSR1
+    said = capsys.readouterr().err
+    assert "stopped by SIGUSR1; the checkpoint after step 3 is written" in said
+    assert [p.name for p in (out / "checkpoints").glob("step-*")] == ["step-00000003"]
 
 
 @pytest.mark.e2e
-def test_before_the_first_step_there_is_a_line_too(tmp_path):
-    process = _start("crops", "--help")
-    process.wait()
+def test_before_the_first_step_there_is_a_line_too():
+    code = (
+        "import sys, time\n"
+        "from patchit_hf.common.console import guarded\n"
+        "def run(argv):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    return 0\n"
+        "sys.exit(guarded(run, None, 'the same command starts again'))"
+    )
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, time\n"
-            "from patchit_hf.common.console import guarded\n"
-            "def run(argv):\n"
-            "    print('ready', flush=True)\n"
-            "    time.sleep(60)\n"
-            "    return 0\n"
-            "sys.exit(guarded(run, None, 'the same command starts again'))",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchit_hf.crops.boxes import Boxes, orient, to_pixels
+from patchit_hf.crops.boxes import SMALLEST_WINDOW, Boxes, orient, to_pixels
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.select import KEPT, Words, in_picture, sharpness
 from patchit_hf.data.canvas import RESAMPLE
@@ -80,7 +81,7 @@ def cut(job: Job, options: CropOptions) -> Cut:
             picture = _picture(job, options)
             result.decoded, result.notes = True, picture.notes
             boxes = _placed(job, picture, options)
-            reasons, windows = in_picture(boxes, reasons, picture.pixels.size, options)
+            reasons, windows = in_picture(boxes, reasons, picture.size, options)
             reasons = _write(job, picture, boxes, reasons, windows, options, result)
         except BadPictureError as error:
             result.bad = str(error)
@@ -101,10 +102,37 @@ def _picture(job: Job, options: CropOptions) -> Picture:
         raise BadPictureError(job.picture)
     if job.path is None:
         raise BadPictureError("no such file")
-    return open_picture(job.path, options.max_pixels)
+    return open_picture(
+        job.path, options.max_pixels, lambda stored: shrinkage(job, stored, options)
+    )
 
 
-def resize(pixels: Image.Image, window: list[float], canvas: tuple[int, int]) -> Image.Image:
+def shrinkage(job: Job, stored: tuple[int, int], options: CropOptions) -> int:
+    """Return how many times smaller an image may be decoded for the crops that are cut from it.
+
+    Every window is at least twice as high as its crop even so, and crops are what they would be to
+    within about one grey level in root mean square.
+
+    Args:
+        job: the image and its boxes.
+        stored: width and height of the image as stored.
+        options: how a box becomes a crop.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    sides = (job.boxes[:, 2:] - job.boxes[:, :2])[job.reasons == KEPT]
+    if job.relative:
+        sides = sides * min(stored)  # of either side, whichever way up
+    heights = sides[:, 1] if options.exif == "shown" else sides.min(axis=1, initial=np.inf)
+    heights = heights * (1 + 2 * options.context)
+    if options.outside == "shrink":
+        heights = heights * SMALLEST_WINDOW
+    lowest = min(heights.min(initial=np.inf), *stored)
+    return next((n for n in (8, 4, 2) if lowest >= 2 * n * max(options.size)), 1)
+
+
+def resize(pixels: Image.Image, window: Sequence[float], canvas: tuple[int, int]) -> Image.Image:
     """Return the window (xyxy, inside the image) as a crop of height and width ``canvas``."""
     box = (window[0], window[1], window[2], window[3])
     return pixels.resize((canvas[1], canvas[0]), RESAMPLE, box=box)
@@ -116,7 +144,7 @@ def _placed(job: Job, picture: Picture, options: CropOptions) -> Boxes:
     Raises:
         BadPictureError: if the size of the image is not the one that the detections state.
     """
-    shown = picture.pixels.size
+    shown = picture.size
     size = picture.stored if options.exif == "stored" else shown
     if all(job.size) and job.size != size:
         other = picture.stored if options.exif == "shown" else shown
@@ -146,7 +174,7 @@ def _write(
         if picture.hidden is not None and _reached(picture.hidden, window, options.size[0]):
             reasons[i] = "transparent"
             continue
-        crop = resize(picture.pixels, window, options.size)
+        crop = resize(picture.pixels, picture.in_pixels(window), options.size)
         sharp = sharpness(np.asarray(crop))
         if sharp < options.min_sharpness:
             reasons[i] = "blurred"
