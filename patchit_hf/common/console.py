@@ -15,6 +15,9 @@ from patchit_hf.common.interrupts import Stopped, stoppable
 from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
 from patchit_hf.common.shown import shown
+from patchit_hf.common.waiting import wait_briefly
+
+BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
 
 AGAIN = "the same command continues from the newest checkpoint, if there is one"
 
@@ -55,13 +58,18 @@ def guarded(
     What the machine lacks (room, permission, memory, open files) becomes one line and exit code 1.
     A signal that asks it to stop becomes one line, too, and exit code 128 + the signal's number.
 
-    Other libraries' messages are shown from warnings up.
+    Other libraries' messages are shown from warnings up. Threads of torch wait for each other as
+    ``waiting`` says.
 
     Args:
         run: the command.
         argv: its arguments.
         after_interrupt: what a line about a signal tells the user to do next.
     """
+    wait_briefly()
+    if not sys.stderr.isatty():  # a bar that moves would be a line for each move
+        for name in BARS:
+            os.environ.setdefault(name, "1")
     with _lasting_stderr():
         logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
         logging.getLogger("patchit_hf").setLevel(logging.INFO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -281,7 +282,10 @@ def whole_cfg(config: dict[str, Any], location: Location) -> dict[str, Any]:
 def creation_args(config: dict[str, Any]) -> dict[str, Any]:
     """Return the network's arguments in the form that timm's own folder loader passes them."""
     args = dict(config.get("model_args", {}))
-    return {**args, "pretrained_model_args": dict(args)} if args else {}
+    known = (
+        "pretrained_model_args" in inspect.signature(timm.models.build_model_with_cfg).parameters
+    )
+    return {**args, "pretrained_model_args": dict(args)} if args and known else args
 
 
 def check_architecture(name: object, where: str) -> None:

@@ -162,7 +162,7 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
     Args:
         record: what ``patchit.json`` holds.
     """
-    data, task, results = record["data"], record["task"], record["results"]
+    data, task, results = record["data"], record["task"], dict(record["results"])
     name = called(data)
     rendered = bool(data.get("rendered"))
     stated = str(data.get("license", "")).strip().lower()

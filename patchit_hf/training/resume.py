@@ -16,6 +16,7 @@ from patchit_hf.training.arguments import LENGTH
 from patchit_hf.training.checkpoint import Checkpoint, checkpoints, newest_whole, restore
 from patchit_hf.training.memory import FitsMemory
 from patchit_hf.training.monitor import Monitor
+from patchit_hf.training.sharded import Sharded
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Resumes(FitsMemory):
     contents: dict[str, str]
     optimizer: Any
     monitor: Monitor | None
+    sharded: Sharded | None
     max_steps: int
     rank: int
     world: int
@@ -55,7 +57,8 @@ class Resumes(FitsMemory):
         if other_data:
             config["data_contents"] = found.config["data_contents"]
         scaler = self.accelerator.scaler
-        changed = restore(found, config, self.model, self.optimizer, scaler, change) | other_data
+        changed = restore(found, config, self.model, self.sharded or self.optimizer, scaler, change)
+        changed |= other_data
         if found.step >= self.max_steps and {*changed} & {*LENGTH}:
             raise InputError(
                 f"--extend: {found.step} steps are done; must be more, and the run has "
