@@ -4,9 +4,9 @@ Of every architecture module of timm, the smallest model and some others are fol
 32, 40 and 64 px without computing anything, and each distinct convolution (map, kernel, stride,
 padding, groups, channels) is noted. Then each is computed in float32 and channels-last memory, as
 the trainers do, and its output and all gradients are compared with contiguous double precision.
-Each runs in a process of its own with one and two threads, because a library that computes wrong
-may also crash or hang. torch's own convolutions are tried likewise where they are not what the
-trainers use.
+They run in processes apart, with one and two threads, because a library that computes wrong may
+also crash or hang; behind such a convolution, a new process goes on. torch's own convolutions are
+tried likewise where they are not what the trainers use.
 
     python benchmarks/convolutions.py --output benchmarks/results/convolutions.json
 
@@ -20,13 +20,12 @@ import argparse
 import json
 import os
 import platform
-import resource
 import select
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,8 +49,7 @@ MORE = (  # larger ones that people take, and those with a strided 1x1 convoluti
     "mobileone_s0", "regnety_002", "repghostnet_050", "repvgg_a0", "repvit_m0_9", "resnet18",
     "resnet50", "resnet50d", "vit_tiny_patch16_224",
 )  # fmt: skip
-SECONDS = 60  # of a processor that a convolution may take
-WAIT = 600  # seconds of the clock
+WAIT = 300  # seconds that a convolution may take, also on a busy machine
 ISAS = ("AVX2", "DEFAULT")  # instructions that oneDNN may use
 
 
@@ -184,39 +182,42 @@ def worst(shape: Shape, convolve: Callable[..., Tensor]) -> float:
 
 
 def compute(threads: int, ours: bool) -> None:
-    """Read shapes from stdin, a line each, and write the error of each to stdout, as JSON.
+    """Read shapes from stdin, a line each, and write the error of each to stdout, as JSON."""
+    shapes = [Shape.read(json.loads(line)) for line in sys.stdin]
+    done = 0
+    while done < len(shapes):
+        for error in _forked(shapes[done:], threads, ours=ours):
+            sys.stdout.write(json.dumps(error) + "\n")
+            sys.stdout.flush()
+            done += 1
 
-    A process of its own computes each, so that a crash or a hang is the result of one shape.
-    """
-    for line in sys.stdin:
-        shape = Shape.read(json.loads(line))
-        sys.stdout.write(json.dumps(_apart(shape, threads, ours=ours)) + "\n")
-        sys.stdout.flush()
 
-
-def _apart(shape: Shape, threads: int, *, ours: bool) -> float | str:
-    """Return the error of a convolution that a forked process computes, or how that died."""
+def _forked(shapes: list[Shape], threads: int, *, ours: bool) -> Iterator[float | str]:
+    """Yield errors that a forked process computes; the last says how it died, if it did."""
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         torch.set_num_threads(threads)
         with SmallMapConvolutions() if ours else nullcontext():
-            error = worst(shape, torch.conv2d)
-        os.write(writer, str(error).encode())
+            for shape in shapes:
+                os.write(writer, f"{worst(shape, torch.conv2d)}\n".encode())
         os._exit(0)
     os.close(writer)
-    answered = select.select([reader], [], [], WAIT)[0]
-    text = os.read(reader, 64) if answered else b""
-    os.close(reader)
-    if not answered:
-        os.kill(process, signal.SIGKILL)
+    number = 0
+    with open(reader, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], WAIT)[0]:
+            line = pipe.readline()
+            if not line:
+                break
+            number += 1
+            yield float(line)
+        else:
+            os.kill(process, signal.SIGKILL)
     status = os.waitpid(process, 0)[1]
-    if text:
-        return float(text)
-    number = signal.SIGKILL if not answered else os.WTERMSIG(status)
-    stuck = number in (signal.SIGKILL, signal.SIGXCPU)
-    return "hung" if stuck else f"died ({signal.Signals(number).name})"
+    if number < len(shapes):
+        found = signal.Signals(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
+        hung = found == signal.SIGKILL
+        yield "hung" if hung else f"died ({found.name if found else os.WEXITSTATUS(status)})"
 
 
 def measured(shapes: list[Shape], threads: int, isa: str, *, ours: bool) -> list[float | str]:
