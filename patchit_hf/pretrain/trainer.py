@@ -168,6 +168,7 @@ class PatchTaskTrainer(HubTrainer):
             self.accelerator, self.task, self.model, evaluated, self.held_out, probe
         )
         self.watch: GradientShare | None = None
+        self._later: str | None = None  # why the next step is the last
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -336,8 +337,19 @@ class PatchTaskTrainer(HubTrainer):
         return super()._after_step(step, means)
 
     def _evaluate_and_record(self) -> None:
-        with self.weights.shown(last=self._running().done == self.max_steps):
+        with self.weights.shown(last=self._is_last()):
             super()._evaluate_and_record()
+
+    def _is_last(self) -> bool:
+        """Whether no step follows: the run is at its end, or a callback asked for it."""
+        monitor = self._running()
+        return monitor.done == self.max_steps or monitor.asked is not None
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        if self.args.keep_initial and method == "on_evaluate":
+            self._later = self._later or reason  # weights are mixed before an evaluation
+        else:
+            super()._stop(reason or self._later, method)
 
     def _show_all_crops(self) -> None:
         """Let the head see all training crops, on the main process; the others get its weights."""
@@ -379,7 +391,7 @@ class PatchTaskTrainer(HubTrainer):
             self._running().progress.say(line)
 
     def _end(self) -> None:
-        self.weights.finish(last=self._running().done == self.max_steps)
+        self.weights.finish(last=self._is_last())
         if self.is_main:
             self.notes |= wrap_up(
                 self.outcome(),

@@ -76,11 +76,12 @@ class Monitor:
         start: steps done before.
         seconds: seconds spent before.
         means: sums of the training's means since the last evaluation, of an earlier start.
+        asked: why an earlier start was asked to end; None if it was not.
         lr_at: learning rate of a step.
 
     Attributes:
         done: steps done.
-        stopped: why the run stopped before its end; None if it did not.
+        asked: why the run was asked to end before its end; None if it was not.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Monitor:
         start: int,
         seconds: float,
         means: dict[str, Any] | None,
+        asked: str | None,
         lr_at: Callable[[int], float],
     ) -> None:
         self.accelerator, self.args, self.reporter = accelerator, args, reporter
@@ -116,12 +118,18 @@ class Monitor:
             reporter.metric,
             reporter.metric_name,
         )
-        self.done, self.stopped = start, self.stopping.reason(self.history.entries)
+        self.done, self.asked = start, asked
+        self._waited = self.stopping.reason(self.history.entries)
         self.warned: set[str] = set()
         self.since_log, self.since_record = Means(), Means.restored(means, accelerator)
         self.checkpoints = folder / CHECKPOINTS
         self.before, self.started = seconds, time.perf_counter()
         self.step_started, self.estimated = self.started, False
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the run stopped before its end; None if it did not."""
+        return self.asked or self._waited
 
     @property
     def step_seconds(self) -> list[float]:
@@ -245,7 +253,7 @@ class Monitor:
         if line and line.split(":")[0] not in self.warned:
             self.warned.add(line.split(":")[0])
             self.progress.say(line)
-        self.stopped = self.stopping.reason(self.history.entries)
+        self._waited = self.stopping.reason(self.history.entries)
         numbers = {
             name: value
             for name, value in entry.items()

@@ -207,6 +207,7 @@ class Trainer(Resumes):
             start=start,
             seconds=float(self.notes["seconds"]),
             means=self.notes.pop("means", None),
+            asked=self.notes.pop("asked_to_stop", None),
             lr_at=self.lr_at,
         )
         self._saved = monitor.seconds
@@ -279,10 +280,11 @@ class Trainer(Resumes):
         saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
-        self.callbacks.tell("on_step", self, done)
-        if evaluates or saves or self._also_evaluates(done):
+        self._tell("on_step", done)
+        evaluates = evaluates or self._also_evaluates(done) or monitor.stopped is not None
+        if evaluates or saves:
             self._see_trained()
-        if evaluates or self._also_evaluates(done):
+        if evaluates:
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
             self._save(done)
@@ -318,13 +320,36 @@ class Trainer(Resumes):
         return self.monitor
 
     def _evaluate_and_record(self) -> None:
+        self._check_weights()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()
         if self._also_evaluates(monitor.done):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
-        self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
+        self._tell("on_evaluate", monitor.done, dict(monitor.history.last))
+
+    def _tell(self, method: str, done: int, *values: Any) -> None:
+        """Tell the callbacks, which may ask the run to end."""
+        told = self.callbacks.agreed(method, self.world, self, done, *values)
+        if done < self.max_steps:
+            self._stop(told, method)
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        """End the run after this step if there is a reason."""
+        monitor = self._running()
+        monitor.asked = monitor.asked or reason
+
+    def _check_weights(self) -> None:
+        """Check that the weights are numbers, before they are evaluated, saved or exported.
+
+        Raises:
+            FloatingPointError: if they are not.
+        """
+        running = ("running_mean", "running_var")
+        values = [b for name, b in self.model.named_buffers() if name.endswith(running)]
+        if not all(bool(v.isfinite().all()) for v in (*self.model.parameters(), *values)):
+            raise self._running().diverged("the weights are not finite")
 
     def _see_trained(self) -> None:
         """Let ``model`` have the weights that are trained, if it has others beside them."""
@@ -339,8 +364,7 @@ class Trainer(Resumes):
         monitor, optimizer = self._running(), self.optimizer
         if self.sharded is not None:
             optimizer = self.sharded.snapshot()
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise monitor.diverged("the weights are not finite")
+        self._check_weights()
         means = monitor.since_record.state(self.accelerator)
         self._check_folder()
         if self.is_main:
