@@ -14,6 +14,13 @@ logger = logging.getLogger(__name__)
 SECONDS = 5.0  # limit for the Hub to take up a connection
 
 
+def offline() -> bool:
+    """Return whether the Hub's client is in offline mode, now: tests and callers change it."""
+    from huggingface_hub import constants  # its is_offline_mode() is of version 1
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def unreachable() -> str | None:
     """Return why the Hub cannot be reached; None if it can, or if only a proxy knows."""
     from huggingface_hub import constants
@@ -37,9 +44,9 @@ def cached_if_unreachable(what: str) -> Iterator[None]:
         what: what is read, for a warning.
     """
     import datasets
-    from huggingface_hub import constants, is_offline_mode
+    from huggingface_hub import constants
 
-    reason = None if is_offline_mode() else unreachable()
+    reason = None if offline() else unreachable()
     if reason is None:
         yield
         return

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import datasets
 import numpy as np
@@ -25,7 +25,7 @@ from patchit_hf.data.transformed import image_rows
 ImageInput: TypeAlias = (
     str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor | Mapping[str, Any]
 )
-ImageInputs: TypeAlias = ImageInput | Iterable[ImageInput] | datasets.Column | datasets.Dataset
+ImageInputs: TypeAlias = ImageInput | Iterable[ImageInput] | datasets.Dataset
 
 
 class Images:
@@ -57,7 +57,7 @@ class Images:
         self._values: list[Any] = []
         if isinstance(images, datasets.Dataset):
             self._rows = image_rows(images, find_image_column(images, image_column, "images"))
-        elif isinstance(images, datasets.Column) and _is_of_images(images):
+        elif _is_column_of_images(images):
             self._rows = ImageRows(images.source, images.column_name)
         else:
             self._values, single = _listed(images)
@@ -181,9 +181,12 @@ def _untouched(image: Image.Image) -> Any:
     return {"bytes": content, "path": getattr(image, "filename", None) or None}
 
 
-def _is_of_images(column: datasets.Column) -> bool:
-    images = isinstance(column.features, datasets.Image)
-    return images and isinstance(column.source, datasets.Dataset)
+def _is_column_of_images(images: Any) -> TypeGuard[Any]:
+    column = getattr(datasets, "Column", None)  # datasets before version 4 give lists instead
+    if column is None or not isinstance(images, column):
+        return False
+    of_images = isinstance(images.features, datasets.Image)
+    return of_images and isinstance(images.source, datasets.Dataset)
 
 
 def _listed(images: Any) -> tuple[list[Any], bool]:

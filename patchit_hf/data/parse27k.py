@@ -161,7 +161,7 @@ def _make(
     }
     number, text = datasets.Value("int64"), datasets.Value("string")
     features |= {"person_id": number, "sequence": number, "file": text}
-    features["box"] = datasets.List(datasets.Value("float64"), length=4)
+    features["box"] = datasets.Sequence(datasets.Value("float64"), length=4)
     try:
         return datasets.Dataset.from_generator(
             _crops,

@@ -5,11 +5,12 @@ The classifier is the backbone's own, so timm and transformers can load it.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import datasets
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Self
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.augment import Augmentation

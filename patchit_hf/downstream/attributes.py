@@ -13,12 +13,13 @@ In a mirrored crop, columns and classes whose names differ in left and right swa
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.downstream.attribute_columns import choose_columns

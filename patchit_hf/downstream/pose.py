@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import datasets
 import numpy as np
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.columns import find_image_column
@@ -166,8 +167,8 @@ class Task(DownstreamTask):
         features = datasets.Features(
             {
                 self.image_column: datasets.Image(),
-                self.column: datasets.List(datasets.List(number, length=3)),
-                WINDOW: datasets.List(number, length=4),
+                self.column: datasets.Sequence(datasets.Sequence(number, length=3)),
+                WINDOW: datasets.Sequence(number, length=4),
             }
         )
         cut = partial(

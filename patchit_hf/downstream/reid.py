@@ -13,12 +13,13 @@ Unless query and gallery are separate splits, every row of a split searches all 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from patchit_hf.common.draws import Draws, epoch_order
 from patchit_hf.common.errors import InputError

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
 from patchit_hf.figures.page import (
     BLUE,
@@ -24,7 +25,7 @@ from patchit_hf.figures.page import (
 
 HELD_OUT, TRAINING = NAVY, BLUE
 DASHES = ((0, (1, 2)), (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 2, 1, 2, 1, 2)), (0, (10, 4)))
-LEFT, NAMES = 74, 216  # room for the axis labels and for the names of the lines, in pixels
+LEFT, NAMES = 82, 216  # room for the axis labels and for the names of the lines, in pixels
 TALL, SHORT, BETWEEN, FOOT = 340, 170, 26, 44  # heights of the parts, in pixels
 LETTERS = 17  # height of a line's name, in pixels
 UNITS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
@@ -75,6 +76,9 @@ def learning_curve(
     lower_ends = _draw_lines(lower, entries, "loss", unit)
     lower.set_ylabel("loss", fontsize=TEXT)
     lower.set_xlabel(f"samples seen{name}", fontsize=TEXT)
+    for axes in (upper, lower):  # matplotlib puts the labels beside the numbers, off the page
+        at_the_edge = blended_transform_factory(page.figure.transFigure, axes.transAxes)
+        axes.yaxis.set_label_coords(18 / page_width(), 0.5, transform=at_the_edge)
     for axes, height, named in ((upper, TALL, ends), (lower, SHORT, lower_ends)):
         _dress(axes, float(entries[-1]["samples"]) / unit)
         _name_lines(axes, height, named)

@@ -73,8 +73,9 @@ def _report(what: FinetuneArguments, trainer: FinetuneTrainer) -> None:
     say(f'load it: patchit_hf.FinetunedModel.from_pretrained("{folder}")')
     if trainer.validation is not None:
         data = () if what.dataset is None else ("--dataset", what.dataset)
-        column = trainer.args.image_column
-        say_then("evaluate", str(folder), *data, *(("--image-column", column) if column else ()))
+        column, urls = trainer.args.image_column, trainer.args.allow_urls
+        more = (*(("--image-column", column) if column else ()), *(["--allow-urls"] * urls))
+        say_then("evaluate", str(folder), *data, *more)
 
 
 main = as_command(run)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
+from accelerate.utils.other import is_compiled_module
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
@@ -25,7 +26,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
         True
     """
     while True:
-        inner: nn.Module = extract_model_from_parallel(model, keep_torch_compile=False)
+        whole = next(model.children()) if is_compiled_module(model) else model
+        inner: nn.Module = extract_model_from_parallel(whole)
         if inner is model:
             return inner
         model = inner
@@ -42,7 +44,8 @@ def architecture_of(model: nn.Module) -> str:
     if not name:
         raise InputError(
             f"model: a {type(model).__name__}; expected a model of timm.create_model, the name of "
-            "one, or a PatchTaskModel"
+            "one, or, to pretrain, a PatchTaskModel or any module with timm's forward_features and "
+            "num_features"
         )
     return str(name)
 

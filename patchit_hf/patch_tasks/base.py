@@ -10,11 +10,12 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from patchit_hf.common.draws import Draws
 from patchit_hf.patch_tasks.grid import Grid

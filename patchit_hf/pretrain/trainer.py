@@ -34,8 +34,9 @@ from patchit_hf.patch_tasks import create_task, list_tasks
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
-from patchit_hf.pretrain.evaluator import Evaluator
+from patchit_hf.pretrain.evaluator import MOST_CROPS, Evaluator, crops_to_ask
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
+from patchit_hf.pretrain.header import Asked, header
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.rates import parameter_groups
@@ -139,8 +140,17 @@ class PatchTaskTrainer(HubTrainer):
             )
         self._plan(num_crops(self.source))
         self.head_steps = self._put_head_first()
+        inputs = self.max_steps * self.share.batch * task.inputs_per_sample
+        asked = crops_to_ask(args, task, inputs)
         self.held_out = open_held_out(
-            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=args.max_eval_crops
+            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=asked
+        )
+        self.asked = Asked(
+            name,
+            num_crops(self.source),
+            len(self.held_out or ()),
+            num_crops(eval_dataset or ()),
+            bounded=args.max_eval_crops is None and asked < MOST_CROPS,
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [self._statistics(task) if self.is_main else None]
@@ -158,6 +168,7 @@ class PatchTaskTrainer(HubTrainer):
             self.accelerator, self.task, self.model, evaluated, self.held_out, probe
         )
         self.watch: GradientShare | None = None
+        self._later: str | None = None  # why the next step is the last
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -229,6 +240,9 @@ class PatchTaskTrainer(HubTrainer):
             "mean": list(transform.mean),
             "std": list(transform.std),
         }
+
+    def _header(self) -> list[str]:
+        return header(self.asked, self.model, self.task)
 
     def _contents(self) -> dict[str, Contents]:
         name, parts = str(self.data_info["name"]), {}
@@ -323,8 +337,19 @@ class PatchTaskTrainer(HubTrainer):
         return super()._after_step(step, means)
 
     def _evaluate_and_record(self) -> None:
-        with self.weights.shown(last=self._running().done == self.max_steps):
+        with self.weights.shown(last=self._is_last()):
             super()._evaluate_and_record()
+
+    def _is_last(self) -> bool:
+        """Whether no step follows: the run is at its end, or a callback asked for it."""
+        monitor = self._running()
+        return monitor.done == self.max_steps or monitor.asked is not None
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        if self.args.keep_initial and method == "on_evaluate":
+            self._later = self._later or reason  # weights are mixed before an evaluation
+        else:
+            super()._stop(reason or self._later, method)
 
     def _show_all_crops(self) -> None:
         """Let the head see all training crops, on the main process; the others get its weights."""
@@ -366,7 +391,7 @@ class PatchTaskTrainer(HubTrainer):
             self._running().progress.say(line)
 
     def _end(self) -> None:
-        self.weights.finish(last=self._running().done == self.max_steps)
+        self.weights.finish(last=self._is_last())
         if self.is_main:
             self.notes |= wrap_up(
                 self.outcome(),

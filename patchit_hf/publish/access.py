@@ -6,10 +6,11 @@ import logging
 import threading
 from typing import Any, Literal
 
-from huggingface_hub import HfApi, get_token, is_offline_mode
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.online import offline
 from patchit_hf.publish.failures import LOG_IN, RefusedError, diagnose
 from patchit_hf.publish.upload import ANSWER_SECONDS, check_repo_id, refuse_public
 
@@ -59,7 +60,7 @@ def check_push(
     flag = f"{FLAGS[repo_type]} {repo_id!r}:"
     try:
         check_repo_id(repo_id)
-        if is_offline_mode():
+        if offline():
             raise RefusedError(
                 "cannot push in offline mode (HF_HUB_OFFLINE); "
                 + LATER[repo_type].format(repo_id=repo_id)

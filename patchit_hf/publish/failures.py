@@ -8,17 +8,17 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+import huggingface_hub.utils
 from huggingface_hub.errors import (
     HTTPError,  # that of the HTTP library the client uses
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
 )
-from huggingface_hub.utils import parse_ratelimit_headers
 
 from patchit_hf.common.errors import one_line
 
@@ -197,14 +197,15 @@ def _of_network(error: BaseException) -> Failure:
 
 def _asked_wait(response: Any) -> float | None:
     """Return the seconds in ``Retry-After`` (a number or a date) or in the Hub's own header."""
-    limit = parse_ratelimit_headers(response.headers)
+    headers_of_the_hub = getattr(huggingface_hub.utils, "parse_ratelimit_headers", None)  # since 1
+    limit = headers_of_the_hub(response.headers) if headers_of_the_hub else None
     if response.status_code == 429 and limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
     text = response.headers.get("retry-after", "").strip()
     if text.isdigit():
         return float(text)
     try:
-        until = parsedate_to_datetime(text).astimezone(UTC)
+        until = parsedate_to_datetime(text).astimezone(timezone.utc)
     except ValueError:
         return None
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())

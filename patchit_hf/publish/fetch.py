@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from huggingface_hub import HfApi, is_offline_mode
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import CHECKPOINT_FILES, CHECKPOINTS, METRICS_FILE, SUMS_FILE
+from patchit_hf.common.online import offline
 from patchit_hf.publish.contents import CHECKPOINT_PATH, newest_checkpoint
 from patchit_hf.publish.failures import FailedError, RefusedError, Retry, persist
 from patchit_hf.publish.upload import ANSWER_SECONDS, check_repo_id
@@ -45,7 +46,7 @@ def fetch_checkpoint(name: str, *, retry: Retry | None = None, api: HfApi | None
     flag, where = f"--resume {name!r}:", f"revision {revision!r}" if revision else "main branch"
     try:
         check_repo_id(repo_id)
-        if is_offline_mode():
+        if offline():
             return _cached(client, repo_id, revision, "offline mode is on (HF_HUB_OFFLINE)")
         return persist(lambda: _download(client, repo_id, revision), retry or Retry())
     except RefusedError as error:

@@ -207,9 +207,11 @@ class Trainer(Resumes):
             start=start,
             seconds=float(self.notes["seconds"]),
             means=self.notes.pop("means", None),
+            asked=self.notes.pop("asked_to_stop", None),
             lr_at=self.lr_at,
         )
         self._saved = monitor.seconds
+        self._say_header()
         start_tracker(self.accelerator, args.report_to, self.run.config)
         try:
             self._begin(start)
@@ -249,6 +251,21 @@ class Trainer(Resumes):
         self.save_pretrained()
         self.callbacks.tell("on_end", self, self.results())
 
+    def _say_header(self) -> None:
+        """Say what this run is, before its first step."""
+        if not self.is_main:
+            return
+        precision = {"no": "float32"}.get(self.accelerator.mixed_precision)
+        each = f"{self.world} processes, each on " if self.world > 1 else ""
+        steps = f"{self.max_steps:,} steps of {self.share.batch * self.reporter.inputs}"
+        for line in (
+            *self._header(),
+            f"device: {each}{hardware(self.accelerator)}, "
+            f"{precision or self.accelerator.mixed_precision}",
+            f"run: {steps} {self.reporter.unit} by {self.args.optim}, in {self.run.path}",
+        ):
+            logger.info("%s", line)
+
     def _after_step(self, step: int, means: Means) -> bool:
         """Do what is due after a step; true ends the training.
 
@@ -263,10 +280,11 @@ class Trainer(Resumes):
         saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
-        self.callbacks.tell("on_step", self, done)
-        if evaluates or saves or self._also_evaluates(done):
+        self._tell("on_step", done)
+        evaluates = evaluates or self._also_evaluates(done) or monitor.stopped is not None
+        if evaluates or saves:
             self._see_trained()
-        if evaluates or self._also_evaluates(done):
+        if evaluates:
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
             self._save(done)
@@ -302,13 +320,36 @@ class Trainer(Resumes):
         return self.monitor
 
     def _evaluate_and_record(self) -> None:
+        self._check_weights()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()
         if self._also_evaluates(monitor.done):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
-        self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
+        self._tell("on_evaluate", monitor.done, dict(monitor.history.last))
+
+    def _tell(self, method: str, done: int, *values: Any) -> None:
+        """Tell the callbacks, which may ask the run to end."""
+        told = self.callbacks.agreed(method, self.world, self, done, *values)
+        if done < self.max_steps:
+            self._stop(told, method)
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        """End the run after this step if there is a reason."""
+        monitor = self._running()
+        monitor.asked = monitor.asked or reason
+
+    def _check_weights(self) -> None:
+        """Check that the weights are numbers, before they are evaluated, saved or exported.
+
+        Raises:
+            FloatingPointError: if they are not.
+        """
+        running = ("running_mean", "running_var")
+        values = [b for name, b in self.model.named_buffers() if name.endswith(running)]
+        if not all(bool(v.isfinite().all()) for v in (*self.model.parameters(), *values)):
+            raise self._running().diverged("the weights are not finite")
 
     def _see_trained(self) -> None:
         """Let ``model`` have the weights that are trained, if it has others beside them."""
@@ -323,8 +364,7 @@ class Trainer(Resumes):
         monitor, optimizer = self._running(), self.optimizer
         if self.sharded is not None:
             optimizer = self.sharded.snapshot()
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise monitor.diverged("the weights are not finite")
+        self._check_weights()
         means = monitor.since_record.state(self.accelerator)
         self._check_folder()
         if self.is_main:

@@ -4,7 +4,7 @@ import logging
 import socket
 
 import pytest
-from huggingface_hub import constants, is_offline_mode
+from huggingface_hub import constants
 
 from patchit_hf.common import online
 from patchit_hf.common.errors import InputError
@@ -25,8 +25,8 @@ def test_the_cache_is_used_where_the_hub_cannot_be_reached(closed_port, caplog):
     caplog.set_level(logging.WARNING)
     assert online.unreachable().startswith("127.0.0.1 cannot be reached (")
     with online.cached_if_unreachable("--init org/name"):
-        assert is_offline_mode()
-    assert not is_offline_mode()
+        assert online.offline()
+    assert not online.offline()
     (record,) = caplog.records
     assert record.getMessage().startswith("--init org/name: 127.0.0.1 cannot be reached")
     assert record.getMessage().endswith("only what is in the cache can be used")

@@ -743,8 +743,8 @@ def test_rows_with_the_boxes_of_a_whole_image(tmp_path, images):
         {
             "image": datasets.Image(),
             "objects": {
-                "bbox": datasets.List(datasets.List(datasets.Value("float32"))),
-                "category": datasets.List(datasets.ClassLabel(names=["bicycle", "person"])),
+                "bbox": datasets.Sequence(datasets.Sequence(datasets.Value("float32"))),
+                "category": datasets.Sequence(datasets.ClassLabel(names=["bicycle", "person"])),
             },
         }
     )

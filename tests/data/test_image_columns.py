@@ -20,10 +20,11 @@ COLUMNS = {
     "turned struct": [{"path": f"{v}.png", "bytes": encoded(v)} for v in VALUES],
     "bytes": [encoded(v) for v in VALUES],
     "large bytes": pyarrow.array([encoded(v) for v in VALUES], pyarrow.large_binary()),
-    "viewed bytes": pyarrow.array([encoded(v) for v in VALUES], pyarrow.binary_view()),
     "paths": [f"images/{i}.png" for i in range(6)],
     "paths in structs": [{"bytes": None, "path": f"images/{i}.png"} for i in range(6)],
 }
+if hasattr(pyarrow, "binary_view"):  # pyarrow 16 or newer
+    COLUMNS["viewed bytes"] = pyarrow.array(COLUMNS["bytes"], pyarrow.binary_view())
 
 
 def write(folder, **columns):

@@ -10,7 +10,6 @@ import ast
 import importlib
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,11 @@ from patchit_hf.common import cli
 from patchit_hf.shell.commands import BY_NAME, COMMANDS
 from tests.docs.pages import APART, CODE, PAGES, ROOT, blocks, commands, patchit, spans
 from tests.hub.server import Hub
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 HERE = Path(__file__).parent
 OTHERS = {  # commands of the blocks that are not ours

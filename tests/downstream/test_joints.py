@@ -221,9 +221,9 @@ def deep():
 @pytest.mark.parametrize("box", [None, [0.0, 0.0, 100.0, 200.0]])
 def test_the_joint_is_where_the_image_shows_it(kind, box, trained, caplog):
     columns = {} if box is None else {"bbox": [box]}
-    features = {"image": datasets.Image(), "keypoints": datasets.List(datasets.List(
+    features = {"image": datasets.Image(), "keypoints": datasets.Sequence(datasets.Sequence(
         datasets.Value("float32")))}  # fmt: skip
-    features |= {} if box is None else {"bbox": datasets.List(datasets.Value("float32"))}
+    features |= {} if box is None else {"bbox": datasets.Sequence(datasets.Value("float32"))}
     rows = datasets.Dataset.from_dict(
         {"image": [kind()], "keypoints": [[[30.0, 40.0]] * 17], **columns},
         features=datasets.Features(features),

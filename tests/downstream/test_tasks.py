@@ -28,7 +28,7 @@ def rows():
             "bag_right": datasets.ClassLabel(names=["no", "yes"]),
             "view": datasets.ClassLabel(names=["front", "left", "right"]),
             "action": datasets.ClassLabel(names=["sit", "stand", "lean_left", "lean_right"]),
-            "keypoints": datasets.List(datasets.List(datasets.Value("float32"), length=3)),
+            "keypoints": datasets.Sequence(datasets.Sequence(datasets.Value("float32"), length=3)),
         }
     )
     joint = [[5.0 + j, 3.0 * j + 2, float(j % 5 > 0)] for j in range(14)]

@@ -33,7 +33,7 @@ from patchit_hf.figures.asked import in_order, questions
 from patchit_hf.figures.cells import coverage, layers, rows
 from patchit_hf.figures.curve import spread
 from patchit_hf.figures.filters import filters, scaled
-from patchit_hf.figures.page import HEADER, HEAT, MARGIN, WIDTH, Page
+from patchit_hf.figures.page import HEADER, HEAT, MARGIN, WIDTH, Page, style
 from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks.position import PRESETS
 
@@ -220,6 +220,21 @@ def test_one_point_is_a_curve_and_none_is_not():
     assert figure.axes[1].lines[0].get_marker() == "o"
     assert figure.axes[1].get_ylim() == (0, 1)
     assert learning_curve([], 0.5) is None
+
+
+@pytest.mark.parametrize("style_name", ["report", "paper"])
+def test_the_names_of_the_axes_are_on_the_page_and_beside_the_numbers(style_name):
+    flat = [
+        {"samples": 8 * n, "train_accuracy": 0.06, "train_loss": 2.8903 + n / 2000} for n in (1, 2)
+    ]
+    with style(style_name):
+        figure = learning_curve(flat, 0.05)
+    figure.canvas.draw()
+    for axes in figure.axes[1:]:
+        name = axes.yaxis.label.get_window_extent()
+        numbers = [label.get_window_extent().x0 for label in axes.get_yticklabels()]
+        assert 0 <= name.x0
+        assert name.x1 <= min(numbers)
 
 
 def test_what_is_not_finite_is_left_out():

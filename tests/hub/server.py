@@ -429,7 +429,7 @@ class _Server(ThreadingHTTPServer):
                 pass
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # A client that went away is no news.
+        if not isinstance(sys.exc_info()[1], OSError):  # A client that went away is no news.
             super().handle_error(request, client_address)
 
 

@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -296,7 +296,7 @@ class Repo:
         author: str = "",
         parent: str | None = None,
     ) -> Commit:
-        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         tree = sorted((path, file.oid) for path, file in files.items())
         seed = json.dumps([self.kind, self.id, len(self.commits), parent, date, title, tree])
         oid = hashlib.sha1(seed.encode()).hexdigest()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import huggingface_hub.errors
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
-    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -22,6 +22,9 @@ from huggingface_hub.utils.sha import git_hash
 
 from .server import Hub
 
+RemoteEntryNotFoundError = getattr(  # of version 1
+    huggingface_hub.errors, "RemoteEntryNotFoundError", EntryNotFoundError
+)
 ID = "org/x"
 WEIGHTS = bytes(range(256)) * 4096
 FILES = {

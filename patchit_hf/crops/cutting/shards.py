@@ -277,7 +277,7 @@ def features(plan: Plan) -> Any:
     import datasets
 
     found, text = plan.found, datasets.Value("string")
-    four = datasets.List(datasets.Value("float64"), length=4)
+    four = datasets.Sequence(datasets.Value("float64"), length=4)
     columns = {"image": datasets.Image(), "source": text, "file": text}
     columns |= {"row": datasets.Value("int64"), "box": four, "window": four}
     columns["sharpness"] = datasets.Value("float32")

@@ -94,7 +94,8 @@ class Figure:
 
     def project(self, points: Array) -> Array:
         """Map points [..., 3] from the body frame to the canvas, in pixels."""
-        return self._origin + self._scale * (points @ self._rotation.T)
+        placed: Array = self._origin + self._scale * (points @ self._rotation.T)
+        return placed
 
     def _add(
         self,

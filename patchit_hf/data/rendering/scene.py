@@ -206,7 +206,8 @@ def paint_background(camera: Camera, width: int, height: int, horizon: float, rn
     xs = np.linspace(1 - slope[1], 1 + slope[1], width, dtype=np.float32)[None, :]
     light = np.float32(rng.uniform(0.0, 2.0)) * grime + (ys + xs)
     light *= np.float32(1 / 255)
-    return np.asarray(image, np.float32) * light[..., None]
+    lit: Floats = np.asarray(image, np.float32) * light[..., None]
+    return lit
 
 
 def cast_shadow(picture: Floats, feet: Array, sun: Array, scale: float, soft: float) -> None:
