@@ -4,9 +4,9 @@ Of every architecture module of timm, the smallest model and some others are fol
 32, 40 and 64 px without computing anything, and each distinct convolution (map, kernel, stride,
 padding, groups, channels) is noted. Then each is computed in float32 and channels-last memory, as
 the trainers do, and its output and all gradients are compared with contiguous double precision.
-Every group runs in a process of its own with one and two threads, because a library that computes
-wrong may also crash or hang. torch's own convolutions are tried likewise where they are not what
-the trainers use.
+They run in processes apart, with one and two threads, because a library that computes wrong may
+also crash or hang; behind such a convolution, a new process goes on. torch's own convolutions are
+tried likewise where they are not what the trainers use.
 
     python benchmarks/convolutions.py --output benchmarks/results/convolutions.json
 
@@ -21,12 +21,12 @@ import json
 import os
 import platform
 import select
+import signal
 import subprocess
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ MORE = (  # larger ones that people take, and those with a strided 1x1 convoluti
     "mobileone_s0", "regnety_002", "repghostnet_050", "repvgg_a0", "repvit_m0_9", "resnet18",
     "resnet50", "resnet50d", "vit_tiny_patch16_224",
 )  # fmt: skip
-SECONDS = 120  # that a convolution may take, or the start of a process
+WAIT = 300  # seconds that a convolution may take, also on a busy machine
 ISAS = ("AVX2", "DEFAULT")  # instructions that oneDNN may use
 
 
@@ -181,21 +181,47 @@ def worst(shape: Shape, convolve: Callable[..., Tensor]) -> float:
     return max(errors)
 
 
-def compute(threads: int, mode: AbstractContextManager[Any]) -> None:
-    """Read shapes from stdin, a line each, and write the error of each to stdout."""
-    torch.set_num_threads(threads)
-    for line in sys.stdin:
-        shape = Shape.read(json.loads(line))
-        with mode:
-            error = worst(shape, torch.conv2d)
-        sys.stdout.write(f"{error}\n")
-        sys.stdout.flush()
+def compute(threads: int, ours: bool) -> None:
+    """Read shapes from stdin, a line each, and write the error of each to stdout, as JSON."""
+    shapes = [Shape.read(json.loads(line)) for line in sys.stdin]
+    done = 0
+    while done < len(shapes):
+        for error in _forked(shapes[done:], threads, ours=ours):
+            sys.stdout.write(json.dumps(error) + "\n")
+            sys.stdout.flush()
+            done += 1
+
+
+def _forked(shapes: list[Shape], threads: int, *, ours: bool) -> Iterator[float | str]:
+    """Yield errors that a forked process computes; the last says how it died, if it did."""
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        torch.set_num_threads(threads)
+        with SmallMapConvolutions() if ours else nullcontext():
+            for shape in shapes:
+                os.write(writer, f"{worst(shape, torch.conv2d)}\n".encode())
+        os._exit(0)
+    os.close(writer)
+    number = 0
+    with open(reader, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], WAIT)[0]:
+            line = pipe.readline()
+            if not line:
+                break
+            number += 1
+            yield float(line)
+        else:
+            os.kill(process, signal.SIGKILL)
+    status = os.waitpid(process, 0)[1]
+    if number < len(shapes):
+        found = signal.Signals(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
+        hung = found == signal.SIGKILL
+        yield "hung" if hung else f"died ({found.name if found else os.WEXITSTATUS(status)})"
 
 
 def measured(shapes: list[Shape], threads: int, isa: str, *, ours: bool) -> list[float | str]:
     """Return the error of each convolution, or how its process died.
-
-    After a crash, a new process goes on behind the shape that has led to it.
 
     Args:
         shapes: the convolutions.
@@ -203,45 +229,25 @@ def measured(shapes: list[Shape], threads: int, isa: str, *, ours: bool) -> list
         isa: instructions that oneDNN may use, as ``ONEDNN_MAX_CPU_ISA`` names them.
         ours: whether convolutions are computed as in training; else by torch alone.
     """
+    if not shapes:
+        return []
     words = [sys.executable, __file__, "--compute", str(threads), *(["--ours"] if ours else [])]
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "ONEDNN_MAX_CPU_ISA": isa}
-    results: list[float | str] = []
-    while len(results) < len(shapes):
-        left = shapes[len(results) :]
-        text = "".join(json.dumps(shape) + "\n" for shape in left)
-        with tempfile.TemporaryFile("w+") as lines:
-            lines.write(text)
-            lines.seek(0)
-            started = subprocess.Popen(
-                words, stdin=lines, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
-            )
-            found, hung = _answers(started)
-        results += found
-        if len(found) < len(left):
-            results.append("hung" if hung else f"died ({started.returncode})")
-    return results
+    waiting = {"OMP_WAIT_POLICY": "passive"}  # two threads on a busy machine wait for each other
+    env = {**os.environ, **waiting, "OMP_NUM_THREADS": str(threads), "ONEDNN_MAX_CPU_ISA": isa}
+    done = subprocess.run(
+        words,
+        input="".join(json.dumps(shape) + "\n" for shape in shapes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=env,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def _answers(process: subprocess.Popen[bytes]) -> tuple[list[float], bool]:
-    """Return the numbers that a process writes until it ends, or hangs and is killed."""
-    numbers: list[float] = []
-    text, stream = b"", process.stdout
-    assert stream is not None
-    while True:
-        if not select.select([stream], [], [], SECONDS)[0]:
-            process.kill()
-            process.wait()
-            return numbers, True
-        part = os.read(stream.fileno(), 65536)
-        if not part:
-            process.wait()
-            return numbers, False
-        *whole, text = (text + part).split(b"\n")
-        numbers += map(float, whole)
-
-
-def sweep(modules: list[str] | None, isas: Iterable[str]) -> dict[str, Any]:
-    """Return what was followed, and every convolution with its errors, as JSON values."""
+def distinct(modules: list[str] | None) -> tuple[dict[str, list[str]], dict[Shape, str]]:
+    """Return which networks were followed, by module, and where each convolution was seen first."""
     followed: dict[str, list[str]] = {}
     where: dict[Shape, str] = {}
     for module, names in families(modules).items():
@@ -253,11 +259,17 @@ def sweep(modules: list[str] | None, isas: Iterable[str]) -> dict[str, Any]:
                 followed.setdefault(module, []).append(f"{name} at {side}")
                 for shape in sorted(shapes):
                     where.setdefault(shape, f"{name} at {side}")
+    return followed, where
+
+
+def sweep(
+    followed: dict[str, list[str]], where: dict[Shape, str], isas: Iterable[str]
+) -> dict[str, Any]:
+    """Return what was followed, and every convolution with its errors, as JSON values."""
     shapes = list(where)
     rows = [{"shape": shape, "of": where[shape], "replaced": _replaced(shape)} for shape in shapes]
     alone = [i for i, row in enumerate(rows) if row["replaced"]]
-    plan = [(isa, threads) for isa in isas for threads in (1, 2)]
-    for isa, threads in plan:
+    for isa, threads in ((isa, threads) for isa in isas for threads in (1, 2)):
         key = f"{isa}, {threads} thread" + "s" * (threads > 1)
         for row, error in zip(rows, measured(shapes, threads, isa, ours=True), strict=True):
             row.setdefault("ours", {})[key] = error
@@ -370,9 +382,9 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.compute:
-        compute(args.compute, SmallMapConvolutions() if args.ours else nullcontext())
+        compute(args.compute, args.ours)
         return
-    result = sweep(args.modules, args.isa)
+    result = sweep(*distinct(args.modules), args.isa)
     args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     args.output.with_suffix(".md").write_text(table(result), encoding="utf-8")
     sys.stdout.write(table(result))

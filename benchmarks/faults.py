@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from fault_cases import cases  # noqa: E402
+import fault_cases  # noqa: E402
+import fault_data  # noqa: E402
+import fault_files  # noqa: E402
+import fault_several  # noqa: E402
+from fault_base import REFERENCES, Case  # noqa: E402
 
 from patchit_hf.common.provenance import versions  # noqa: E402
 from patchit_hf.training.checkpoint import DamagedError, check, checkpoints  # noqa: E402
@@ -58,6 +62,10 @@ class Scene:
         code: exit code of the last start.
         said: lines of the last start that a usual run does not show.
         how: what every start of this case gets, such as its cache.
+        output: the run's folder, if it is another one than ``run``.
+        data: the data set, if it is another one than the server's.
+        whole: the weights that the end is compared with, if they are other than the reference's.
+        seen: what was looked for besides, in words, and whether it is so.
     """
 
     server: Server
@@ -68,6 +76,9 @@ class Scene:
     how: dict[str, Any] = field(default_factory=dict)
     expected: str = "same"  # what the next start has to bring: "same", "finished", or "refused"
     output: Path | None = None
+    data: Path | None = None
+    whole: bytes | None = None
+    seen: list[tuple[str, bool]] = field(default_factory=list)
 
     @property
     def run(self) -> Path:
@@ -81,16 +92,24 @@ class Scene:
 
     def start(self, *more: str, **how: Any) -> None:
         """Start the command once."""
-        before = self.log.stat().st_size if self.log.exists() else 0
-        words = [*self.words, *more]
-        if self.output is not None and "--output" not in words:
-            words += ["--dataset", str(self.server.data), "--output-dir", str(self.output)]
+        before, words = self.logged(), [*self.words, *more]
+        if (self.output or self.data) and "--output" not in words:
+            data = str(self.data or self.server.data)
+            words += ["--dataset", data, "--output-dir", str(self.run)]
         ended = self.server.start(self.work, words, **{**self.how, **how})
+        self.hear(before, ended[0])
+
+    def logged(self) -> int:
+        """Return how many bytes the starts have said so far."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def hear(self, before: int, code: int) -> None:
+        """Keep how a start ended, and what it has said after so many bytes of the log."""
         text = ""
         if self.log.exists():
             text = self.log.read_bytes()[before:].decode(errors="replace")
         lines = text.replace("\r", "\n").splitlines()
-        self.code, self.said = ended[0], [line for line in lines if not USUAL.search(line)]
+        self.code, self.said = code, [line for line in lines if not USUAL.search(line)]
         self.resumed = next((line for line in lines if "continuing after step" in line), "")
         self.traced = "Traceback" in text
 
@@ -109,6 +128,10 @@ class Scene:
     def broken(self) -> None:
         """Make a run that ended after four of six steps, with checkpoints after two and four."""
         shutil.copytree(self.server.folder / "whole" / "run", self.run)
+        self.unfinish()
+
+    def unfinish(self) -> None:
+        """Leave of a finished run what there was after four of its six steps."""
         for name in ("patchit.json", "model.safetensors", "head/model.safetensors", "README.md"):
             (self.run / name).unlink()
         shutil.rmtree(self.run / "checkpoints" / "step-00000006")
@@ -117,6 +140,16 @@ class Scene:
     def newest(self) -> Path:
         """The newest checkpoint."""
         return checkpoints(self.run / "checkpoints")[0]
+
+    def look(self, words: str, right: bool) -> None:
+        """Note something that the row says besides; one that is not so makes the row wrong."""
+        self.seen.append((words if right else f"NOT {words}", right))
+
+
+def cases() -> Iterator[Case]:
+    """Yield all faults."""
+    for module in (fault_cases, fault_data, fault_files, fault_several):
+        yield from module.cases()
 
 
 def on_disk(scene: Scene) -> str:
@@ -139,13 +172,15 @@ def on_disk(scene: Scene) -> str:
 
 def outcome(scene: Scene, whole: bytes) -> tuple[str, str]:
     """Return what the next start did, in words, and what is wrong with it."""
-    finished = (scene.run / "patchit.json").is_file()
+    finished, before = (scene.run / "patchit.json").is_file(), scene.said
     scene.start()
     if scene.traced:
         return "a traceback", "a traceback"
     if scene.expected == "refused":
         line = scene.said[-1] if scene.said else "nothing"
-        return f"exit {scene.code}: {line}", "" if scene.code in (1, 2) else "it was not refused"
+        wrong = "" if scene.code in (1, 2) else "it was not refused"
+        same = " (the same line)" if line in before else f": {line}"
+        return f"exit {scene.code}{same}", wrong
     if scene.code:
         return f"exit {scene.code}: {' '.join(scene.said[-1:])}", "the next start failed"
     went = "was finished" if finished and not scene.resumed else "from the start"
@@ -173,12 +208,14 @@ def play(case: Any, server: Server, number: int) -> dict[str, Any]:
         except (subprocess.CalledProcessError, FileNotFoundError, PermissionError) as error:
             return row | {"said": f"not provoked: {error}", "code": "", "disk": "", "next": ""}
         row |= {"code": scene.code, "said": "<br>".join(dict.fromkeys(scene.said)) or "nothing"}
-        row |= {"disk": on_disk(scene), "traceback": scene.traced}
+        disk = [on_disk(scene), *(words for words, _ in scene.seen)]
+        row |= {"disk": "; ".join(disk), "traceback": scene.traced}
         if case.mend is not None:
             case.mend(scene)
         reference = server.folder / case.reference / "run" / "model.safetensors"
-        row["next"], wrong = outcome(scene, reference.read_bytes())
+        row["next"], wrong = outcome(scene, scene.whole or reference.read_bytes())
     wrong = "a traceback" if row["traceback"] else wrong
+    wrong = wrong or "; ".join(words for words, right in scene.seen if not right)
     if case.code is not None and row["code"] != case.code:
         wrong = wrong or f"exit code {row['code']}, not {case.code}"
     row["wrong"] = wrong
@@ -263,8 +300,6 @@ def write(output: Path, known: dict[tuple[str, str], dict[str, Any]]) -> None:
 
 def references(chosen: list[Any]) -> dict[str, list[str]]:
     """Return the uninterrupted runs that the cases are compared with, by name."""
-    from fault_cases import REFERENCES
-
     needed = {"whole", *(case.reference for case in chosen)}
     return {name: words for name, words in REFERENCES.items() if name in needed}
 

@@ -61,12 +61,14 @@ def serve() -> None:
     from patchit_hf.compare import main as compare
     from patchit_hf.crops import main as crops
     from patchit_hf.finetune import main as finetune
+    from patchit_hf.predict.embed_command import main as embed
     from patchit_hf.pretrain import main as pretrain
+    from patchit_hf.publish.card import main as card
     from tests.in_turn import main as in_turn
 
     datasets.disable_progress_bars()
     commands = {"pretrain": pretrain, "finetune": finetune, "compare": compare, "crops": crops}
-    commands["in_turn"] = in_turn
+    commands |= {"card": card, "embed": embed, "in_turn": in_turn}
     for line in sys.stdin:
         asked = json.loads(line)
         children = [
@@ -85,6 +87,8 @@ def _fork(main: Any, asked: dict[str, Any], rank: int) -> int:
             os.dup2(log.fileno(), 2)
         Path(asked["log"]).with_suffix(".pid").write_text(str(os.getpid()))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.environ |= asked.get("env", {})
+        sys.argv = ["patchit", *asked["words"], *asked.get("argv", [])]
         if asked["processes"] > 1:
             os.environ |= {
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(asked["processes"]),

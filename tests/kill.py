@@ -34,11 +34,9 @@ FINETUNE = [
     "--input-size", "48x24", "--workers", "1",
 ]  # fmt: skip
 LENGTH = {
-    "random": [
-        "--max-steps", "40", "--batch-size", "16", "--save-every", "5", "--eval-every", "10",
-    ],
-    "events": ["--max-steps", "3", "--batch-size", "16", "--save-every", "1", "--eval-every", "2"],
-}  # fmt: skip
+    "random": "--max-steps 40 --batch-size 16 --save-every 5 --eval-every 10".split(),
+    "events": "--max-steps 3 --batch-size 16 --save-every 1 --eval-every 2".split(),
+}
 
 
 def end_of(work: Path) -> dict[str, Any]:
@@ -124,7 +122,7 @@ def random_kills(
         while done < kills and ended != [0] * processes:
             began = time.monotonic()
             ended = server.start(work, words, processes, seconds=draw.uniform(0, seconds))
-            if ended == [0] * processes:  # it was faster than the kill; others may be busy less
+            if ended == [0] * processes:  # faster than the kill: the machine is less busy now
                 seconds = min(seconds, time.monotonic() - began)
             done += -signal.SIGKILL in ended
             steps += [_newest(work)] if -signal.SIGKILL in ended else []

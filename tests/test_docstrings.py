@@ -5,11 +5,13 @@ import importlib
 import re
 from pathlib import Path
 
+import datasets
 import pytest
 
 import patchit_hf
 from patchit_hf.downstream import list_downstream, task_class
 from patchit_hf.patch_tasks import canonical_name, list_tasks
+from tests.conftest import PEOPLE
 
 ROOT = Path(patchit_hf.__file__).parent
 PROMPT = re.compile(r"^\s*>>> ", re.MULTILINE)
@@ -32,6 +34,7 @@ EXAMPLES = _with_examples()
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", PEOPLE["cache"])
     module, report = importlib.import_module(name), []
     runner, ran = doctest.DocTestRunner(), 0
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):

@@ -73,6 +73,7 @@ def test_there_are_no_others():
             assert private - {"_registry", "_asdict"} <= known | own, f"{file.name}:{node.lineno}"
 
 
+@pytest.mark.e2e
 def test_the_package_imports_without_any(tmp_path):
     lines = ["import sys, importlib, pkgutil"]
     for module, name in sorted(NAMES):

@@ -76,9 +76,12 @@ def run(argv: list[str] | None = None) -> int:
         InputError: for bad input.
     """
     (args,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
-    from patchit_hf.audit.verdict import report
+    from patchit_hf.common.progress import Progress
 
-    found = audit_dataset(args)
+    with Progress("importing torch"):
+        from patchit_hf.audit.verdict import report
+    with Progress("auditing"):
+        found = audit_dataset(args)
     sys.stdout.write("\n".join(found.lines()) + "\n")
     report(found)
     return 0

@@ -24,6 +24,7 @@ from patchit_hf.average.sources import (
 from patchit_hf.average.weights import mean_weights
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.common.layout import CONFIG_FILE, FORMAT_VERSION
 from patchit_hf.common.provenance import command, versions
 from patchit_hf.data.source import load_crops
@@ -39,7 +40,13 @@ BATCH = 64
 
 
 def average(
-    runs: Sequence[str | Path], output: str | Path, dataset: str | None = None, **options: Any
+    runs: Sequence[str | Path],
+    output: str | Path,
+    dataset: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    **options: Any,
 ) -> Path:
     """Average the exports of several runs of one architecture that share a start.
 
@@ -51,6 +58,8 @@ def average(
         output: folder for the average; it must not exist yet.
         dataset: crops for the batch-norm statistics, a Hub id or a folder; by default those that
             the runs were trained on.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
         **options: further fields of ``AverageArguments``.
 
     Returns:
@@ -66,22 +75,23 @@ def average(
     """
     names = [str(run) for run in runs]
     return build_average(
-        AverageArguments(runs=names, output=str(output), dataset=dataset, **options)
+        AverageArguments(runs=names, output=str(output), dataset=dataset, **options),
+        HubAccess(cache_dir=cache_dir, token=token),
     )
 
 
-def build_average(what: AverageArguments) -> Path:
+def build_average(what: AverageArguments, access: HubAccess = USUAL) -> Path:
     """Average as the arguments say; see ``average``."""
     folder = Path(what.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output {what.output!r}: exists already; choose another folder")
-    sources = [open_source(name) for name in what.runs]
+    sources = [open_source(name, access) for name in what.runs]
     check_alike(sources)
     size = shared_size(sources, what.size)
     backbone = _backbone(sources)
     statistics = None
     if has_batch_norm(backbone):
-        statistics = _estimate(backbone, sources, what, size)
+        statistics = _estimate(backbone, sources, what, size, access)
     first = sources[0]
     config = averaged_config(backbone, first.config, size)
     record = _record(sources, statistics)
@@ -113,7 +123,11 @@ def _backbone(sources: list[Source]) -> nn.Module:
 
 
 def _estimate(
-    backbone: nn.Module, sources: list[Source], what: AverageArguments, size: tuple[int, int]
+    backbone: nn.Module,
+    sources: list[Source],
+    what: AverageArguments,
+    size: tuple[int, int],
+    access: HubAccess,
 ) -> dict[str, Any]:
     """Set the batch-norm statistics to those of whole crops, and return which they were."""
     dataset = what.dataset if what.dataset is not None else _trained_on(sources)
@@ -122,6 +136,7 @@ def _estimate(
         split=what.split,
         image_column=what.image_column,
         allow_urls=what.allow_urls,
+        **access.options(),
     )
     share = float(sources[0].cfg.get("crop_pct", 1.0))
     height, width = (max(side, round(side / share)) for side in size)

@@ -32,9 +32,12 @@ def run(argv: list[str] | None = None) -> int:
         InputError: for bad input.
     """
     (what,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
-    from patchit_hf.average.build import build_average
+    from patchit_hf.common.progress import Progress
 
-    folder = build_average(what)
+    with Progress("importing torch"):
+        from patchit_hf.average.build import build_average
+    with Progress("averaging"):
+        folder = build_average(what)
     write_args(folder, stated(what), PROG)
     say(f"{folder}: the average of {len(what.runs)} backbones")
     say_then("finetune", "--init", str(folder))

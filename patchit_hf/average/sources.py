@@ -8,6 +8,7 @@ from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.common.layout import BACKBONE_FILE, CONFIG_FILE, DONE_FILE
 from patchit_hf.models.exported import locate, read_config
 
@@ -44,16 +45,17 @@ class Source:
         return int(height), int(width)
 
 
-def open_source(name: str) -> Source:
+def open_source(name: str, access: HubAccess = USUAL) -> Source:
     """Read an export.
 
     Args:
         name: a folder, or ``org/name[@revision]`` on the Hub.
+        access: how the Hub is read.
 
     Raises:
         InputError: if there is no export of a pretrained backbone.
     """
-    location = locate(name)
+    location = locate(name, **access.options())
     config = read_config(location)
     folder = location.fetch(DONE_FILE, CONFIG_FILE, BACKBONE_FILE)
     record = read_json(folder / DONE_FILE)

@@ -29,12 +29,24 @@ def write_args(folder: Path, values: dict[str, Any], prog: str) -> Path:
         >>> print(file.read_text().splitlines()[-1])
         seed: 42
     """
+    write_text(folder / ARGS_FILE, _args_text(values, prog))
+    return folder / ARGS_FILE
+
+
+def are_args_of(folder: Path, values: dict[str, Any], prog: str) -> bool:
+    """Whether a folder's ``args.yaml`` holds these arguments, all of them; see ``write_args``."""
+    try:
+        there = parse_yaml((folder / ARGS_FILE).read_text(encoding="utf-8"), ARGS_FILE)
+    except (OSError, ValueError, InputError):
+        return False
+    return bool(there == parse_yaml(_args_text(values, prog), ARGS_FILE))
+
+
+def _args_text(values: dict[str, Any], prog: str) -> str:
     import yaml
 
     head = f"# to do the same again: {prog} --config {ARGS_FILE}\n"
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    write_text(folder / ARGS_FILE, redact(head + text))
-    return folder / ARGS_FILE
+    return redact(head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def parse_yaml(text: str, where: str) -> Any:

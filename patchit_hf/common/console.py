@@ -15,6 +15,9 @@ from patchit_hf.common.interrupts import Stopped, stoppable
 from patchit_hf.common.orphans import orphans_stop
 from patchit_hf.common.resources import line_of
 from patchit_hf.common.shown import shown
+from patchit_hf.common.waiting import wait_briefly
+
+BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
 
 AGAIN = "the same command continues from the newest checkpoint, if there is one"
 
@@ -55,13 +58,18 @@ def guarded(
     What the machine lacks (room, permission, memory, open files) becomes one line and exit code 1.
     A signal that asks it to stop becomes one line, too, and exit code 128 + the signal's number.
 
-    Other libraries' messages are shown from warnings up.
+    Other libraries' messages are shown from warnings up. Threads of torch wait for each other as
+    ``waiting`` says.
 
     Args:
         run: the command.
         argv: its arguments.
         after_interrupt: what a line about a signal tells the user to do next.
     """
+    wait_briefly()
+    if not sys.stderr.isatty():  # a bar that moves would be a line for each move
+        for name in BARS:
+            os.environ.setdefault(name, "1")
     with _lasting_stderr():
         logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
         logging.getLogger("patchit_hf").setLevel(logging.INFO)
@@ -139,7 +147,8 @@ def say_then(*words: str) -> None:
 def say(line: str) -> None:
     """Write a line to stderr: any line from the main process, only errors from the others."""
     rank, line = os.environ.get("RANK", "0"), shown(line)
-    with contextlib.suppress(OSError):  # a log on a full disk, or a pipe that nobody reads
+    # a log may be on a full disk, or a pipe that nobody reads
+    with contextlib.suppress(OSError), _beside_bars():
         if rank == "0":
             sys.stderr.write(f"{line}\n")
         elif line.startswith("error:"):
@@ -153,7 +162,23 @@ class _Shown(logging.Formatter):
         return shown(super().format(record))
 
 
+def _beside_bars() -> contextlib.AbstractContextManager[None]:
+    """Take a bar away while a line is written; without progress, nothing is imported for it."""
+    progress = sys.modules.get("patchit_hf.common.progress")
+    found: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    return found if progress is None else progress.paused()
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes above a bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        with _beside_bars():
+            super().emit(record)
+
+
 def _handler() -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_Shown("%(message)s"))
     return handler

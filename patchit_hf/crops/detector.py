@@ -19,9 +19,9 @@ import torch
 import torchvision
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.progress import Progress
 from patchit_hf.crops.detections.table import Builder, Detections
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def find_people(
     """
     builder = Builder("detector")
     bad: dict[str, str] = {}
-    with tqdm(total=total, desc="detecting", unit=" images") as bar:
+    with Progress("detecting", total, "images") as bar:
         for chunk in _chunks(frames, batch):
             good = [(name, image) for name, image in chunk if isinstance(image, Image.Image)]
             for name, reason in chunk:

@@ -19,9 +19,9 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from patchit_hf.common.files import replacing
+from patchit_hf.common.progress import Progress
 from patchit_hf.common.resources import ResourceError
 from patchit_hf.common.walk import walk
 from patchit_hf.data.cached import cache_path
@@ -61,10 +61,8 @@ def contents_of_rows(
     open_rows = known.stale(images, wanted)
     with ThreadPoolExecutor(THREADS) as pool:
         chunks = [open_rows[i : i + CHUNK] for i in range(0, len(open_rows), CHUNK)]
-        bar = tqdm(
-            total=len(open_rows), desc=f"reading {name}", unit=" images",
-            disable=not main or len(open_rows) < NAMED,
-        )  # fmt: skip
+        shown = main and len(open_rows) >= NAMED
+        bar = Progress(f"reading {name}", len(open_rows), "images", shown=shown)
         with bar:
             for done in pool.map(lambda chunk: known.hash(images, chunk), chunks):
                 bar.update(done)
@@ -116,12 +114,6 @@ def contents_of_targets(targets: Tensor) -> Contents:
     """Return what labels ``[N, ...]`` are."""
     rows = targets.reshape(len(targets), -1).numpy()
     return Contents(np.array([_digest(row.tobytes()) for row in rows], np.uint64).reshape(-1))
-
-
-def contents_of_values(values: Sequence[dict[str, Any] | None]) -> Contents:
-    """Return what undecoded images hold."""
-    digests = [_digest(_content(value)) for value in values]
-    return Contents(np.array(digests, np.uint64).reshape(-1))
 
 
 class _Known:

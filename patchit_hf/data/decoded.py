@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
+from patchit_hf.common.progress import Progress
 from patchit_hf.data.bad import BadImage
 from patchit_hf.data.canvas import BadImageError
 from patchit_hf.data.lazy import LazyCrops, bad_image, load_row
@@ -65,7 +65,7 @@ def decode_all(crops: LazyCrops, put: Put, *, main: bool) -> Decoded:
         return _digest(chunk), damaged
 
     starts = range(0, count, CHUNK)
-    bar = tqdm(total=count, desc=f"decoding {bad.name}", unit=" crops", disable=not main)
+    bar = Progress(f"decoding {bad.name}", count, "crops", shown=main)
     with ThreadPoolExecutor(max(1, crops.workers)) as pool, bar:
         futures = [pool.submit(decode, start) for start in starts]
         try:
@@ -93,7 +93,7 @@ def checksums(
         shown: whether to show it.
     """
     sums, total = np.zeros(len(array), np.uint32), hashlib.blake2b(digest_size=16)
-    with tqdm(total=len(array), desc=f"checking {name}", unit=" crops", disable=not shown) as bar:
+    with Progress(f"checking {name}", len(array), "crops", shown=shown) as bar:
         for start in range(0, len(array), CHUNK):
             chunk = np.asarray(array[start : start + CHUNK])
             sums[start : start + len(chunk)] = [zlib.crc32(crop) for crop in chunk]

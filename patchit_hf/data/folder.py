@@ -6,6 +6,7 @@ import errno
 import glob
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def load(path: str, name: str, streaming: bool, **options: Any) -> dict[str, Any
             f"--dataset {name!r}: holds {script.name}, which has the folder's name and so would be "
             "the script that makes the data set; scripts are not run: rename or remove it"
         )
-    with reading(f"--dataset {name!r}"):
+    with warnings.catch_warnings(), reading(f"--dataset {name!r}"):
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # torch's, before it refuses
         return _load(path, name, streaming, options)
 
 
@@ -163,7 +165,7 @@ def _load(path: str, name: str, streaming: bool, options: dict[str, Any]) -> dic
         _refuse_full_disk(error)
         cause = error.__cause__ or error
         raise InputError(f"--dataset {name!r}: cannot be read: {one_line(cause)}") from error
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise InputError(
             f"--dataset {name!r}: the header of its README.md is not valid YAML: {one_line(error)}"
         ) from error

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from patchit_hf.common.draws import sampled_rows
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.progress import Progress
 from patchit_hf.data.bad import TRIES, BadImage, BadImages, substitute
 from patchit_hf.data.canvas import BadImageError, load_canvas
 from patchit_hf.data.rows import ImageRows
@@ -129,11 +129,12 @@ class Scan:
         """
         count = len(self.crops)
         found: dict[int, BadImage] = {}
-        plan = (torch.arange(i, min(i + SCAN, count)) for i in range(0, count, SCAN))
-        with tqdm(total=count, desc=f"checking {self.crops.bad.name}", disable=not main) as bar:
-            for images in load(self, plan, self.crops.workers):
+        starts = range(0, count, SCAN)
+        plan = (torch.arange(start, min(start + SCAN, count)) for start in starts)
+        with Progress(f"checking {self.crops.bad.name}", count, "images", shown=main) as bar:
+            for start, images in zip(starts, load(self, plan, self.crops.workers), strict=True):
                 found |= images
-                bar.update(min(SCAN, count - bar.n))
+                bar.update(min(SCAN, count - start))
         return found
 
 

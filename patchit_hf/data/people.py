@@ -40,16 +40,20 @@ of the two sides and the views `left` and `right`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import multiprocessing
 import os
+import tempfile
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import datasets
 import numpy as np
 
+from patchit_hf.common.progress import Progress
 from patchit_hf.data.rendering.camera import CAMERAS
 from patchit_hf.data.rendering.skeleton import ACTIONS, JOINTS
 from patchit_hf.data.rendering.staging import stage
@@ -77,6 +81,7 @@ __all__ = [
 
 # Part of the cache key; raise it whenever an image or a label changes.
 RENDERER_VERSION = 3
+COUNTED = "PATCHIT_ROWS_DRAWN"  # names a file to which each row that is drawn adds a byte
 VIEWS = ("front", "back", "left", "right")
 
 # Images of four consecutive people; a fixed pattern keeps row -> person a closed form.
@@ -230,6 +235,43 @@ def _rows(
             stream = io.BytesIO()
             row["image"].save(stream, "JPEG", quality=_QUALITY, subsampling=0)
             yield {**row, "image": {"bytes": stream.getvalue(), "path": None}}
+            _count_one()
+
+
+def _count_one() -> None:
+    """Let the process that shows the progress know of a row more, if there is one."""
+    if COUNTED in os.environ:
+        with open(os.environ[COUNTED], "ab", buffering=0) as file:
+            file.write(b".")
+
+
+@contextlib.contextmanager
+def _shown(count: int) -> Iterator[None]:
+    """Show how many of the rows are drawn, by any process; ``datasets`` knows no total."""
+    bars = not datasets.are_progress_bars_disabled()
+    with tempfile.NamedTemporaryFile() as file, Progress("drawing people", count, "crops") as shown:
+        over, done = threading.Event(), 0
+
+        def look() -> None:
+            nonlocal done
+            while not over.wait(0.5):
+                now = os.path.getsize(file.name)
+                shown.update(now - done)
+                done = now
+
+        watch = threading.Thread(target=look, daemon=True)
+        os.environ[COUNTED] = file.name
+        datasets.disable_progress_bars()
+        watch.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watch.join()
+            shown.update(os.path.getsize(file.name) - done)
+            del os.environ[COUNTED]
+            if bars:
+                datasets.enable_progress_bars()
 
 
 def _processes(num_proc: int | None, shards: int) -> int | None:
@@ -282,9 +324,10 @@ def load_people(
     shards = [(first, min(first + _SHARD, int(num_crops))) for first in range(0, num_crops, _SHARD)]
     # The arguments are the cache key; neither the number of processes nor the code is in it.
     key = {"seed": int(seed), "height": int(height), "width": int(width)}
-    return datasets.Dataset.from_generator(
-        _rows,
-        features=people_features(),
-        gen_kwargs={"shards": shards, **key, "version": RENDERER_VERSION},
-        num_proc=_processes(num_proc, len(shards)),
-    )
+    with _shown(int(num_crops)):
+        return datasets.Dataset.from_generator(
+            _rows,
+            features=people_features(),
+            gen_kwargs={"shards": shards, **key, "version": RENDERER_VERSION},
+            num_proc=_processes(num_proc, len(shards)),
+        )

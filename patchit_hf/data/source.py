@@ -15,15 +15,16 @@ from yaml import YAMLError
 
 from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
 from patchit_hf.common.files import read_json
-from patchit_hf.common.online import cached_if_unreachable
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.data.cached import tidy
 from patchit_hf.data.columns import find_image_column
 from patchit_hf.data.content_hashes import contents_of_files, contents_of_folder, is_data
 from patchit_hf.data.contents import Contents
 from patchit_hf.data.dataset_state import stream_features
-from patchit_hf.data.folder import load, open_folder
+from patchit_hf.data.folder import open_folder
 from patchit_hf.data.given import Given, as_dataset, is_named, named_splits
 from patchit_hf.data.held_out import hold_out, hold_out_stream
+from patchit_hf.data.hub import load_from_hub
 from patchit_hf.data.image_columns import with_images
 from patchit_hf.data.person_names import with_people
 from patchit_hf.data.reach import Reach
@@ -67,6 +68,9 @@ def load_crops(
     streaming: bool = False,
     allow_urls: bool = False,
     people_in_names: bool = False,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
 ) -> Crops:
     """Open a data set of crops and decide which crops are held out.
 
@@ -80,6 +84,9 @@ def load_crops(
             files outside of its folder, which are then read.
         people_in_names: whether names of image files, such as ``0002_c1s1_000451_03.jpg``, say
             people and cameras.
+        revision: branch, tag or commit of a data set on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Returns:
         The crops. The validation split (``validation``, ``valid``, ``val`` or ``dev``) is held out
@@ -102,8 +109,11 @@ def load_crops(
         (9, 1, 'image', '10 % of the training split')
     """
     tidy()
+    access, notes = HubAccess(revision, cache_dir, token), dict[str, str]()
     how: Any = {"people_in_names": people_in_names, "allow_urls": allow_urls}
-    splits = open_splits(dataset, image_column, streaming=streaming, **how)
+    splits = open_splits(
+        dataset, image_column, streaming=streaming, access=access, notes=notes, **how
+    )
     name = _name(dataset)
     split = choose_split(splits, split, name)
     train = splits[split]
@@ -129,8 +139,8 @@ def load_crops(
         train, held_out, words = split_off(train, column if streaming else name)
     on_hub = is_named(dataset) and not Path(name).expanduser().exists()
     kind = {"rendered": dataset is None, "hub": on_hub}
-    meta = {**kind, **(_stated(name) if is_named(dataset) else {}), **_meta(train)}
-    files = _files_of(name) if streaming and is_named(dataset) else None
+    meta = {**kind, **notes, **(_stated(name) if is_named(dataset) else {}), **_meta(train)}
+    files = _files_of(name, access) if streaming and is_named(dataset) else None
     return Crops(train, held_out, column, name, split, words, meta, files)
 
 
@@ -140,13 +150,15 @@ def _name(dataset: Given) -> str:
     return str(dataset) if is_named(dataset) else "dataset"
 
 
-def _files_of(dataset: str) -> Contents | None:
+def _files_of(dataset: str, access: HubAccess) -> Contents | None:
     """Return what the files of a stream hold, None if that cannot be found out."""
     folder = Path(dataset).expanduser()
     if folder.is_dir():
         return contents_of_folder(folder)
     try:
-        found = HfApi().list_repo_tree(dataset, repo_type="dataset", recursive=True)
+        found = HfApi(token=access.token).list_repo_tree(
+            dataset, repo_type="dataset", recursive=True, revision=access.revision
+        )
         files = {
             entry.path: entry.blob_id
             for entry in found
@@ -178,6 +190,7 @@ def open_split(
     *,
     allow_urls: bool = False,
     people_in_names: bool = False,
+    access: HubAccess = USUAL,
 ) -> tuple[datasets.Dataset | None, str]:
     """Open one split for evaluation.
 
@@ -187,6 +200,7 @@ def open_split(
         image_column: the image column; if None, the only one.
         allow_urls: see ``load_crops``.
         people_in_names: see ``load_crops``.
+        access: how the Hub is read.
 
     Returns:
         The split, and a description of it.
@@ -195,9 +209,9 @@ def open_split(
         InputError: if there is no such split.
     """
     how: Any = {"people_in_names": people_in_names, "allow_urls": allow_urls}
-    splits = open_splits(dataset, image_column, **how)
+    splits = open_splits(dataset, image_column, access=access, **how)
     if split is None and meant(splits, "test") is None:
-        crops = load_crops(dataset, image_column=image_column, **how)
+        crops = load_crops(dataset, image_column=image_column, **how, **access.options())
         return crops.held_out, crops.held_out_from
     chosen = choose_split(splits, split or "test", _name(dataset))
     return splits[chosen], f"{chosen} split"
@@ -210,6 +224,8 @@ def open_splits(
     streaming: bool = False,
     people_in_names: bool = False,
     allow_urls: bool = False,
+    access: HubAccess = USUAL,
+    notes: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Open all splits of a data set of any kind, by their names.
 
@@ -219,18 +235,23 @@ def open_splits(
         streaming: whether to return streams.
         people_in_names: whether names of image files say people and cameras; not of streams.
         allow_urls: whether rows may name images elsewhere.
+        access: how the Hub is read.
+        notes: is filled with what a record has to say of how the data set was found.
 
     Raises:
         InputError: if the data set cannot be read.
     """
+    path = Path(dataset).expanduser() if is_named(dataset) else None
+    if path is None or path.exists():
+        access.refuse_revision("people" if dataset is None else _name(dataset))
     if dataset is None:
         from patchit_hf.data.people import load_people
 
         people = load_people()
         return {"train": people.to_iterable_dataset(num_shards=4) if streaming else people}
-    if is_named(dataset):
-        path = Path(dataset).expanduser()
-        splits = _read(path, dataset, streaming, Reach(str(dataset), allow_urls))
+    if path is not None:
+        reach, notes = Reach(str(dataset), allow_urls), {} if notes is None else notes
+        splits = _read(path, dataset, streaming, reach, access, notes)
         root = path.resolve() if path.exists() else None
     else:
         given, root = named_splits(dataset) or {"train": dataset}, None
@@ -241,7 +262,12 @@ def open_splits(
 
 
 def _read(
-    path: Path, dataset: str | os.PathLike[str], streaming: bool, reach: Reach
+    path: Path,
+    dataset: str | os.PathLike[str],
+    streaming: bool,
+    reach: Reach,
+    access: HubAccess,
+    notes: dict[str, str],
 ) -> dict[str, Any]:
     name = str(dataset)
     if not path.exists():
@@ -255,8 +281,7 @@ def _read(
             hint = did_you_mean_file(path)
             if hint:
                 raise InputError(f"--dataset {name!r}: no such folder{hint}")
-        with cached_if_unreachable(f"--dataset {name}"):
-            return reach.check_splits(load(name, name, streaming))
+        return reach.check_splits(load_from_hub(name, streaming, access, notes))
     if path.is_file():
         raise InputError(f"--dataset {name!r}: is a file; must be a folder or a Hub id")
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():

@@ -82,11 +82,6 @@ def choose_columns(
     return chosen
 
 
-def attribute_columns(dataset: datasets.Dataset) -> list[str]:
-    """Return the names of the columns that look like attributes; see ``choose_columns``."""
-    return [column.name for column in survey(dataset)[0]]
-
-
 def survey(
     dataset: datasets.Dataset, names: list[str] | None = None, unknown: int | None = None
 ) -> tuple[list[LabelColumn], dict[str, str]]:

@@ -34,11 +34,16 @@ def run(argv: list[str] | None = None) -> int:
     """
     (what,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
     check_backbone(what.backbone)
-    if what.probe:
-        return _probe(what)
-    if what.embed:
-        return _embed(what)
-    return _score(what)
+    from patchit_hf.common.progress import Progress
+
+    with Progress("importing torch"):
+        import patchit_hf.evaluate.evaluation  # noqa: F401
+    with Progress("evaluating"):
+        if what.probe:
+            return _probe(what)
+        if what.embed:
+            return _embed(what)
+        return _score(what)
 
 
 def _score(what: EvaluateArguments) -> int:

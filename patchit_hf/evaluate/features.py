@@ -10,6 +10,7 @@ from torch import Tensor
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.decoding import DecodeArguments
@@ -27,7 +28,10 @@ from patchit_hf.training.accelerator import device
 
 
 def open_extractor(
-    source: str, backbone: str | None, input_size: tuple[int, int] | None
+    source: str,
+    backbone: str | None,
+    input_size: tuple[int, int] | None,
+    access: HubAccess = USUAL,
 ) -> Extractor:
     """Open a frozen backbone from whatever ``--init`` of finetuning takes, on Accelerate's device.
 
@@ -37,10 +41,11 @@ def open_extractor(
         InputError: if there are no such weights.
     """
     if input_size is None and backbone is None:
-        model = _own_export(source)
+        model = _own_export(source, access)
         if model is not None:
             return model.to(device()).extractor()
-    initial = open_initial(source, backbone, 0, input_size=input_size or (192, 96))
+    size = input_size or (192, 96)
+    initial = open_initial(source, backbone, 0, input_size=size, **access.options())
     mean, std = initial.statistics or ((0.5,) * 3, (0.25,) * 3)
     geometry = Geometry.of(input_size or initial.input_size or (192, 96))
     where = device()
@@ -48,15 +53,17 @@ def open_extractor(
     return Extractor(initial.backbone.to(where).eval(), geometry, *statistics)
 
 
-def _own_export(source: str) -> PatchTaskModel | FinetunedModel | None:
+def _own_export(source: str, access: HubAccess) -> PatchTaskModel | FinetunedModel | None:
     """Return a model that this package has written, None for other weights."""
     try:
-        record = read_json(locate(source).fetch(DONE_FILE) / DONE_FILE)
+        record = read_json(locate(source, **access.options()).fetch(DONE_FILE) / DONE_FILE)
     except InputError:
         return None
     if "downstream" in record:
-        return FinetunedModel.from_pretrained(source)
-    return PatchTaskModel.from_pretrained(source) if "task" in record else None
+        return FinetunedModel.from_pretrained(source, **access.options())
+    if "task" in record:
+        return PatchTaskModel.from_pretrained(source, **access.options())
+    return None
 
 
 def features(extractor: Extractor, data: Labelled, batch: int = 64) -> Tensor:

@@ -32,10 +32,13 @@ def run(argv: list[str] | None = None) -> int:
         InputError: for bad input.
     """
     (what,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
-    from patchit_hf.figures.again import draw_again
-    from patchit_hf.figures.files import write_figures
+    from patchit_hf.common.progress import Progress
 
-    figures = draw_again(what)
+    with Progress("importing torch"):
+        from patchit_hf.figures.again import draw_again
+        from patchit_hf.figures.files import write_figures
+    with Progress("drawing figures"):
+        figures = draw_again(what)
     base = Path(what.run) if Path(what.run).is_dir() else Path("runs") / Path(what.run).name
     folder = Path(what.output or base / ("figures" if what.style == "report" else "figures-paper"))
     files = write_figures(folder, figures, format=what.format, style_name=what.style)

@@ -29,14 +29,8 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     Raises:
         InputError: for bad input, before anything is written.
     """
-    from patchit_hf.data.source import load_crops
-    from patchit_hf.downstream import task_class
-    from patchit_hf.finetune.labelled import check_subset, open_labelled, subset
-    from patchit_hf.finetune.trainer import FinetuneTrainer
     from patchit_hf.training.run_folder import RunFolder
 
-    in_names = task_class(what.task).people_in_names
-    check_subset(what.fraction, what.shots, what.subset_seed)
     folder = args.output_dir or _default_output_dir(what)
     args = dataclasses.replace(args, output_dir=str(folder))
     run = RunFolder(
@@ -44,13 +38,23 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     )
     if run.finished:
         return run.path
-    crops = load_crops(
-        what.dataset,
-        split=what.split,
-        image_column=args.image_column,
-        allow_urls=args.allow_urls,
-        people_in_names=in_names,
-    )
+    from patchit_hf.common.progress import Progress
+
+    with Progress("importing torch"):
+        from patchit_hf.data.source import load_crops
+        from patchit_hf.downstream import task_class
+        from patchit_hf.finetune.labelled import check_subset, open_labelled, subset
+        from patchit_hf.finetune.trainer import FinetuneTrainer
+
+    check_subset(what.fraction, what.shots, what.subset_seed)
+    with Progress("opening the crops"):
+        crops = load_crops(
+            what.dataset,
+            split=what.split,
+            image_column=args.image_column,
+            allow_urls=args.allow_urls,
+            people_in_names=task_class(what.task).people_in_names,
+        )
     task, initial, geometry = open_start_of(what, crops.train, args.seed)
     if crops.train is None:
         raise InputError(f"{crops.name}: nothing to train on")
@@ -73,16 +77,17 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
         "validated_on": crops.held_out_from,
         **crops.meta,
     }
-    return FinetuneTrainer(
-        initial,
-        args,
-        task,
-        train,
-        crops.held_out,
-        input_size=geometry.size,
-        data_info=info,
-        run=run,
-    )
+    with Progress("preparing the training"):
+        return FinetuneTrainer(
+            initial,
+            args,
+            task,
+            train,
+            crops.held_out,
+            input_size=geometry.size,
+            data_info=info,
+            run=run,
+        )
 
 
 def open_start_of(

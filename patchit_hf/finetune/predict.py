@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
+from patchit_hf.common.progress import Progress
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.finetune.labelled import Labelled
@@ -48,11 +49,13 @@ def predict(
     mine = torch.arange(rank, len(data), world)
     found: list[Tensor] = []
     truth: list[Tensor] = []
-    with torch.inference_mode():
+    progress = Progress("evaluating", len(mine), "crops", shown=rank == 0, leave=False)
+    with torch.inference_mode(), progress:
         for crops, targets in data.select(mine).batches(batch):
             prediction, view = model.answers(crops.to(device), task, geometry)
             found.append(prediction.cpu())
             truth.append(task.moved(targets.to(device), view).cpu())
+            progress.update(len(crops))
     if world == 1:
         return torch.cat(found), torch.cat(truth)
     shares = gather_object(

@@ -50,6 +50,7 @@ from patchit_hf.models.initial_weights import Initial
 from patchit_hf.models.layers import reinitialize_last_stage
 from patchit_hf.publish.finetuned import export_finetuned
 from patchit_hf.publish.run import HubTrainer
+from patchit_hf.training.hooks import parameters_of
 from patchit_hf.training.loop import Part
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import Share
@@ -201,6 +202,17 @@ class FinetuneTrainer(HubTrainer):
             "train_crops": len(self.data),
             "eval_crops": len(self.validation or ()),
         }
+
+    def _header(self) -> list[str]:
+        initial, (height, width) = self.initial, self.geometry.size
+        judged = "none for validation"
+        if self.validation is not None:
+            judged = f"{len(self.validation):,} for validation"
+        return [
+            f"data: {self.data_info['name']}, {len(self.data):,} labelled crops; {judged}",
+            f"network: {initial.name}, {parameters_of(self.model.backbone)}, initial weights "
+            f"{initial.source}, inputs of {height}x{width}",
+        ]
 
     def _contents(self) -> dict[str, Contents]:
         parts: dict[str, Contents] = {}

@@ -26,11 +26,17 @@ class BackboneSpec:
         name: timm's architecture name.
         args: keyword arguments beyond timm's defaults that change the network.
         fixed_size: whether the network accepts only the size that it was built for.
+        own: whether the network is not timm's, see ``own_network``; ``name`` is that of its class.
     """
 
     name: str
     args: dict[str, Any]
     fixed_size: bool
+    own: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry ``backbone`` of a record."""
+        return {"name": self.name, "args": self.args, **({"own": True} if self.own else {})}
 
 
 def build_backbone(

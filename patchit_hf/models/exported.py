@@ -22,6 +22,7 @@ from timm.models import PretrainedCfg
 
 from patchit_hf.common.errors import InputError, ResourceError, did_you_mean_file, one_line
 from patchit_hf.common.files import read_json
+from patchit_hf.common.hub_access import HubAccess
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
@@ -115,8 +116,11 @@ class Location:
     @property
     def weights(self) -> dict[str, Any]:
         """Where the weights are, as fields of timm's configuration; never a pickle."""
-        if self.folder is not None:
-            return {"file": str(self.folder.absolute() / BACKBONE_FILE)}
+        folder = self.folder
+        if folder is None and not (self.cache_dir is None and self.token is None):
+            folder = self.fetch(BACKBONE_FILE)  # timm knows neither when it fetches weights
+        if folder is not None:
+            return {"file": str(folder.absolute() / BACKBONE_FILE)}
         revision = f"@{self.revision}" if self.revision else ""
         return {"hf_hub_id": f"{self.repo_id}{revision}", "hf_hub_filename": BACKBONE_FILE}
 
@@ -159,7 +163,7 @@ def locate(
         token: for the Hub; None for that of the login, False for none.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if it is neither, or a revision of a folder is asked for.
 
     Example:
         >>> locate("org/name@v1").revision
@@ -170,6 +174,7 @@ def locate(
         folder = Path(rest if prefix == "local-dir" else source).expanduser()
         if not folder.is_dir():
             raise InputError(f"{str(source)!r}: no such folder{did_you_mean_file(folder)}")
+        HubAccess(revision).refuse_revision(str(source))
         return Location(str(source), folder)
     match = _HUB_ID.fullmatch(rest if prefix == "hf-hub" else str(source))
     if match is None:
@@ -236,8 +241,12 @@ def model_args(
         return creation_args(read_config(location))
 
 
-def read_config(location: Location) -> dict[str, Any]:
+def read_config(location: Location, *, own: bool = False) -> dict[str, Any]:
     """Return ``config.json`` after checking that it describes a timm network and no other files.
+
+    Args:
+        location: where the export is.
+        own: whether the network is not timm's, but the caller's own.
 
     Raises:
         InputError: otherwise.
@@ -245,7 +254,8 @@ def read_config(location: Location) -> dict[str, Any]:
     weights = () if location.folder is None else (BACKBONE_FILE,)  # on the Hub, timm fetches them
     config = read_json(location.fetch(CONFIG_FILE, *weights) / CONFIG_FILE)
     where = f"{location.name!r}: {CONFIG_FILE}"
-    check_architecture(config.get("architecture"), where)
+    if not own:
+        check_architecture(config.get("architecture"), where)
     check_args(config.get("model_args", {}), where)
     cfg = config.get("pretrained_cfg")
     if not isinstance(cfg, dict):

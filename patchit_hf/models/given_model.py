@@ -44,7 +44,8 @@ def architecture_of(model: nn.Module) -> str:
     if not name:
         raise InputError(
             f"model: a {type(model).__name__}; expected a model of timm.create_model, the name of "
-            "one, or a PatchTaskModel"
+            "one, or, to pretrain, a PatchTaskModel or any module with timm's forward_features and "
+            "num_features"
         )
     return str(name)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.hub_access import HubAccess
 from patchit_hf.common.layout import BACKBONE_FILE
 from patchit_hf.common.online import cached_if_unreachable
 from patchit_hf.models.backbone import pooling_args
@@ -76,6 +77,9 @@ def open_initial(
     input_size: tuple[int, int] | None = None,
     backbone_kwargs: dict[str, Any] | None = None,
     network_args: Callable[[str], dict[str, Any]] | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
 ) -> Initial:
     """Build a backbone with the initial weights that ``--init`` names, and a new classifier.
 
@@ -91,6 +95,9 @@ def open_initial(
         backbone_kwargs: further arguments of the timm model.
         network_args: returns the arguments that every network of this name is built with,
             whatever the weights; ``backbone_kwargs`` come on top.
+        revision: branch, tag or commit of an export on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
 
     Raises:
         InputError: if there are no such weights, or they belong to another network.
@@ -107,6 +114,7 @@ def open_initial(
         input_size,
         dict(backbone_kwargs or {}),
         network_args or (lambda name: {}),
+        HubAccess(revision, cache_dir, token),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -119,6 +127,8 @@ def open_initial(
 
 
 def _opened(source: str | nn.Module, request: Request) -> Initial:
+    if not isinstance(source, str) or source.partition(":")[0] in ("random", "timm"):
+        request.access.refuse_revision(request.source)
     if not isinstance(source, str):
         return _from_model(unwrapped(source), request)
     if source == "random":
@@ -129,8 +139,10 @@ def _opened(source: str | nn.Module, request: Request) -> Initial:
         tag = source.partition(":")[2]
         name = request.named()
         args = request.args(name)
+        kept = {key: v for key, v in request.access.options().items() if key == "cache_dir"}
         with cached_if_unreachable(f"--init {source}"):
-            model = request.create(name, args, f"{name}.{tag}" if tag else name, pretrained=True)
+            full = f"{name}.{tag}" if tag else name
+            model = request.create(name, args, full, pretrained=True, **kept)
         return _described(model, name, args, source, origin_of_timm(source, name, model))
     if is_file_name(source):
         return _from_file(source, request)
@@ -157,6 +169,7 @@ def _from_model(given: nn.Module, request: Request) -> Initial:
 
 
 def _from_file(source: str, request: Request) -> Initial:
+    request.access.refuse_revision(source)
     file, name = Path(source), request.named()
     if not file.is_file():
         raise InputError(f"--init {source!r}: no such file")
@@ -172,7 +185,7 @@ def _from_file(source: str, request: Request) -> Initial:
 
 def _from_export(source: str, request: Request) -> Initial:
     check_init(source)
-    location = locate(source)
+    location = locate(source, **request.access.options())
     config = read_config(location)
     name = str(config["architecture"])
     if request.backbone is not None and request.backbone != name:

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from patchit_hf.common.draws import EVAL_SEED, Draws
-from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.common.files import read_json
-from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE, FORMAT_VERSION, HEAD_FILE
+from patchit_hf.common.errors import InputError
 from patchit_hf.data.images import ImageInput, ImageInputs, Images
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.models.answers import PatchAnswers
 from patchit_hf.models.backbone import (
     BATCH_NORMS,
     BackboneSpec,
-    build_backbone,
     num_features,
-    pretraining_args,
 )
-from patchit_hf.models.bounds import check_sides, check_size
 from patchit_hf.models.embed import Extractor, embed
-from patchit_hf.models.exported import (
-    Location,
-    check_architecture,
-    check_args,
-    locate,
-    read_config,
-    undamaged,
-)
 from patchit_hf.models.feature_maps import feature_map as feature_map
 from patchit_hf.models.features import crop_size, divisor
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.layers import freeze_stages, layered_groups
-from patchit_hf.models.origin import Origin, fingerprint, origin_now, origin_of_export
+from patchit_hf.models.origin import Origin, origin_now
+from patchit_hf.models.read_export import read_export
 from patchit_hf.models.small_maps import small_map_convolutions
-from patchit_hf.models.weights_fit import backbone_state, tensor_shapes
-from patchit_hf.patch_tasks import create_task
+from patchit_hf.models.weights_fit import backbone_state
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 
 ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
@@ -107,16 +90,34 @@ class PatchTaskModel(nn.Module):
         *,
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
+        backbone: nn.Module | None = None,
     ) -> PatchTaskModel:
-        """Load backbone, head and task of an export; see ``load_model``.
+        """Load an export: the backbone, its pretext head and its task.
 
         Args:
             source: a folder, or ``org/name[@revision]`` on the Hub.
             revision: branch, tag or commit on the Hub.
             cache_dir: where files of the Hub are kept; None for the usual place.
             token: for the Hub; None for that of the login, False for none.
+            backbone: a network like the one that was trained, if that was not timm's; it stays as
+                it is.
+
+        Returns:
+            The model in evaluation mode; ``task`` is its task, with mean and deviation of the
+            crops.
+
+        Raises:
+            InputError: if there is no export, or one that this version cannot read.
         """
-        return load_model(source, revision, cache_dir=cache_dir, token=token)
+        found = read_export(source, revision, cache_dir=cache_dir, token=token, backbone=backbone)
+        task = found.task
+        model = cls(
+            found.backbone, found.head, found.spec, task, origin=found.origin,
+            statistics=(task.transform.mean, task.transform.std),
+        )  # fmt: skip
+        model.fit = str(found.record.get("config", {}).get("fit", "squash"))
+        model.record = found.record
+        return model.eval()
 
     def with_task(self, task: PatchTask, seed: int = 0) -> PatchTaskModel:
         """Return a model of this backbone, which the two then share, with a new head for a task.
@@ -307,70 +308,6 @@ class PatchTaskModel(nn.Module):
         return layered_groups(self, self.backbone, self.head, weight_decay, layer_decay)
 
 
-def load_model(
-    source: str | Path,
-    revision: str | None = None,
-    *,
-    cache_dir: str | Path | None = None,
-    token: str | bool | None = None,
-) -> PatchTaskModel:
-    """Load an export: the backbone, its pretext head and its task.
-
-    Args:
-        source: a folder, or ``org/name[@revision]`` on the Hub.
-        revision: branch, tag or commit on the Hub.
-        cache_dir: where files of the Hub are kept; None for the usual place.
-        token: for the Hub; None for that of the login, False for none.
-
-    Returns:
-        The model in evaluation mode; ``task`` is its task, with mean and deviation of the crops.
-
-    Raises:
-        InputError: if there is no export, or one that this version cannot read.
-    """
-    location = locate(source, revision, cache_dir=cache_dir, token=token)
-    with undamaged(location.name):
-        return _load(location)
-
-
-def _load(location: Location) -> PatchTaskModel:
-    record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
-    if "averaged" in record:
-        raise InputError(
-            f"{location.name!r}: is an average of backbones, which has no head; load it with timm"
-        )
-    folder = location.fetch(DONE_FILE, BACKBONE_FILE)
-    where = f"{location.name!r}: {DONE_FILE}"
-    version = record.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{where}: has format {version!r}; this version of patchit_hf reads {FORMAT_VERSION}"
-        )
-    try:
-        task = _task(record)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-    name, args = record["backbone"]["name"], record["backbone"]["args"]
-    check_architecture(name, where)
-    check_args(args, where)
-    head_file = location.fetch_head(folder)
-    _check_network(name, args, task, (folder / BACKBONE_FILE, head_file), location.name)
-    network, spec = build_backbone(name, task.input_size, 0, **args)
-    with torch.random.fork_rng(devices=[]):
-        head = task.head(num_features(network))  # its random weights are replaced
-    model = PatchTaskModel(network, head, spec, task)
-    _fill(model.backbone, folder / BACKBONE_FILE, location)
-    _fill(model.head, head_file, location)
-    config = read_config(location)
-    origin = origin_of_export(location.name, name, location, config["pretrained_cfg"])
-    model.origin = dataclasses.replace(
-        origin, fingerprint=fingerprint(backbone_state(model.backbone))
-    )
-    model.statistics = task.transform.mean, task.transform.std
-    model.fit, model.record = str(record.get("config", {}).get("fit", "squash")), record
-    return model.eval()
-
-
 def _questions(task: PatchTask) -> tuple[Any, ...]:
     """Return what the classes of a task mean: options that only vary the inputs are left out."""
     kwargs = task.kwargs
@@ -382,33 +319,3 @@ def _described(task: PatchTask) -> str:
     kwargs, (height, width) = task.kwargs, task.canvas
     grid = f"{kwargs['rows']}x{kwargs['cols']} cells, " if {"rows", "cols"} <= set(kwargs) else ""
     return f"{task_name(task)} ({grid}{task.num_classes} classes, canvas {height}x{width})"
-
-
-def _task(record: dict[str, Any]) -> PatchTask:
-    entry, data = record["task"], record["data"]
-    canvas = check_sides(entry["canvas"], f"{DONE_FILE}: canvas")
-    task = create_task(entry["name"], canvas, **entry["kwargs"])
-    return task.with_statistics(data["mean"], data["std"])
-
-
-def _check_network(
-    name: str, args: dict[str, Any], task: PatchTask, files: tuple[Path, Path], where: str
-) -> None:
-    """Check that backbone and head are about as large as their weights, before they are built."""
-    shapes = tensor_shapes(files[0], f"{where!r}: {BACKBONE_FILE}")
-    args = {**pretraining_args(name, task.input_size)[0], **args}
-    backbone = check_size(
-        lambda: timm.create_model(name, pretrained=False, num_classes=0, **args),
-        shapes,
-        f"{where!r}: {DONE_FILE}",
-    )
-    shapes = tensor_shapes(files[1], f"{where!r}: {HEAD_FILE}")
-    check_size(lambda: task.head(num_features(backbone)), shapes, f"{where!r}: {DONE_FILE}")
-
-
-def _fill(module: nn.Module, file: Path, location: Location) -> None:
-    try:
-        module.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        name = HEAD_FILE if file.as_posix().endswith(HEAD_FILE) else file.name
-        raise InputError(f"{location.name!r}: {name} cannot be read: {one_line(error)}") from error

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HTTPError
 from torch import nn
 
 from patchit_hf.common.errors import InputError, one_line
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.models.backbone import check_name, constructor_parameters, model_traits
 from patchit_hf.models.bounds import check_size
 from patchit_hf.models.weights_fit import Shapes, check_fit, misfit, tensor_shapes
@@ -29,6 +30,7 @@ class Request:
         size: height and width of the inputs, for networks of a fixed size.
         kwargs: further arguments of the timm model.
         network_args: returns the arguments that every network of this name is built with.
+        access: how the Hub is read.
     """
 
     source: str
@@ -37,6 +39,7 @@ class Request:
     size: tuple[int, int] | None
     kwargs: dict[str, Any]
     network_args: Callable[[str], dict[str, Any]]
+    access: HubAccess = USUAL
 
     def named(self) -> str:
         """Return the name of the network, which has to be given."""

@@ -36,7 +36,8 @@ def tensor_shapes(file: Path, where: str) -> Shapes:
 
 def without_classifier(names: Iterable[str], model: Any) -> list[str]:
     """Return the names of tensors that are not of a timm model's classifier."""
-    classifiers = model.pretrained_cfg.get("classifier") or ()
+    cfg = getattr(model, "pretrained_cfg", None)  # networks that are not timm's may have none
+    classifiers = (cfg.get("classifier") if isinstance(cfg, dict) else None) or ()
     heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     return [name for name in names if not any(name.startswith(f"{head}.") for head in heads)]
 

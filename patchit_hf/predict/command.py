@@ -30,9 +30,12 @@ def run(argv: list[str] | None = None) -> int:
         InputError: for bad input.
     """
     (what,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
-    from patchit_hf.predict.predictions import predict_given
+    from patchit_hf.common.progress import Progress
 
-    found = predict_given(what)
+    with Progress("importing torch"):
+        from patchit_hf.predict.predictions import predict_given
+    with Progress("predicting"):
+        found = predict_given(what)
     if what.output is None:
         for answer in found:
             sys.stdout.write(json.dumps(answer.record(), ensure_ascii=False) + "\n")

@@ -33,9 +33,12 @@ def run(argv: list[str] | None = None) -> int:
     named = not Path(what.run).exists() and not {"/", ":"} & set(what.run)
     if named and not what.run.endswith(".safetensors"):
         check_backbone(what.run, "RUN_OR_BACKBONE")
-    from patchit_hf.predict.embeddings import embed_given
+    from patchit_hf.common.progress import Progress
 
-    found = embed_given(what)
+    with Progress("importing torch"):
+        from patchit_hf.predict.embeddings import embed_given
+    with Progress("embedding"):
+        found = embed_given(what)
     files = found.save(what.output)
     if found.note:
         say(f"note: {found.note}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.common.tables import write_vectors
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.images import Images, stacked
@@ -53,7 +54,13 @@ class Embeddings:
 
 
 def embed(
-    model: str | Path, images: str | Path | Sequence[str | Path], **options: Any
+    model: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    **options: Any,
 ) -> Embeddings:
     """Return features of whole images, or of the people in boxes, by a frozen backbone.
 
@@ -63,6 +70,9 @@ def embed(
         model: an export or a finetuned model (a folder or ``org/name[@revision]``), or the name
             of a timm model.
         images: files, folders, patterns, videos, folders of parquet or arrow files, or Hub ids.
+        revision: of the model on the Hub: branch, tag or commit.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
         **options: further fields of ``EmbedArguments``, such as ``init``, ``detections`` or
             ``reestimate_batch_norm``.
 
@@ -77,13 +87,14 @@ def embed(
     """
     several = [images] if isinstance(images, str | Path) else images
     names = [str(image) for image in several]
-    return embed_given(EmbedArguments(run=str(model), images=names, **options))
+    access = HubAccess(revision, cache_dir, token)
+    return embed_given(EmbedArguments(run=str(model), images=names, **options), access)
 
 
-def embed_given(what: EmbedArguments) -> Embeddings:
+def embed_given(what: EmbedArguments, access: HubAccess = USUAL) -> Embeddings:
     """Embed as arguments say; see ``embed``."""
-    extractor = _open(what)
-    people = given(what)
+    extractor = _open(what, access)
+    people = given(what, access)
     note = None
     if has_batch_norm(extractor.backbone):
         if what.reestimate_batch_norm:
@@ -108,7 +119,7 @@ def embed_given(what: EmbedArguments) -> Embeddings:
     return Embeddings(np.concatenate(parts), about, people.bad, note)
 
 
-def _open(what: EmbedArguments) -> Extractor:
+def _open(what: EmbedArguments, access: HubAccess) -> Extractor:
     size = parse_canvas(what.input_size, "--input-size") if what.input_size else None
     if what.run.endswith(".safetensors"):
         raise InputError(
@@ -117,8 +128,8 @@ def _open(what: EmbedArguments) -> Extractor:
         )
     is_export = Path(what.run).is_dir() or "/" in what.run or ":" in what.run
     if is_export:
-        return open_extractor(what.run, None, size)
-    return open_extractor(what.init, what.run, size)
+        return open_extractor(what.run, None, size, access)
+    return open_extractor(what.init, what.run, size, access)
 
 
 def _batches(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from patchit_hf.common.errors import InputError, did_you_mean_file
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.crops.cutting.match import match_files
 from patchit_hf.crops.cutting.videos import VideoFolder, video_files
 from patchit_hf.crops.detections import Detections, read_detections
@@ -87,6 +88,7 @@ class Given:
         classes: the classes that are people, separated by commas; by their names by default.
         min_score: lowest score of a box.
         skip_bad: leave out bad images, and list them in ``bad``.
+        access: how data sets are read from the Hub.
 
     Attributes:
         bad: why an image was left out, by its name.
@@ -105,6 +107,7 @@ class Given:
     classes: str | None = None
     min_score: float = -math.inf
     skip_bad: bool = False
+    access: HubAccess = USUAL
     bad: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Person]:
@@ -168,7 +171,7 @@ class Given:
                 yield Person(str(path), picture.pixels, frame=number)
 
     def _rows(self, word: str) -> Iterator[Person]:
-        splits = open_splits(word)
+        splits = open_splits(word, access=self.access)
         if self.split is not None and self.split not in splits:
             raise InputError(f"--split {self.split!r}: {word!r} has {', '.join(splits)}")
         for split, rows in splits.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.hub_access import USUAL, HubAccess
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.predict.answers import Answer, Answers, answered
 from patchit_hf.predict.arguments import GivenArguments, PredictArguments
@@ -20,6 +21,9 @@ def predict(
     images: str | Path | Sequence[str | Path],
     *,
     draw: str | Path | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
     **options: Any,
 ) -> Answers:
     """Let a finetuned model look at images, folders, videos, data sets or boxes.
@@ -30,6 +34,9 @@ def predict(
         model: a folder, ``org/name[@revision]`` on the Hub, or a model that is loaded.
         images: files, folders, patterns, videos, folders of parquet or arrow files, or Hub ids.
         draw: a folder for pictures of what was found.
+        revision: of the model on the Hub: branch, tag or commit.
+        cache_dir: where files of the Hub are kept; None for the usual place.
+        token: for the Hub; None for that of the login, False for none.
         **options: further fields of ``PredictArguments``, such as ``detections``, ``split``,
             ``every`` or ``on_bad_image``.
 
@@ -52,16 +59,20 @@ def predict(
         draw=None if draw is None else str(draw),
         **{key: _plain(value) for key, value in options.items()},
     )
-    return predict_given(what, model)
+    return predict_given(what, model, HubAccess(revision, cache_dir, token))
 
 
-def predict_given(what: PredictArguments, model: str | Path | FinetunedModel = "") -> Answers:
+def predict_given(
+    what: PredictArguments, model: str | Path | FinetunedModel = "", access: HubAccess = USUAL
+) -> Answers:
     """Predict as arguments say; see ``predict``."""
     if isinstance(model, FinetunedModel):
+        access.refuse_revision("model")
         loaded = model
     else:
-        loaded = FinetunedModel.from_pretrained(model or what.run).to(device())
-    people = given(what, getattr(loaded.task, "box_column", None))
+        loaded = FinetunedModel.from_pretrained(model or what.run, **access.options())
+        loaded = loaded.to(device())
+    people = given(what, access, getattr(loaded.task, "box_column", None))
     drawing = None
     if what.draw is not None:
         from patchit_hf.predict.drawing import Drawing
@@ -79,12 +90,14 @@ def predict_given(what: PredictArguments, model: str | Path | FinetunedModel = "
     return Answers(answers, people.bad, 0 if drawing is None else len(drawing.files))
 
 
-def given(what: GivenArguments, box_column: str | None = None) -> Given:
+def given(what: GivenArguments, access: HubAccess = USUAL, box_column: str | None = None) -> Given:
     """Return the people that arguments name."""
-    names = {item.name for item in dataclasses.fields(Given)} - {"bad", "skip_bad", "box_column"}
+    own = {"bad", "skip_bad", "box_column", "access"}
+    names = {item.name for item in dataclasses.fields(Given)} - own
     return Given(
         **{name: getattr(what, name) for name in names},
         box_column=box_column,
+        access=dataclasses.replace(access, revision=None),  # that of the model
         skip_bad=what.on_bad_image == "skip",
     )
 

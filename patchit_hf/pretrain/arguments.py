@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,12 @@ class TrainingArguments(LoopArguments):
         "evaluate and export the moving average of the weights, of which each step keeps this "
         "share, such as 0.99; 0 for the weights of the last step",
     )
-    max_eval_crops: int = arg(
-        300,
+    max_eval_crops: int | None = arg(
+        None,
         "--max-eval-crops",
         "evaluation",
-        "number of held-out crops to evaluate on; every question about each is asked",
+        "number of held-out crops to evaluate on; every question about each is asked. By default "
+        "300, and fewer in a short run: a tenth of the patches that it trains on",
         identity=False,
     )
     probe_column: str | None = arg(
@@ -134,7 +136,8 @@ class TrainingArguments(LoopArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_whole("max_eval_crops", 1)
+        if self.max_eval_crops is not None:
+            self._check_whole("max_eval_crops", 1)
         self._check_number("probe_steps", positive=False)
         self._check_whole("freeze_stages", 0)
         self._check_number("head_first")
@@ -216,3 +219,23 @@ class PretrainArguments(PatchDataArguments):
     def named_backbone(self) -> str | None:
         """The network's name; None where the initial weights bring it, or it has to be given."""
         return self.backbone or (DEFAULT_BACKBONE if self.init == "random" else None)
+
+
+def default_folder(backbone: str, task: str, data: str, init: str) -> str:
+    """Return the folder of a run that names none.
+
+    Args:
+        backbone: the network's name.
+        task: the task's name, or that of the recipe.
+        data: name of the data set.
+        init: the initial weights.
+
+    Example:
+        >>> default_folder("resnet18", "position", "../people", "timm:a1_in1k")
+        'runs/resnet18-position-people-from-timm-a1_in1k'
+    """
+    name = f"{backbone}-{task}-{Path(data).name or 'data'}"
+    if init != "random":
+        start = re.sub(r"[^\w.-]+", "-", Path(init).name).strip("-")
+        name += f"-from-{start.removesuffix('.safetensors')}"
+    return str(Path("runs") / name)

@@ -12,6 +12,7 @@ from patchit_hf.common.draws import EVAL_SEED, Draws, crop_rows
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.stream import StreamedCrops
+from patchit_hf.data.training_set import Source, num_crops
 from patchit_hf.models.backbone import has_batch_norm
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchBatch, PatchTask
@@ -19,7 +20,8 @@ from patchit_hf.training.share import Share
 
 if TYPE_CHECKING:
     from patchit_hf.pretrain.arguments import TrainingArguments
-from patchit_hf.data.training_set import Source
+
+EVAL_BATCH = 32  # crops
 
 
 def share_out(
@@ -40,7 +42,12 @@ def share_out(
 
 
 def held_out_batches(
-    crops: Tensor, task: PatchTask, device: torch.device, rank: int, world: int, size: int = 32
+    crops: Tensor,
+    task: PatchTask,
+    device: torch.device,
+    rank: int,
+    world: int,
+    size: int = EVAL_BATCH,
 ) -> Iterator[PatchBatch]:
     """Yield every question about this process's share of the held-out crops.
 
@@ -54,6 +61,18 @@ def held_out_batches(
     """
     for rows in torch.arange(rank, len(crops), world).split(size):
         yield task.sample_all(crops[rows].to(device), Draws(EVAL_SEED, rows, device))
+
+
+def crop_batches(
+    source: Source, share: Share, seed: int, start_step: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the crops of this process's parts, uint8 ``[B, 3, H, W]`` on the device, endlessly."""
+    if isinstance(source, StreamedCrops):
+        streamed = source.stream(share.part, start_step * share.accumulation)
+        return (batch.to(device, non_blocking=True) for batch in streamed)
+    size = len(source)
+    plan = (crop_rows(seed, numbers, size) for _, numbers in share.numbers(start_step))
+    return crops_on(source, plan, device)
 
 
 def training_parts(
@@ -79,14 +98,8 @@ def training_parts(
     Yields:
         The part's index in the global batch, and inputs and targets on ``device``.
     """
-    if isinstance(source, StreamedCrops):
-        size = 0
-        streamed = source.stream(share.part, start_step * share.accumulation)
-        crops: Iterator[Tensor] = (batch.to(device, non_blocking=True) for batch in streamed)
-    else:
-        size = len(source)
-        plan = (crop_rows(seed, numbers, size) for _, numbers in share.numbers(start_step))
-        crops = crops_on(source, plan, device)
+    size = num_crops(source)
+    crops = crop_batches(source, share, seed, start_step, device)
     for (index, numbers), batch in zip(share.numbers(start_step), crops, strict=False):
         progress = int(numbers[0]) // share.batch / max_steps
         rows = crop_rows(seed, numbers, size) if size else None

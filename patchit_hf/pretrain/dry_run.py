@@ -25,6 +25,7 @@ from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.pretrain.evaluator import crops_to_ask
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.record import run_config
@@ -125,7 +126,8 @@ def dry_run(
     open_probe(train, held_out, args, task)
     small = dataclasses.replace(
         args, output_dir=str(export), max_steps=STEPS, eval_steps=0, save_steps=0,
-        max_eval_crops=min(HELD_OUT, args.max_eval_crops), probe_column=None, push_to_hub=False,
+        max_eval_crops=min(HELD_OUT, args.max_eval_crops or HELD_OUT), probe_column=None,
+        push_to_hub=False,
         report_to="none", resume_from_checkpoint=None, head_first=0.5 if args.head_first else 0.0,
         audit=False, figures=False,
     )  # fmt: skip
@@ -173,10 +175,11 @@ def _summary(
     step = statistics.median(monitor.step_seconds[1:]) if monitor else math.nan
     every = in_steps(args.eval_steps, steps)
     times = 1 + (steps // every if every else 0)
-    asked = min(num_crops(held_out) or args.max_eval_crops, args.max_eval_crops)
+    inputs = trainer.share.batch * trainer.task.inputs_per_sample
+    asked = crops_to_ask(args, trainer.task, steps * inputs)
+    asked = min(num_crops(held_out) or asked, asked)
     evaluation *= asked / max(len(trainer.held_out or []), 1)
     decoding = opened * size / max(num_crops(_few(train, CROPS)), 1)
-    inputs = trainer.share.batch * trainer.task.inputs_per_sample
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     device = trainer.accelerator.device
     on_device = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.arguments import identity
 from patchit_hf.models.backbone import has_batch_norm
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask, task_name
-from patchit_hf.pretrain.arguments import TrainingArguments
+from patchit_hf.pretrain.arguments import TrainingArguments, default_folder
 from patchit_hf.pretrain.probe import OnlineProbe
 from patchit_hf.training.outcome import RunOutcome
 
@@ -95,8 +93,5 @@ def default_output_dir(
         data: name of the data set.
         recipe: is named instead of the task, if there is one.
     """
-    name = f"{model.spec.name}-{recipe or task_name(task)}-{Path(data).name or 'data'}"
-    if model.origin is not None:
-        init = re.sub(r"[^\w.-]+", "-", Path(model.origin.init).name).strip("-")
-        name += f"-from-{init.removesuffix('.safetensors')}"
-    return str(Path("runs") / name)
+    init = "random" if model.origin is None else model.origin.init
+    return default_folder(model.spec.name, recipe or task_name(task), data, init)

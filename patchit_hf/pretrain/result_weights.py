@@ -43,7 +43,8 @@ class ResultWeights:
         self.share = args.keep_initial
         self.initial = Initial(model.backbone) if args.keep_initial else None
         self.average = MovingAverage(model, args.ema, without) if args.ema else None
-        model._modules.pop(PART, None)  # that of a run before
+        if hasattr(model, PART):  # that of a run before
+            delattr(model, PART)
         if self.average is not None:
             model.add_module(PART, self.average)
 

@@ -34,8 +34,9 @@ from patchit_hf.patch_tasks import create_task, list_tasks
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
-from patchit_hf.pretrain.evaluator import Evaluator
+from patchit_hf.pretrain.evaluator import MOST_CROPS, Evaluator, crops_to_ask
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
+from patchit_hf.pretrain.header import Asked, header
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.rates import parameter_groups
@@ -139,8 +140,17 @@ class PatchTaskTrainer(HubTrainer):
             )
         self._plan(num_crops(self.source))
         self.head_steps = self._put_head_first()
+        inputs = self.max_steps * self.share.batch * task.inputs_per_sample
+        asked = crops_to_ask(args, task, inputs)
         self.held_out = open_held_out(
-            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=args.max_eval_crops
+            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=asked
+        )
+        self.asked = Asked(
+            name,
+            num_crops(self.source),
+            len(self.held_out or ()),
+            num_crops(eval_dataset or ()),
+            bounded=args.max_eval_crops is None and asked < MOST_CROPS,
         )
         probe = open_probe(train_dataset, eval_dataset, args, task)
         found = [self._statistics(task) if self.is_main else None]
@@ -153,10 +163,12 @@ class PatchTaskTrainer(HubTrainer):
         self._prepare(parameter_groups(self.model, self.task, args))
         apart = [f"head.{name}" for name in self.task.trained_apart(self.model.head)]
         self.weights = ResultWeights(self.model, args, self.accelerator, apart, self._first_inputs)
+        evaluated = self.prepared if self.sharded is None else self.model
         self.evaluator = Evaluator(
-            self.accelerator, self.task, self.model, self.prepared, self.held_out, probe
+            self.accelerator, self.task, self.model, evaluated, self.held_out, probe
         )
         self.watch: GradientShare | None = None
+        self._later: str | None = None  # why the next step is the last
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -191,7 +203,13 @@ class PatchTaskTrainer(HubTrainer):
                 f"{count:,}",
                 needed / 1e6,
             )
-        return task.for_training(self.model.head, count, self.args.seed)
+        fitted = task.for_training(self.model.head, count, self.args.seed)
+        if self.sharding is not None and (needed or [*self.model.head.buffers()]):
+            raise InputError(
+                f"--task {task_name(task)}: its head remembers crops, which FSDP does not divide; "
+                "leave FSDP out of accelerate's configuration"
+            )
+        return fitted
 
     def _put_head_first(self) -> int:
         """Return the steps of the head alone; the schedule begins anew for the whole network.
@@ -222,6 +240,9 @@ class PatchTaskTrainer(HubTrainer):
             "mean": list(transform.mean),
             "std": list(transform.std),
         }
+
+    def _header(self) -> list[str]:
+        return header(self.asked, self.model, self.task)
 
     def _contents(self) -> dict[str, Contents]:
         name, parts = str(self.data_info["name"]), {}
@@ -303,18 +324,32 @@ class PatchTaskTrainer(HubTrainer):
     def _before_step(self, step: int) -> None:
         self._watch_gradient(step)
         if step < self.head_steps:
-            for parameter in self.model.backbone.parameters():
+            backbone: Any = self.trained.backbone
+            for parameter in backbone.parameters():
                 parameter.grad = None
 
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
+        if self.args.ema:
+            self._see_trained()
         self.weights.update(step)
         return super()._after_step(step, means)
 
     def _evaluate_and_record(self) -> None:
-        with self.weights.shown(last=self._running().done == self.max_steps):
+        with self.weights.shown(last=self._is_last()):
             super()._evaluate_and_record()
+
+    def _is_last(self) -> bool:
+        """Whether no step follows: the run is at its end, or a callback asked for it."""
+        monitor = self._running()
+        return monitor.done == self.max_steps or monitor.asked is not None
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        if self.args.keep_initial and method == "on_evaluate":
+            self._later = self._later or reason  # weights are mixed before an evaluation
+        else:
+            super()._stop(reason or self._later, method)
 
     def _show_all_crops(self) -> None:
         """Let the head see all training crops, on the main process; the others get its weights."""
@@ -344,7 +379,11 @@ class PatchTaskTrainer(HubTrainer):
     def _watch_gradient(self, step: int) -> None:
         if self.watch is None or self.watch.left == 0:
             return
+        if self.sharded is not None:
+            self.sharded.gather_gradients()
         self.watch.update()
+        if self.sharded is not None:
+            self.sharded.forget_gradients()
         if self.watch.left == 0 or step == self.max_steps - 1:
             self.watch.left = 0
             self.notes["gradient"] = self.watch.result()
@@ -352,7 +391,7 @@ class PatchTaskTrainer(HubTrainer):
             self._running().progress.say(line)
 
     def _end(self) -> None:
-        self.weights.finish(last=self._running().done == self.max_steps)
+        self.weights.finish(last=self._is_last())
         if self.is_main:
             self.notes |= wrap_up(
                 self.outcome(),

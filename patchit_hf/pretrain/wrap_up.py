@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from patchit_hf.common.errors import one_line
+from patchit_hf.common.progress import Progress
 from patchit_hf.common.resources import ResourceError
 from patchit_hf.data.training_set import HeldOut, Source
 from patchit_hf.models.patch_task_model import PatchTaskModel
@@ -54,14 +55,16 @@ def wrap_up(
     notes: dict[str, Any] = {}
     if args.audit:
         try:
-            notes |= _audit(outcome, task, source, held_out)
+            with Progress("auditing"):
+                notes |= _audit(outcome, task, source, held_out)
         except Exception as error:
             logger.warning("the audit failed: %s: %s", type(error).__name__, one_line(error))
     if args.figures:
         baselines = notes.get("audit", {}).get("baselines", {})
         crops = None if held_out is None else held_out.crops
         try:
-            notes |= _draw(outcome, task, model, crops, confusion, baselines, trackers)
+            with Progress("drawing figures"):
+                notes |= _draw(outcome, task, model, crops, confusion, baselines, trackers)
         except ResourceError as error:
             logger.warning("the figures could not be drawn: %s", error)
         except Exception as error:

@@ -76,7 +76,7 @@ def export_run(
     """
     full = {
         "format_version": FORMAT_VERSION,
-        "backbone": {"name": model.spec.name, "args": model.spec.args},
+        "backbone": model.spec.to_json(),
         "task": {
             "name": task_name(task),
             "kwargs": task.kwargs,
@@ -140,7 +140,7 @@ def export_size(task: PatchTask, divisor: int = DIVISOR) -> tuple[tuple[int, int
 
 def _interpolation(model: PatchTaskModel) -> str:
     """Return how images are resized: as the initial weights expect, where they say so."""
-    cfg: Any = model.backbone.pretrained_cfg
+    cfg: Any = getattr(model.backbone, "pretrained_cfg", None) or {}
     return str(cfg.get("interpolation") or "bicubic") if model.origin is not None else "bicubic"
 
 

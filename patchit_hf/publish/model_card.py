@@ -162,7 +162,7 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
     Args:
         record: what ``patchit.json`` holds.
     """
-    data, task, results = record["data"], record["task"], record["results"]
+    data, task, results = record["data"], record["task"], dict(record["results"])
     name = called(data)
     rendered = bool(data.get("rendered"))
     stated = str(data.get("license", "")).strip().lower()
@@ -186,14 +186,14 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
                 metric_value=round(results["eval_accuracy"], 4),
             )
         )
+    own = bool(record["backbone"].get("own"))  # neither timm nor transformers can build it
     return ModelCardData(
-        library_name="timm",
+        library_name="patchit_hf" if own else "timm",
         pipeline_tag="image-feature-extraction",
         license=licence,
         license_name=None if licence != "other" else named,
         tags=[
-            "timm",
-            "transformers",
+            *([] if own else ["timm", "transformers"]),
             "patchit",
             *(["self-supervised"] if without_labels else []),
             "person",

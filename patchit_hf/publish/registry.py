@@ -38,7 +38,15 @@ _entrypoints: dict[str, Callable[..., nn.Module]] = {}  # these replace timm's
 default_cfgs: dict[str, Any] = {}  # timm's ``register_model`` looks for them here
 
 
-def register(source: str | Path, tag: str | None = None, *, timm_name: bool = False) -> str:
+def register(
+    source: str | Path,
+    tag: str | None = None,
+    *,
+    timm_name: bool = False,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> str:
     """Give an export a name in timm, for this process.
 
     By default the name is ``patchit_resnet18.people``, added by timm's public ``register_model``.
@@ -53,6 +61,10 @@ def register(source: str | Path, tag: str | None = None, *, timm_name: bool = Fa
         tag: the part after the architecture's name. By default the name of the data, with
             ``patchit_`` before it if ``timm_name`` is true.
         timm_name: whether the name is to stand beside timm's own.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: where files of the Hub are kept; None for the usual place. With it or a token,
+            the weights are fetched now, because timm knows neither when it builds the network.
+        token: for the Hub; None for that of the login, False for none.
 
     Returns:
         The name. ``timm.create_model`` accepts it with ``pretrained=True``, and
@@ -67,7 +79,7 @@ def register(source: str | Path, tag: str | None = None, *, timm_name: bool = Fa
         'patchit_resnet18.people'
         >>> timm.create_model("patchit_resnet18", pretrained=True)  # doctest: +SKIP
     """
-    location = locate(source)
+    location = locate(source, revision, cache_dir=cache_dir, token=token)
     return enter(read_config(location), location, tag, timm_name)
 
 

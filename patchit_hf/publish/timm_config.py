@@ -41,7 +41,7 @@ def timm_config(
         pool_size: height and width of the feature map, where timm's configuration has them.
         interpolation: how images are resized.
     """
-    source: dict[str, Any] = dict(backbone.pretrained_cfg)
+    source: dict[str, Any] = dict(getattr(backbone, "pretrained_cfg", None) or {})
     cfg: dict[str, Any] = {
         "tag": tag,
         "custom_load": False,
@@ -96,7 +96,7 @@ def map_size(backbone: Any, size: tuple[int, int]) -> list[int] | None:
         backbone: a timm model; its mode stays as it is.
         size: height and width of the input, in pixels.
     """
-    if backbone.pretrained_cfg.get("pool_size") is None:
+    if (getattr(backbone, "pretrained_cfg", None) or {}).get("pool_size") is None:
         return None
     device = next(backbone.parameters()).device
     training = backbone.training

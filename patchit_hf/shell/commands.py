@@ -30,6 +30,7 @@ class Command:
 COMMANDS = (
     Command("crops", "cut boxes of people out of images or videos", "patchit_hf.crops.command"),
     Command("audit", "see how far shortcuts get in a patch task", "patchit_hf.audit.command"),
+    Command("bench", "see what limits a pretraining, and its time", "patchit_hf.bench.command"),
     Command("pretrain", "pretrain a backbone on crops, no labels", "patchit_hf.pretrain.command"),
     Command("finetune", "train a backbone on labelled crops", "patchit_hf.finetune.command"),
     Command("evaluate", "judge a model on a labelled split", "patchit_hf.evaluate.command"),

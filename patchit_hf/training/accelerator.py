@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,13 @@ from accelerate.utils import (
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.sharded import ASKED, sharding_of
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("no", "bf16", "fp16")
 UNSUPPORTED = {  # settings of Accelerate's in the environment
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "parts of a network on several devices",
     "ACCELERATE_DOWNCAST_BF16": "weights in bfloat16",
@@ -49,13 +51,14 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
         )
     _forget_precision(wanted)
     try:
-        accelerator = Accelerator(
-            mixed_precision=args.mixed_precision,
-            log_with=None if args.report_to == "none" else args.report_to,
-            project_dir=str(folder),
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # ours, see loop
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=args.timeout))],
-        )
+        with _without_sharding():
+            accelerator = Accelerator(
+                mixed_precision=args.mixed_precision,
+                log_with=None if args.report_to == "none" else args.report_to,
+                project_dir=str(folder),
+                gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # see loop
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=args.timeout))],
+            )
     except ValueError as error:
         raise InputError(f"--mixed-precision {args.mixed_precision!r}: {error}") from error
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
@@ -91,6 +94,21 @@ def _check_environment(args: LoopArguments) -> None:
                 f"{name} {os.environ[name]!r}: patchit_hf does not train with {what}; leave it out "
                 "of accelerate's configuration"
             )
+    sharding_of(os.environ)
+
+
+@contextmanager
+def _without_sharding() -> Iterator[None]:
+    """Hide from Accelerate that FSDP is asked for: dividing the network is ``Sharded``'s.
+
+    Accelerate itself divides it on GPUs alone, and says nothing on CPUs.
+    """
+    asked = os.environ.pop(ASKED, None)
+    try:
+        yield
+    finally:
+        if asked is not None:
+            os.environ[ASKED] = asked
 
 
 def _check_wandb() -> None:

@@ -7,11 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchit_hf.data.bad import BadImages
 from patchit_hf.data.contents import Contents
 from patchit_hf.training.loop import Part
+
+
+def parameters_of(network: nn.Module) -> str:
+    """Return a network's number of parameters in words.
+
+    Example:
+        >>> parameters_of(nn.Linear(999, 1000))
+        '1.0 M parameters'
+    """
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters"
 
 
 class Hooks(ABC):
@@ -48,6 +58,10 @@ class Hooks(ABC):
     @abstractmethod
     def _evaluated(self) -> dict[str, Any]:
         """Return an evaluation, with ``eval_`` before each name; empty without held-out crops."""
+
+    def _header(self) -> list[str]:
+        """Return lines about data, network and task, which a run begins with."""
+        return []
 
     def _resumed(self, checkpoint: Path) -> None:
         """See the checkpoint that has just been read, on the main process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 
 from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
+from patchit_hf.common.progress import Progress, duration
 from patchit_hf.training.arguments import LoopArguments
 from patchit_hf.training.checkpoint import checkpoints
+from patchit_hf.training.clock import Clock
 from patchit_hf.training.loop import Means
-from patchit_hf.training.progress import Clock, Progress
 from patchit_hf.training.run_folder import History
 
 T = TypeVar("T")
+TIMED_STEPS = 5  # after which a run says how long it will take; the first is slower
+LONG = 20.0  # seconds, below which it need not say so
 
 
 class Reporter:
@@ -31,6 +35,7 @@ class Reporter:
         metric: the key of the evaluations that decides which weights are the best; higher is
             better.
         metric_name: what a line calls this metric.
+        shown: whether the main process shows its progress.
     """
 
     title = "training"
@@ -38,6 +43,7 @@ class Reporter:
     inputs = 1
     metric = "eval_accuracy"
     metric_name = "held-out accuracy"
+    shown = True
 
     def postfix(self, values: dict[str, float]) -> str:
         """Return what stands behind the progress bar, from the means of the last steps."""
@@ -70,11 +76,12 @@ class Monitor:
         start: steps done before.
         seconds: seconds spent before.
         means: sums of the training's means since the last evaluation, of an earlier start.
+        asked: why an earlier start was asked to end; None if it was not.
         lr_at: learning rate of a step.
 
     Attributes:
         done: steps done.
-        stopped: why the run stopped before its end; None if it did not.
+        asked: why the run was asked to end before its end; None if it was not.
     """
 
     def __init__(
@@ -89,14 +96,20 @@ class Monitor:
         start: int,
         seconds: float,
         means: dict[str, Any] | None,
+        asked: str | None,
         lr_at: Callable[[int], float],
     ) -> None:
         self.accelerator, self.args, self.reporter = accelerator, args, reporter
         self.max_steps, self.batch, self.lr_at = max_steps, batch, lr_at
         main = accelerator.is_main_process
         self.history = History(folder / METRICS_FILE, main, start)
+        self.inputs = batch * reporter.inputs
         self.progress = Progress(
-            reporter.title, reporter.unit, max_steps, start, batch * reporter.inputs, shown=main
+            reporter.title,
+            max_steps * self.inputs,
+            reporter.unit,
+            done=start * self.inputs,
+            shown=main and reporter.shown,
         )
         self.clock = Clock()
         self.stopping = EarlyStopping(
@@ -105,12 +118,18 @@ class Monitor:
             reporter.metric,
             reporter.metric_name,
         )
-        self.done, self.stopped = start, self.stopping.reason(self.history.entries)
+        self.done, self.asked = start, asked
+        self._waited = self.stopping.reason(self.history.entries)
         self.warned: set[str] = set()
         self.since_log, self.since_record = Means(), Means.restored(means, accelerator)
         self.checkpoints = folder / CHECKPOINTS
         self.before, self.started = seconds, time.perf_counter()
-        self.step_started = self.started
+        self.step_started, self.estimated = self.started, False
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the run stopped before its end; None if it did not."""
+        return self.asked or self._waited
 
     @property
     def step_seconds(self) -> list[float]:
@@ -162,6 +181,7 @@ class Monitor:
         Raises:
             FloatingPointError: if the loss is not finite, seen when the values are shown.
         """
+        self.progress.update((done - self.done) * self.inputs)
         self.done = done
         self.since_log.merge(means)
         self.since_record.merge(means)
@@ -169,8 +189,21 @@ class Monitor:
             values = self.since_log.result(self.accelerator)
             if not math.isfinite(values["loss"]):
                 raise self.diverged(f"the loss is {values['loss']}")
-            self.progress.update(done, self.reporter.postfix(values))
+            self.progress.update(0, self.reporter.postfix(values))
         self.clock.step(time.perf_counter() - self.step_started, self.batch)
+        if len(self.clock.steps) == TIMED_STEPS and not self.estimated:
+            self.estimated = True
+            self._estimate()
+
+    def _estimate(self) -> None:
+        """Say how long the training will take, if that is long."""
+        step = statistics.median(self.clock.steps[1:])
+        left = step * (self.max_steps - self.done)
+        if left >= LONG:
+            self.progress.say(
+                f"about {duration(left)} for {self.max_steps - self.done:,} steps more "
+                f"({step:.2f} s a step), evaluations not counted"
+            )
 
     def diverged(self, what: str) -> FloatingPointError:
         """Return the error of a run whose numbers are not finite any more.
@@ -220,7 +253,7 @@ class Monitor:
         if line and line.split(":")[0] not in self.warned:
             self.warned.add(line.split(":")[0])
             self.progress.say(line)
-        self.stopped = self.stopping.reason(self.history.entries)
+        self._waited = self.stopping.reason(self.history.entries)
         numbers = {
             name: value
             for name, value in entry.items()

@@ -15,6 +15,8 @@ from patchit_hf.data.contents import Contents, read_contents, write_contents
 from patchit_hf.training.arguments import LENGTH
 from patchit_hf.training.checkpoint import Checkpoint, checkpoints, newest_whole, restore
 from patchit_hf.training.memory import FitsMemory
+from patchit_hf.training.monitor import Monitor
+from patchit_hf.training.sharded import Sharded
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ class Resumes(FitsMemory):
     opened: dict[str, Contents]
     contents: dict[str, str]
     optimizer: Any
+    monitor: Monitor | None
+    sharded: Sharded | None
     max_steps: int
     rank: int
     world: int
@@ -53,13 +57,16 @@ class Resumes(FitsMemory):
         if other_data:
             config["data_contents"] = found.config["data_contents"]
         scaler = self.accelerator.scaler
-        changed = restore(found, config, self.model, self.optimizer, scaler, change) | other_data
+        changed = restore(found, config, self.model, self.sharded or self.optimizer, scaler, change)
+        changed |= other_data
         if found.step >= self.max_steps and {*changed} & {*LENGTH}:
             raise InputError(
                 f"--extend: {found.step} steps are done; must be more, and the run has "
                 f"{self.max_steps}"
             )
         self.notes = found.notes
+        if self.args.extend:  # beyond what a callback asked for
+            self.notes.pop("asked_to_stop", None)
         self._say_parts()
         if changed:
             entry = {"after_step": found.step, "values": changed}
@@ -168,7 +175,9 @@ class Resumes(FitsMemory):
     def _noted(self) -> dict[str, Any]:
         """Return what a checkpoint says beside the notes that are carried along."""
         parts = self.share.accumulation * self.world
-        return {"data_known_as": list(self._known_as()), "parts": parts}
+        asked = self.monitor.asked if self.monitor else None
+        stopped = {"asked_to_stop": asked} if asked else {}
+        return {"data_known_as": list(self._known_as()), "parts": parts, **stopped}
 
     def _say_parts(self) -> None:
         """Say so where batch normalisation sees another number of inputs from now on."""

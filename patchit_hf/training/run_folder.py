@@ -79,10 +79,7 @@ class RunFolder:
 
         A run that is to be longer now is not.
         """
-        try:
-            done = read_json(self.path / DONE_FILE)
-        except (InputError, OSError):
-            return False
+        done = finished_record(self.path)
         there = done.get("config", {})
         known = [name for name in LENGTH if name in there and name in self.config]
         return bool(done) and all(there[name] == self.config[name] for name in known)
@@ -142,6 +139,14 @@ class RunFolder:
         """
         if self._identity is not None and _identity(self.path) != self._identity:
             raise ResourceError(f"--output-dir {str(self.path)!r}: {GONE}; nothing more is written")
+
+
+def finished_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a finished run; empty for none, or a damaged one."""
+    try:
+        return read_json(folder / DONE_FILE)
+    except (InputError, OSError):
+        return {}
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

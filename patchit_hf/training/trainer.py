@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
 
 from patchit_hf.common.interrupts import Stopped, StopRequest
 from patchit_hf.common.layout import CHECKPOINTS
@@ -26,6 +28,7 @@ from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
 from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
+from patchit_hf.training.sharded import Sharded, sharding_of
 from patchit_hf.training.share import count_steps, steps_per_epoch
 from patchit_hf.training.watch import lost_process
 
@@ -67,6 +70,8 @@ class Trainer(Resumes):
         self.monitor: Monitor | None = None
         self.callbacks = Callbacks(callbacks)
         self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
+        self.sharding = sharding_of(os.environ) if self.world > 1 else None
+        self.sharded: Sharded | None = None
 
     def _plan(self, size: int) -> None:
         """Settle the number of steps and their learning rates.
@@ -87,10 +92,17 @@ class Trainer(Resumes):
             parameters: what the optimiser trains: the model, or groups of parameters.
         """
         args = self.args
-        optimizer = create_optimizer(
+        if self.sharding is not None:
+            self.sharded = Sharded(self.model, self.sharding, self.accelerator)
+        create = create_optimizer if self.sharded is None else self.sharded.create_optimizer
+        optimizer = create(
             parameters, args.optim, args.peak_learning_rate, args.weight_decay, **args.optim_args
         )
-        self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        if self.sharded is None:
+            self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+            return
+        self.prepared, self.optimizer = self.sharded.module, self.accelerator.prepare(optimizer)
+        self.sharded.optimizer = self.optimizer
 
     def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
@@ -129,6 +141,11 @@ class Trainer(Resumes):
         """
         with process_settings(self.accelerator):
             return self._evaluated()
+
+    @property
+    def trained(self) -> Module:
+        """The network whose gradients there are: ``model``, or under FSDP the one in parts."""
+        return self.model if self.sharded is None else self.sharded.module
 
     def results(self) -> dict[str, Any]:
         """Return what was measured of the weights that are kept.
@@ -172,6 +189,8 @@ class Trainer(Resumes):
 
     def _train(self) -> None:
         start = self._resume()
+        if self.sharded is not None:
+            self.sharded.scatter()
         if self.is_main:
             self.run.start()
         self.accelerator.wait_for_everyone()
@@ -188,9 +207,11 @@ class Trainer(Resumes):
             start=start,
             seconds=float(self.notes["seconds"]),
             means=self.notes.pop("means", None),
+            asked=self.notes.pop("asked_to_stop", None),
             lr_at=self.lr_at,
         )
         self._saved = monitor.seconds
+        self._say_header()
         start_tracker(self.accelerator, args.report_to, self.run.config)
         try:
             self._begin(start)
@@ -212,6 +233,7 @@ class Trainer(Resumes):
                     after_step=self._after_step,
                 )
             if not monitor.recorded:
+                self._see_trained()
                 self._evaluate_and_record()
         except BaseException:
             self._abort()
@@ -229,6 +251,21 @@ class Trainer(Resumes):
         self.save_pretrained()
         self.callbacks.tell("on_end", self, self.results())
 
+    def _say_header(self) -> None:
+        """Say what this run is, before its first step."""
+        if not self.is_main:
+            return
+        precision = {"no": "float32"}.get(self.accelerator.mixed_precision)
+        each = f"{self.world} processes, each on " if self.world > 1 else ""
+        steps = f"{self.max_steps:,} steps of {self.share.batch * self.reporter.inputs}"
+        for line in (
+            *self._header(),
+            f"device: {each}{hardware(self.accelerator)}, "
+            f"{precision or self.accelerator.mixed_precision}",
+            f"run: {steps} {self.reporter.unit} by {self.args.optim}, in {self.run.path}",
+        ):
+            logger.info("%s", line)
+
     def _after_step(self, step: int, means: Means) -> bool:
         """Do what is due after a step; true ends the training.
 
@@ -243,8 +280,11 @@ class Trainer(Resumes):
         saves = saves and args.save_steps > 0
         shows = evaluates or saves or due(done, args.logging_steps)
         monitor.end_step(done, means, show=shows)
-        self.callbacks.tell("on_step", self, done)
-        if evaluates or self._also_evaluates(done):
+        self._tell("on_step", done)
+        evaluates = evaluates or self._also_evaluates(done) or monitor.stopped is not None
+        if evaluates or saves:
+            self._see_trained()
+        if evaluates:
             self._evaluate_and_record()
         if saves or (monitor.stopped and args.save_steps > 0):
             self._save(done)
@@ -280,22 +320,51 @@ class Trainer(Resumes):
         return self.monitor
 
     def _evaluate_and_record(self) -> None:
+        self._check_weights()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()
         if self._also_evaluates(monitor.done):
             values |= self._also_evaluated()
         monitor.record(values)
         self._after_evaluation()
-        self.callbacks.tell("on_evaluate", self, monitor.done, dict(monitor.history.last))
+        self._tell("on_evaluate", monitor.done, dict(monitor.history.last))
+
+    def _tell(self, method: str, done: int, *values: Any) -> None:
+        """Tell the callbacks, which may ask the run to end."""
+        told = self.callbacks.agreed(method, self.world, self, done, *values)
+        if done < self.max_steps:
+            self._stop(told, method)
+
+    def _stop(self, reason: str | None, method: str) -> None:
+        """End the run after this step if there is a reason."""
+        monitor = self._running()
+        monitor.asked = monitor.asked or reason
+
+    def _check_weights(self) -> None:
+        """Check that the weights are numbers, before they are evaluated, saved or exported.
+
+        Raises:
+            FloatingPointError: if they are not.
+        """
+        running = ("running_mean", "running_var")
+        values = [b for name, b in self.model.named_buffers() if name.endswith(running)]
+        if not all(bool(v.isfinite().all()) for v in (*self.model.parameters(), *values)):
+            raise self._running().diverged("the weights are not finite")
+
+    def _see_trained(self) -> None:
+        """Let ``model`` have the weights that are trained, if it has others beside them."""
+        if self.sharded is not None:
+            self.sharded.gather()
 
     def _check_folder(self) -> None:
         if self.is_main:
             self.run.check_there()
 
     def _save(self, done: int) -> None:
-        monitor = self._running()
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise monitor.diverged("the weights are not finite")
+        monitor, optimizer = self._running(), self.optimizer
+        if self.sharded is not None:
+            optimizer = self.sharded.snapshot()
+        self._check_weights()
         means = monitor.since_record.state(self.accelerator)
         self._check_folder()
         if self.is_main:
@@ -304,7 +373,7 @@ class Trainer(Resumes):
                 done,
                 self._config_with_data(),
                 self.model,
-                self.optimizer,
+                optimizer,
                 self.accelerator.scaler,
                 {**self.notes, **self._noted(), "seconds": monitor.seconds, "means": means},
                 self.args.save_total_limit,

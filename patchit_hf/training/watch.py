@@ -9,6 +9,7 @@ from torch import distributed
 from patchit_hf.common.errors import ResourceError, one_line
 
 _LOST = re.compile(r"gloo|nccl|timed out|timeout|connection (closed|reset)|broken pipe", re.I)
+_PLACE = re.compile(r"^\[/\S+\] ")  # where gloo's source was when it was compiled
 
 
 def lost_process(error: BaseException, seconds: float) -> ResourceError | None:
@@ -27,8 +28,8 @@ def lost_process(error: BaseException, seconds: float) -> ResourceError | None:
         return None
     if not isinstance(error, distributed.DistError) and not _LOST.search(str(error)):
         return None
+    said = _PLACE.sub("", one_line(error))
     return ResourceError(
         f"another process of this run has ended, or has not answered for {seconds:g} s "
-        f"(--timeout): {one_line(error, 160)}; the same command continues from the newest "
-        "checkpoint, if there is one"
+        f"(--timeout): {one_line(said, 160)}"
     )

@@ -68,7 +68,7 @@ def patchit(words: list[str]) -> list[str] | None:
     """Return the words behind ``patchit``, however it is started; None for another command."""
     if words[0] == "patchit":
         return words[1:]
-    if "-m" in words and words[0] in ("python", "accelerate"):
+    if "-m" in words and words[0] in ("python", "accelerate", "torchrun"):
         place = words.index("-m") + 1
         package, _, name = words[place].partition(".")
         if package == "patchit_hf" and "." not in name:

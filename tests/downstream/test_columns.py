@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patchit_hf.common.errors import InputError
-from patchit_hf.downstream.attribute_columns import attribute_columns
+from patchit_hf.downstream.attribute_columns import survey
 from patchit_hf.downstream.columns import other_side, swapped
 from patchit_hf.downstream.labels import read_column
 
@@ -36,7 +36,7 @@ def rows():
 
 
 def test_attributes_are_found(rows):
-    assert attribute_columns(rows) == ["hat", "view", "bag", "wet"]
+    assert [column.name for column in survey(rows)[0]] == ["hat", "view", "bag", "wet"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAINED, HELD_OUT = 120, 60  # crops, of 24 and of 12 people
-SMALL = ("--input-size", "96x48")
+SMALL = ("--input-size", "64x32")
 
 
 def run(name: str, *words: object) -> str:
@@ -63,7 +63,7 @@ def attributes(folder, people):
     said = run(
         "pretrain_then_finetune", "--dataset", people, "--backbone", "test_resnet",
         "--output", folder / "attributes", "--pretrain-steps", 4, "--max-steps", 24,
-        "--fraction", 0.5, "--input-size", "96x48", "--learning-rate", "3e-3",
+        "--fraction", 0.5, *SMALL, "--learning-rate", "3e-3",
     )  # fmt: skip
     return said, folder / "attributes"
 

@@ -27,7 +27,7 @@ trainer = PatchTaskTrainer(
     crops.train,
 )
 print("results:", trainer.train()["step"])
-print("began at", trainer.monitor.progress.bar.initial // 8)
+print("began at", trainer.monitor.progress.first // 8)
 """
 
 

@@ -97,6 +97,7 @@ def test_a_paper_has_no_title_the_width_of_a_column_and_letters_of_8_points(tmp_
         assert once == write_figures(tmp_path / "b", {"x": figure}, format=kind)[0].read_bytes()
 
 
+@pytest.mark.e2e
 def test_the_figures_of_a_pretraining_again(export, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(export, run)
@@ -108,6 +109,7 @@ def test_the_figures_of_a_pretraining_again(export, tmp_path, capsys):
     assert not {f"figures/{name}.png" for name in ("neighbours", "map", "patches")} & set(pushed)
 
 
+@pytest.mark.e2e
 def test_whom_a_model_takes_for_whom(finetuned, tmp_path):
     folder = finetuned("reid")
     output = tmp_path / "drawn"

@@ -1,9 +1,11 @@
 """What people pass as arguments and callbacks is understood, or answered by one line."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from patchit_hf import FinetuningArguments, InputError, PatchTaskTrainer, TrainingArguments
@@ -93,7 +95,7 @@ def _trainer(folder, crops, small, callbacks=None, **kwargs):
         "audit": False,
         "save_steps": 2,
     }
-    args = TrainingArguments(output_dir=folder, eval_steps=0, **{**options, **kwargs})
+    args = TrainingArguments(output_dir=folder, **{"eval_steps": 0, **options, **kwargs})
     task = create_task("position", (50, 25), **small)
     return PatchTaskTrainer("test_resnet", args, task, crops, crops, callbacks=callbacks)
 
@@ -110,6 +112,66 @@ def test_callbacks_are_told_everything_in_order(tmp_path, crops, small):
         ("save", 3, "step-00000003", True),
         ("end", 3, True),
     ]
+
+
+class StopsAt:
+    """A callback that ends the run after a step, or an evaluation, and counts what it sees."""
+
+    def __init__(self, step, method):
+        self.step, self.method, self.seen = step, method, []
+
+    def on_step(self, trainer, step):
+        self.seen.append(step)
+        return self.method == "on_step" and step == self.step
+
+    def on_evaluate(self, trainer, step, values):
+        return np.bool_(self.method == "on_evaluate" and step == self.step)
+
+
+@pytest.mark.parametrize("method", ["on_step", "on_evaluate"])
+def test_a_callback_ends_the_run(tmp_path, crops, small, method):
+    """The result is evaluated, saved, exported and said to be stopped; nothing follows it."""
+    options = {"max_steps": 5, "eval_steps": 1 if method == "on_evaluate" else 0}
+    stops = StopsAt(2, method)
+    results = _trainer(tmp_path / "run", crops, small, stops, **options).train()
+    assert stops.seen == [1, 2]
+    assert results["step"] == 2
+    assert "eval_accuracy" in results
+    record = json.loads((tmp_path / "run" / "patchit.json").read_text())
+    assert record["training"]["stopped"] == "the callback StopsAt asked for it"
+    assert record["training"]["steps"] == 2
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000002"]
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "The run was stopped early: the callback StopsAt asked for it." in card
+    again = StopsAt(2, method)
+    assert _trainer(tmp_path / "run", crops, small, again, **options).train() == results
+    assert again.seen == []
+    assert json.loads((tmp_path / "run" / "patchit.json").read_text())["training"]["stopped"]
+    longer = _trainer(tmp_path / "run", crops, small, **{**options, "max_steps": 6}, extend=True)
+    assert longer.train()["step"] == 6
+    assert not json.loads((tmp_path / "run" / "patchit.json").read_text())["training"]["stopped"]
+
+
+@pytest.mark.parametrize(("method", "steps"), [("on_step", 2), ("on_evaluate", 3)])
+def test_a_callback_ends_a_run_that_keeps_initial_weights(tmp_path, crops, small, method, steps):
+    """They are mixed in before the last evaluation, as at the end of any run."""
+    options = {"eval_steps": 1, "keep_initial": 0.75, "weight_decay": 0.0, "learning_rate": 0.1}
+    initial = timm.create_model("test_resnet", num_classes=0)
+    task, weights = create_task("position", (50, 25), **small), []
+    for keep in (0.75, 0.0):
+        args = TrainingArguments(
+            output_dir=str(tmp_path / str(keep)), train_batch_size=8, figures=False, audit=False,
+            max_steps=5, **{**options, "keep_initial": keep},
+        )  # fmt: skip
+        stops = StopsAt(2 if keep else steps, method if keep else "on_step")
+        trainer = PatchTaskTrainer(initial, args, task, crops, crops, callbacks=stops)
+        assert trainer.train()["step"] == steps
+        assert [entry["step"] for entry in trainer.monitor.history.entries] == [
+            *range(1, steps + 1)
+        ]
+        weights.append(trainer.model.backbone.conv1[0].weight.detach())
+    mixed = 0.75 * initial.conv1[0].weight.detach() + 0.25 * weights[1]
+    torch.testing.assert_close(weights[0], mixed)
 
 
 def test_callbacks_that_are_none_are_one_line(tmp_path, crops, small):

@@ -20,6 +20,7 @@ from patchit_hf import (
     create_task,
 )
 from patchit_hf.models.weight_files import plain_names
+from tests.inputs.own import Tiny, Tokens, Wrapped
 
 
 def _task(**kwargs):
@@ -169,6 +170,9 @@ MODELS = {
     "a PatchTaskModel": lambda: build_model("test_resnet", _task(), seed=0),
     "a PatchTaskModel in bfloat16": lambda: build_model("test_resnet", _task(), seed=0).bfloat16(),
     "a compiled PatchTaskModel": lambda: torch.compile(build_model("test_resnet", _task(), 0)),
+    "a module of your own": Tiny,  # see test_own.py
+    "a module of your own around timm's": Wrapped,
+    "a module of your own that gives tokens": Tokens,
 }
 NOT_MODELS = {
     "another nn.Module": (lambda: nn.Conv2d(3, 3, 3), "model: a Conv2d; expected a model of timm"),

@@ -161,11 +161,11 @@ def test_a_tiny_net_overfits_64_crops(tmp_path, name):
 
 @pytest.mark.e2e
 def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, name, crops):
-    whole = _trainer(tmp_path / "whole", name, crops)
+    whole = _trainer(tmp_path / "whole", name, crops, train_batch_size=24)
     whole.train()
-    killed = _trainer(tmp_path / "killed", name, crops)
+    killed = _trainer(tmp_path / "killed", name, crops, train_batch_size=24)
     train_and_kill(killed, 7)
-    resumed = _trainer(tmp_path / "killed", name, crops)
+    resumed = _trainer(tmp_path / "killed", name, crops, train_batch_size=24)
     resumed.train()
     for key, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[key], value), key

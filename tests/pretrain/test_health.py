@@ -9,8 +9,8 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.metrics.pretext import place_metrics, rank_me, spread
 from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.pretrain.health import warning
+from patchit_hf.training.clock import Clock
 from patchit_hf.training.monitor import EarlyStopping
-from patchit_hf.training.progress import Clock
 
 
 def test_rank_of_known_features():

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import timm.models
@@ -16,10 +17,21 @@ import torch
 from datasets import Dataset
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import EntryNotFoundError
+from PIL import Image
 
 import patchit_hf
-from patchit_hf import InputError, PatchTaskModel, PatchTaskTrainer, TrainingArguments, create_task
+from patchit_hf import (
+    InputError,
+    PatchTaskModel,
+    PatchTaskTrainer,
+    TrainingArguments,
+    build_model,
+    create_task,
+)
+from patchit_hf.average.build import average
 from patchit_hf.models.exported import Location, locate
+from patchit_hf.models.initial_weights import open_initial
+from patchit_hf.predict.embeddings import embed
 from patchit_hf.publish import registry
 from patchit_hf.publish.upload import push_folder
 from tests.conftest import make_crops
@@ -124,16 +136,77 @@ def test_revisions(hub: Hub, exported, tmp_path, monkeypatch):
     kept = {"cache_dir": tmp_path / "elsewhere", "token": False}
     assert PatchTaskModel.from_pretrained("org/x", "v1", **kept).spec.name == "test_vit"
     assert (tmp_path / "elsewhere" / "models--org--x").is_dir()
-    assert patchit_hf.pretrained_cfg("org/x", "v1", **kept)["hf_hub_id"] == "org/x@v1"
     assert patchit_hf.model_args("org/x", "v1", **kept) == patchit_hf.model_args("org/x@v1")
-    cfg = patchit_hf.pretrained_cfg("org/x@v1")
     args = patchit_hf.model_args("org/x@v1")
-    loaded = timm.create_model("test_vit", pretrained=True, pretrained_cfg=cfg, **args).eval()
-    torch.testing.assert_close(loaded(inputs), old.backbone(inputs))
+    usual, there = (patchit_hf.pretrained_cfg("org/x", "v1", **how) for how in ({}, kept))
+    assert usual["hf_hub_id"] == "org/x@v1"
+    assert there["hf_hub_id"] is None
+    assert Path(there["file"]).is_relative_to(tmp_path / "elsewhere")
+    for cfg in (usual, there):
+        loaded = timm.create_model("test_vit", pretrained=True, pretrained_cfg=cfg, **args).eval()
+        torch.testing.assert_close(loaded(inputs), old.backbone(inputs))
+    _other_loaders(hub, old, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.stop()
     cached = PatchTaskModel.from_pretrained("org/x")
     torch.testing.assert_close(cached(inputs), model(inputs))
+
+
+def _other_loaders(hub, old, tmp_path):
+    """Every loader reads a private repository by its token alone, from where it is told to."""
+    repo = hub.repo("org/x")
+    repo.private, token = True, hub.token
+    weights = old.backbone.state_dict()
+    Image.new("RGB", (25, 50), (90, 40, 10)).save(tmp_path / "image.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HF_TOKEN")
+        kept = {"cache_dir": tmp_path / "private", "token": token}
+        ways = {
+            "open_initial": lambda how: (
+                open_initial("org/x", None, 0, revision="v1", **how).backbone
+            ),
+            "build_model": lambda how: (
+                build_model(None, old.task, 0, init="org/x", revision="v1", **how).backbone
+            ),
+            "register": lambda how: timm.create_model(
+                patchit_hf.register("org/x", "private", revision="v1", **how), pretrained=True
+            ),
+            "from_pretrained": lambda how: PatchTaskModel.from_pretrained("org/x", "v1", **how),
+            "embed": lambda how: embed("org/x", tmp_path / "image.png", revision="v1", **how),
+            "average": lambda how: average(
+                ["org/x@v1", f"org/x@{repo.head('v1')}"], tmp_path / "average", dataset=None, **how
+            ),
+        }
+        for name, way in ways.items():
+            with pytest.raises(InputError, match=r"401|Repository Not Found"):
+                way({"cache_dir": tmp_path / "none", "token": False})
+            found = way(kept)
+            if name == "embed":
+                wanted = old.embed(tmp_path / "image.png")
+                np.testing.assert_allclose(found.vectors[0], wanted, atol=1e-5)
+                continue
+            if name == "average":
+                found = timm.create_model(f"local-dir:{found}", pretrained=True)
+            state = getattr(found, "backbone", found).state_dict()
+            for key, value in weights.items():
+                torch.testing.assert_close(state[key], value, msg=f"{name}: {key}")
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").rglob("*.safetensors"))
+    repo.private = False
+
+
+def test_a_revision_of_what_has_none_is_one_line(exported, tmp_path):
+    folder = exported[1]
+    for load in (
+        functools.partial(PatchTaskModel.from_pretrained, folder),
+        functools.partial(patchit_hf.register, folder),
+        functools.partial(patchit_hf.pretrained_cfg, folder),
+        functools.partial(open_initial, str(folder), None, 0),
+        functools.partial(open_initial, str(folder / "model.safetensors"), "test_vit", 0),
+        functools.partial(open_initial, "random", "test_vit", 0),
+        functools.partial(open_initial, timm.create_model("test_vit"), None, 0),
+    ):
+        with pytest.raises(InputError, match="is not on the Hub, so it has no revision 'v1'"):
+            load(revision="v1")
 
 
 @KEEPS_ARGUMENTS

@@ -33,12 +33,15 @@ run("pretrain", "--task", "positon"); run("pretrain", "--canvas", "200")
 run("pretrain", "--backbone", "resnet81"); run("finetune", "--task", "atributes")
 run("finetune", "--backbone", "resnet81"); run("compare", "--backbone", "resnet81")
 run("evaluate", "--no-such"); run("audit", "--canvas", "x"); run("pretrain", "--config", "none")
+run("pretrain", "--config", sys.argv[1] + "/args.yaml")
+run("finetune", "--config", sys.argv[2] + "/args.yaml")
 """
 
 
-def test_help_and_typos_are_answered_without_torch_or_numpy():
+def test_help_typos_and_finished_runs_are_answered_without_torch_or_numpy(export, finetuned):
     done = subprocess.run(
-        [sys.executable, "-c", NO_TORCH], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", NO_TORCH, str(export), str(finetuned("attributes"))],
+        capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     lines = done.stdout.splitlines()
@@ -48,7 +51,8 @@ def test_help_and_typos_are_answered_without_torch_or_numpy():
         "pretrain --task positon 2", "pretrain --canvas 200 2", "pretrain --backbone resnet81 2",
         "finetune --task atributes 2", "finetune --backbone resnet81 2",
         "compare --backbone resnet81 2", "evaluate --no-such 2", "audit --canvas x 2",
-        "pretrain --config none 2",
+        "pretrain --config none 2", f"pretrain --config {export}/args.yaml 0",
+        f"finetune --config {finetuned('attributes')}/args.yaml 0",
     ]  # fmt: skip
 
 

@@ -174,6 +174,29 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, crops):
     ]
 
 
+@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_weights_that_overflow_in_the_last_step_are_not_exported(tmp_path, held_out, value):
+    """Neither an evaluation nor a checkpoint has to be there to notice."""
+    from tests.conftest import make_crops
+
+    trainer = _trainer(tmp_path / "run", make_crops, max_steps=2, eval_steps=0, save_steps=0)
+    if not held_out:
+        trainer.evaluator.held_out = trainer.held_out = None
+    step = trainer.optimizer.step
+
+    def overflows():
+        step()
+        if trainer._running().done == 1:
+            list(trainer.model.backbone.parameters())[-1].data.fill_(float(value))
+
+    trainer.optimizer.step = overflows
+    with pytest.raises(FloatingPointError, match=r"^the weights are not finite after step 2: try"):
+        trainer.train()
+    assert not (tmp_path / "run" / "patchit.json").exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_resuming_from_a_damaged_checkpoint_by_name_is_refused(run, tmp_path):
     from tests.conftest import make_crops
 

@@ -89,7 +89,8 @@ def test_finetuning_and_judging(task, folder, tmp_path, monkeypatch):
             lambda: finetune([*words, "--output-dir", str(out)]),
             lambda: evaluate([str(out), "--dataset", folder, "--bootstrap", "5", "--output-dir",
                               str(out / "judged")]),
-            lambda: evaluate([str(out), "--dataset", folder, "--embed", str(out / "e.parquet")]),
+            lambda: evaluate([str(out), "--dataset", folder, "--split", "test", "--embed",
+                              str(out / "e.parquet")]),
         )  # fmt: skip
         for command in commands:
             assert command() == 0

@@ -38,7 +38,7 @@ TASKS = {
 IN_PARTS = ("batch norm", "octaves")  # batch statistics are those of a process's part
 
 
-def launch(tmp_path, *argv, processes=2, code=0):
+def launch(tmp_path, *argv, processes=2, code=0, launcher=None):
     """Run several processes as a user does, and return what they say."""
     env = {
         **os.environ,
@@ -47,10 +47,8 @@ def launch(tmp_path, *argv, processes=2, code=0):
         "HF_HOME": str(tmp_path / "hf"),
         "CUDA_VISIBLE_DEVICES": "",
     }
-    several = [
-        "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
-        "--main_process_port", "0",
-    ]  # fmt: skip
+    launcher = launcher or ["--multi_gpu", "--num_processes", str(processes)]
+    several = ["-m", "accelerate.commands.launch", *launcher, "--main_process_port", "0"]
     done = subprocess.run(
         [sys.executable, *(several if processes > 1 else []), *argv],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=env, timeout=400,

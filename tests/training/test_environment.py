@@ -17,7 +17,7 @@ REFUSED = [
     ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto", r"'auto': give --gradient-accumulation-"),
     ("ACCELERATE_MIXED_PRECISION", "fp8", r"MIXED_PRECISION 'fp8': must be one of no, bf16, fp16"),
     ("ACCELERATE_USE_DEEPSPEED", "true", "does not train with DeepSpeed"),
-    ("ACCELERATE_USE_FSDP", "true", "does not train with FSDP"),
+    ("ACCELERATE_USE_FSDP", "true", "FSDP_VERSION '1': must be 2"),
     ("ACCELERATE_USE_MEGATRON_LM", "true", "does not train with Megatron-LM"),
     ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", "with parts of a network on several devices"),
     ("ACCELERATE_DOWNCAST_BF16", "true", "does not train with weights in bfloat16"),

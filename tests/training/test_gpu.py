@@ -13,7 +13,7 @@ from patchit_hf.data.ahead import crops_on
 from patchit_hf.data.store import open_crops
 from patchit_hf.finetune.command import main as finetune
 from patchit_hf.models.build import build_model
-from patchit_hf.models.patch_task_model import load_model
+from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.pretrain.command import main as pretrain
 from patchit_hf.training.cuda_graphs import replayed
 from patchit_hf.training.orthogonal import Orthogonalizer
@@ -169,4 +169,4 @@ def test_commands(tmp_path, tmp_path_factory):
     assert finetune(["--task", "attributes", "--init", run, "--epochs", "2", *words,
                      "--mixed-precision", "bf16",
                      "--output-dir", str(tmp_path / "fine")]) == 0  # fmt: skip
-    assert next(load_model(run).parameters()).device.type == "cpu"
+    assert next(PatchTaskModel.from_pretrained(run).parameters()).device.type == "cpu"

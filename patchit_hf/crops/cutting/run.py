@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from tqdm.auto import tqdm
-
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.progress import Progress
 from patchit_hf.crops.cutting.cut import Cut, Job, cut
 from patchit_hf.crops.cutting.engine import ENGINES, Engine, Result
 from patchit_hf.crops.cutting.options import CropOptions
@@ -45,13 +43,7 @@ def cut_all(
         ResourceError: if a cluster does not answer, or is lost.
     """
     stand_ins = StandIns(plan, options) if on_bad == "replace" else None
-    bar = tqdm(
-        total=len(plan),
-        initial=shards.done,
-        desc="cutting",
-        unit=" images",
-        mininterval=0.5 if sys.stderr.isatty() else 20,
-    )
+    bar = Progress("cutting", len(plan), "images", done=shards.done)
     crops = sum(part.crops for part in shards.parts)
     index = shards.done
     jobs = plan.jobs(index, options.max_pixels)
@@ -68,8 +60,7 @@ def cut_all(
             crops += len(result.crops)
             shards.add(index, job, result)
             index += 1
-            bar.set_postfix_str(f"{crops:,} crops", refresh=False)
-            bar.update()
+            bar.update(1, f"{crops:,} crops")
         shards.flush()
     if not isinstance(plan.folder, PictureFolder):
         plan.folder.close()

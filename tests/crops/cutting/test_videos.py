@@ -187,8 +187,9 @@ def as_csv(boxes, path):
 FORMATS = {"mot": as_mot, "csv": as_csv}
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("mot", 0), ("csv", 0), pytest.param("mot", 2, marks=pytest.mark.e2e)]
+)
 def test_boxes_by_the_number_of_the_frame(tmp_path, video, kind, workers):
     boxes = FORMATS[kind](
         boxes_of([0, 3, 17, 40, 59]), tmp_path / f"cam.{'txt' if kind == 'mot' else kind}"
