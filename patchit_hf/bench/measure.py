@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -30,6 +30,7 @@ from patchit_hf.pretrain.batches import crop_batches
 from patchit_hf.pretrain.evaluator import inputs_per_crop
 from patchit_hf.pretrain.trainer import PatchTaskTrainer
 from patchit_hf.training.arguments import in_steps
+from patchit_hf.training.monitor import Monitor
 
 Work = Callable[[float], Turn]
 SHORT = 0.3  # of a turn's seconds, for what has no backward pass
@@ -70,7 +71,7 @@ class Turns:
 
     def on_step(self, trainer: PatchTaskTrainer, step: int) -> None:
         """Count a step; at the end of the trainer's turn, give all else theirs."""
-        device, clock = trainer.accelerator.device, trainer._running().clock
+        device, clock = trainer.accelerator.device, cast(Monitor, trainer.monitor).clock
         trainer.watch = None  # of the gradients: a run does so in its first steps only
         self._steps += 1
         if time.perf_counter() - self._began < self.seconds and self._steps > 1:

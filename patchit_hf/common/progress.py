@@ -161,9 +161,10 @@ class Log:
         unit: what is counted.
         done: units done before.
         now: when it begins, in seconds.
+        soon: seconds after which it is first named; 2 by default.
 
     Example:
-        >>> log = Log("decoding people", 200, "crops", 0, now=0.0)
+        >>> log = Log("decoding people", 200, "crops", 0, now=0.0, soon=2.0)
         >>> log.line(1.0)
         >>> log.done = 50
         >>> log.line(10.0)
@@ -174,10 +175,18 @@ class Log:
         'decoding people: 50 crops in 50 s'
     """
 
-    def __init__(self, title: str, total: int | None, unit: str, done: int, now: float) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        unit: str,
+        done: int,
+        now: float,
+        soon: float | None = None,
+    ) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.first, self.done, self.began = done, done, now
-        self.due, self.named = now + SOON, False
+        self.due, self.named = now + (SOON if soon is None else soon), False
 
     def line(self, now: float, note: str = "") -> str | None:
         """Return a line if one is due."""

@@ -51,20 +51,13 @@ def folder_rules() -> FolderRules:
         AttributeError: likewise.
     """
     from datasets.data_files import FILES_TO_IGNORE
+    from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
-    try:
-        from datasets.packaged_modules import _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
-    except ImportError:  # before version 4.5
-        from datasets.packaged_modules import _EXTENSION_TO_MODULE
-
-        read, metadata = [*_EXTENSION_TO_MODULE, ".zip"], ImageFolder.METADATA_FILENAMES
-    else:
-        read, metadata = _ALL_ALLOWED_EXTENSIONS, _ALL_METADATA_FILENAMES
     return FolderRules(
         frozenset(ImageFolder.EXTENSIONS),
-        frozenset(read),
-        frozenset(metadata),
+        frozenset(_ALL_ALLOWED_EXTENSIONS),
+        frozenset(_ALL_METADATA_FILENAMES),
         frozenset(FILES_TO_IGNORE),
     )
 

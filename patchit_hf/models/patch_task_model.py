@@ -53,7 +53,7 @@ class PatchTaskModel(nn.Module):
         record: its ``patchit.json``, where the model was read back.
 
     Example:
-        >>> from patchit_hf import build_model
+        >>> from patchit_hf import build_model, create_task
         >>> model = build_model("resnet10t", create_task("position"), seed=0)
         >>> model(torch.zeros(2, 1, 3, 32, 32)).shape
         torch.Size([2, 18])

@@ -93,7 +93,8 @@ def _change(file, change):
 def test_every_line_of_the_table(hub: Hub, tmp_path, architectures):
     argv = [sys.executable, str(HERE / "ways.py"), str(PAGE), *architectures]
     shown = hub.run(argv, tmp_path, cwd=tmp_path, timeout=600).stdout
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    table, _, _ = PAGE.read_text(encoding="utf-8").partition("## Older versions")
+    lines = table.splitlines()
     ways = [line for line in lines if line.startswith("| ") and line.count("`") == 2]
     assert len(ways) >= 20
     for way in ways:
