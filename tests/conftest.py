@@ -156,7 +156,10 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """A function: a folder of this name, made once for the session by one of its processes."""
     import datasets
 
+    from patchit_hf.common import progress
+
     datasets.disable_progress_bars()
+    progress.SOON = 600.0  # or a slow machine would have lines that a fast one has not
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     PEOPLE["cache"] = base / "people-cache"

@@ -121,9 +121,11 @@ class StreamedCrops:
         """
         info = torch.utils.data.get_worker_info()
         reader = f"epoch {epoch}, process {self.rank}, worker {info.id if info else 0}"
-        self.dataset.set_epoch(epoch)
+        # Worker processes share a data set's epoch; each begins its epochs when it gets there.
+        own = self.dataset.with_format(None)
+        own.set_epoch(epoch)
         number = -1
-        for number, example in enumerate(examples(self.dataset, self.bad.name)):
+        for number, example in enumerate(examples(own, self.bad.name)):
             yield Row(number, reader, example[self.column])
         if number < 0:
             raise InputError(

@@ -98,6 +98,12 @@ def enter(
         timm_name: see ``register``.
     """
     architecture = config["architecture"]
+    args = creation_args(config)
+    if args and "pretrained_model_args" not in args:
+        raise InputError(
+            f"{location.name!r}: a name for {architecture} needs timm 1.0.31 or newer, "
+            f"{timm.__version__} is installed; it is loaded by pretrained_cfg and model_args"
+        )
     cfg = whole_cfg(config, location)
     given = tag or cfg["tag"]
     if not isinstance(given, str) or not _TAG.fullmatch(given):

@@ -9,6 +9,11 @@ from patchit_hf.common.console import say
 from patchit_hf.common.progress import Log, Progress, _Bar
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(progress, "SOON", 2.0)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -68,6 +68,22 @@ def test_every_sample_is_seen_once(folder, world, workers):
     assert len({len(part) for part in seen}) == 1
 
 
+def test_a_worker_that_is_ahead_changes_no_other(folder):
+    """Workers share memory: one that begins its next epoch must not turn the others' page."""
+    data = datasets.load_dataset(folder, split="train", streaming=True)
+    column = next(k for k, f in data.features.items() if isinstance(f, datasets.Image))
+    source = StreamedCrops(data, column, (8, 8), "squash", 0, 3, buffer=20)
+    expected = [row.value for row in source.rows(0)]
+    ahead = source.rows(1)
+    next(ahead)
+    assert source.dataset.epoch == 0
+    source.dataset.set_epoch(1)  # as any other part of the process might
+    behind = source.rows(0)
+    assert next(behind).value == expected[0]
+    assert [row.value for row in behind] == expected[1:]
+    assert [row.value for row in ahead] != expected[1:]
+
+
 def test_the_next_epoch_has_all_of_them_in_another_order(folder):
     both = _epoch(folder, 0, 1, 0, epochs=2)
     first, second = both[: SHARDS * ROWS], both[SHARDS * ROWS :]

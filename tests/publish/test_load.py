@@ -1,6 +1,7 @@
 """Loading an export: every line of the table in ``docs/load.md``, and what is refused."""
 
 import functools
+import inspect
 import io
 import json
 import pickle
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import timm.models
 import torch
 from datasets import Dataset
 from huggingface_hub import HfApi, constants
@@ -38,6 +40,10 @@ from tests.hub.server import Hub
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "load.md"
 SMALL = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, "input_scale": 4}
+KEEPS_ARGUMENTS = pytest.mark.skipif(
+    "pretrained_model_args" not in inspect.signature(timm.models.build_model_with_cfg).parameters,
+    reason="timm 1.0.31 is the first whose names keep a vision transformer's arguments",
+)
 
 
 def _train(folder, backbone="test_vit", seed=0, **options):
@@ -203,6 +209,7 @@ def test_a_revision_of_what_has_none_is_one_line(exported, tmp_path):
             load(revision="v1")
 
 
+@KEEPS_ARGUMENTS
 def test_a_name_in_timm(exported, tmp_path):
     model, folder = exported
     before = timm.list_models(pretrained=True)
@@ -234,6 +241,7 @@ def no_names(monkeypatch):
         monkeypatch.setattr(registry, known, {})
 
 
+@KEEPS_ARGUMENTS
 def test_an_architecture_of_its_own_name(exported, tmp_path, recwarn, no_names):
     """The public way: nothing of timm's own is changed."""
     model, folder = exported
