@@ -46,6 +46,9 @@ from tests.kill import PRETRAIN, is_draft  # noqa: E402
 USUAL = re.compile(
     r"^[\s\x1b\[A-Z]*$|^WARNING chance: |\d+%\||it/s|\?/s|: held-out accuracy |: validation |"
     r"^load it: |continuing after step|"
+    r"^(importing|opening|decoding|building|finding|measuring|drawing|writing)\b.*: [\d.]+ m?s|"
+    r"^(data|network|task|device|run): |^about .* for .* steps more|"
+    r"^(fine)?(training|tuning): .* (patches|crops)|"
     r"^the task's gradient|^no shortcut audit|^\S+ crops \(|this run is finished"
 )
 SHORT = "--max-steps 6 --batch-size 16 --save-every 2 --save-limit 3 --eval-every 3".split()
