@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.interrupts import Stopped, stoppable
@@ -169,7 +169,13 @@ def _beside_bars() -> contextlib.AbstractContextManager[None]:
     return found if progress is None else progress.paused()
 
 
-class _Handler(logging.StreamHandler[Any]):
+if TYPE_CHECKING:
+    _Stream = logging.StreamHandler[Any]
+else:
+    _Stream = logging.StreamHandler  # takes no type before Python 3.11
+
+
+class _Handler(_Stream):
     """Writes above a bar."""
 
     def emit(self, record: logging.LogRecord) -> None:

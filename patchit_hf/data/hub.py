@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from huggingface_hub import HfApi, is_offline_mode
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 
 from patchit_hf.common.errors import InputError, did_you_mean_file, one_line
 from patchit_hf.common.hub_access import HubAccess
-from patchit_hf.common.online import cached_if_unreachable, unreachable
+from patchit_hf.common.online import cached_if_unreachable, offline, unreachable
 from patchit_hf.data.folder import load
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def not_delivered(name: str, access: HubAccess) -> str | None:
         name: of the data set.
         access: how the Hub is read.
     """
-    if is_offline_mode():
+    if offline():
         return "the Hub is not asked (HF_HUB_OFFLINE)"
     reason = unreachable()
     if reason is not None:

@@ -23,6 +23,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """
     constants = import_module("huggingface_hub.constants")
     session = import_module("huggingface_hub.utils")
+    # Its name in version 1, and before that.
+    end_session = getattr(session, "close_session", None) or session.reset_sessions
     client = import_module("huggingface_hub.hf_api")
     server = Hub(tmp_path / "client").start()
     env = server.env()
@@ -44,7 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     }.items():
         monkeypatch.setattr(constants, name, value, raising=False)
     monkeypatch.setattr(client.api, "endpoint", server.endpoint)
-    session.close_session()
+    end_session()
     yield server
-    session.close_session()
+    end_session()
     server.stop()
