@@ -176,7 +176,9 @@ TRIALS = {
         "The recipe adapt. First seen on a mix made by hand of the weights of "
         "imagenet-identity and ImageNet's: attributes 45.7 and 45.7 where ImageNet's weights "
         "have 45.2 and 44.3 (the two draws), same person 39.2 mAP of 43.3; three "
-        "quarters keep 42.5. This trial repeats it by --keep-initial.",
+        "quarters keep 42.5. By --keep-initial, with white balance and resolution varied: "
+        "attributes +0.6, same person +14.3, as predicted but for the attributes of identity "
+        "alone, which were not run.",
     ),
     "camera": Trial(
         "What is it worth to vary white balance and resolution, which tell the camera?",
