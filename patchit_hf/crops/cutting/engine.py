@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.resources import ResourceError
+from patchit_hf.crops.choices import ENGINES
 from patchit_hf.crops.cutting.cut import Cut, Job, cut
 from patchit_hf.crops.cutting.options import CropOptions
 
@@ -135,7 +136,7 @@ class Ray:
             self._ray.shutdown()
 
 
-ENGINES: dict[str, Callable[[int], Engine]] = {"processes": Processes, "ray": Ray}
+MAKERS: dict[str, Callable[[int], Engine]] = dict(zip(ENGINES, (Processes, Ray), strict=True))
 
 
 def cut_chunk(jobs: list[Job], options: CropOptions) -> list[Cut]:

@@ -9,7 +9,7 @@ from itertools import islice
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.progress import Progress
 from patchit_hf.crops.cutting.cut import Cut, Job, cut
-from patchit_hf.crops.cutting.engine import ENGINES, Engine, Result
+from patchit_hf.crops.cutting.engine import MAKERS, Engine, Result
 from patchit_hf.crops.cutting.options import CropOptions
 from patchit_hf.crops.cutting.plan import Plan
 from patchit_hf.crops.cutting.shards import Shards
@@ -49,7 +49,7 @@ def cut_all(
     jobs = plan.jobs(index, options.max_pixels)
     by_path = isinstance(plan.folder, PictureFolder)  # else a job holds its image, decoded
     chunk = CHUNK if by_path else 1
-    side_by_side = ENGINES[engine](workers) if workers or engine != "processes" else None
+    side_by_side = MAKERS[engine](workers) if workers or engine != "processes" else None
     with bar:
         for job, result in _in_order(jobs, options, side_by_side, chunk):
             if result.bad and on_bad == "raise":
