@@ -4,7 +4,7 @@ For each network and size of input: a step of one batch (forward, backward, Muon
 the process, and the same of nothing but the products that its convolutions and linear layers amount
 to (one forward, two backward, with the positions of the maps as rows; taps on padding count, a
 depthwise kernel is left out). Both take turns. ``ratio`` is network (forward and backward) over
-products; ``mapped`` is the same passes over ours where the C library maps memory anew in each step;
+products; ``mapped`` is their time where the C library maps memory anew over that where not;
 the shares are those of torch's profiler, by kind of operation, of forward and backward. With
 ``--compile``, ``compiled`` are the passes after ``torch.compile`` over those without.
 
@@ -146,6 +146,15 @@ def measure(name: str, size: int, batch: int, rounds: int, compiling: bool) -> d
     }
 
 
+def answering(name: str, crops: int, rounds: int) -> float:
+    """Return ``in_turns`` of a network's features of whole crops."""
+    task = create_task("position", (192, 96))
+    model: Any = build_model(name, task, 0).backbone.to(memory_format=torch.channels_last).eval()
+    inputs = torch.randn(crops, 3, 128, 64).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return in_turns(lambda: model.forward_features(inputs), rounds)
+
+
 def in_turns(passes: Callable[[], object], rounds: int) -> float:
     """Return the time of passes whose memory is mapped anew, over that of the others."""
     ratios = []
@@ -191,6 +200,11 @@ def main() -> None:
             row = measure(name, size, words.batch, words.rounds, words.compile)
             found.setdefault(name, {})[str(size)] = row
             print(name, size, json.dumps(row), flush=True)
+    for name in found if not words.compile else ():
+        if not name.startswith("vit"):  # takes inputs of its own size alone
+            row = {str(crops): answering(name, crops, words.rounds) for crops in (64, 256)}
+            found[name]["128x64, features, mapped"] = row
+            print(name, row, flush=True)
     result = {
         "command": command(),
         "threads": torch.get_num_threads(),
