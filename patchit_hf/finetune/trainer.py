@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import save_weights
@@ -36,6 +33,7 @@ from patchit_hf.finetune.setup import (
     augmentation_of,
     crop_statistics,
     freeze_unused,
+    open_run,
     open_start,
     sampled,
     try_once,
@@ -130,7 +128,7 @@ class FinetuneTrainer(HubTrainer):
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed
         )
         self.initial = self.initial.settled()
-        run = run or _open_run(self.initial, task, args, info)
+        run = run or open_run(self.initial, task, args, info)
         super().__init__(args, run, info, callbacks=callbacks)
         self.augmentation = augmentation_of(task, args)
         train = self._open(train_dataset, task, "training")
@@ -291,25 +289,3 @@ def _described(opened: Crops | None, train: Any) -> dict[str, Any]:
         raise InputError("train_dataset: a stream; finetuning needs a data set with a length")
     info = described(opened, train)
     return {"validated_on": info.pop("held_out_from"), **info} if opened else info
-
-
-def _open_run(
-    initial: Initial, task: DownstreamTask, args: FinetuningArguments,
-    info: dict[str, Any],
-) -> RunFolder:  # fmt: skip
-    source, name = initial.source, type(task).__module__.rpartition(".")[2]
-    words = (name, Path(str(info["name"])).name, initial.name, Path(source).stem)
-    folder = args.output_dir or os.path.join("runs", re.sub("[: ]", "-", "-".join(words)))
-    config = {
-        "task": name,
-        "task_kwargs": task.kwargs,
-        "init": source,
-        "backbone": initial.name,
-        "backbone_args": initial.args,
-        "dataset": info["name"],
-        "split": info["split"],
-        **identity(args),
-    }
-    known = {"task": name, "task-kwargs": task.kwargs, "init": source, "backbone": initial.name}
-    arguments = {**known, **stated(args), "output-dir": folder}
-    return RunFolder(folder, config, arguments, "patchit finetune", args.change)

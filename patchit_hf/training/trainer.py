@@ -195,19 +195,7 @@ class Trainer(Resumes):
         args = self.args
         if args.gradient_accumulation_steps == 0:
             self._find_parts()
-        self.monitor = monitor = Monitor(
-            self.accelerator,
-            args,
-            self.run.path,
-            self.reporter,
-            max_steps=self.max_steps,
-            batch=self.share.batch,
-            start=start,
-            seconds=float(self.notes["seconds"]),
-            means=self.notes.pop("means", None),
-            asked=self.notes.pop("asked_to_stop", None),
-            lr_at=self.lr_at,
-        )
+        self.monitor = monitor = self._opened_monitor(start)
         self.requests = SaveRequests(self.accelerator, args.save_minutes, monitor.seconds)
         self._say_header()
         start_tracker(self.accelerator, args.report_to, self.run.config)
@@ -215,21 +203,7 @@ class Trainer(Resumes):
             self._begin(start)
             monitor.begin_step()
             with self.requests.signal:
-                run_steps(
-                    self.accelerator,
-                    self.prepared,
-                    self.optimizer,
-                    monitor.timed(self._parts(start)),
-                    self._loss,
-                    steps=range(start, start if monitor.stopped else self.max_steps),
-                    accumulation=self.share.accumulation,
-                    lr=self.lr_at,
-                    max_grad_norm=args.max_grad_norm,
-                    seed=args.seed,
-                    replay=args.cuda_graphs,
-                    before_step=self._before_step,
-                    after_step=self._after_step,
-                )
+                self._take_steps(monitor, start)
             if not monitor.recorded:
                 self._see_trained()
                 self._evaluate_and_record()
@@ -248,6 +222,41 @@ class Trainer(Resumes):
         self._check_folder()
         self.save_pretrained()
         self.callbacks.tell("on_end", self, self.results())
+
+    def _opened_monitor(self, start: int) -> Monitor:
+        """Return the monitor of the steps from here on; it takes over what a checkpoint notes."""
+        return Monitor(
+            self.accelerator,
+            self.args,
+            self.run.path,
+            self.reporter,
+            max_steps=self.max_steps,
+            batch=self.share.batch,
+            start=start,
+            seconds=float(self.notes["seconds"]),
+            means=self.notes.pop("means", None),
+            asked=self.notes.pop("asked_to_stop", None),
+            lr_at=self.lr_at,
+        )
+
+    def _take_steps(self, monitor: Monitor, start: int) -> None:
+        """Train to the last step, or until a step says that it was the last."""
+        args = self.args
+        run_steps(
+            self.accelerator,
+            self.prepared,
+            self.optimizer,
+            monitor.timed(self._parts(start)),
+            self._loss,
+            steps=range(start, start if monitor.stopped else self.max_steps),
+            accumulation=self.share.accumulation,
+            lr=self.lr_at,
+            max_grad_norm=args.max_grad_norm,
+            seed=args.seed,
+            replay=args.cuda_graphs,
+            before_step=self._before_step,
+            after_step=self._after_step,
+        )
 
     def _say_header(self) -> None:
         """Say what this run is, before its first step."""
