@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.data.images import ImageInput, ImageInputs, Images, check_batch_size, stacked
 from patchit_hf.downstream.augment import Geometry, View, centre
 from patchit_hf.downstream.base import DownstreamTask
@@ -135,6 +136,7 @@ class FinetunedModel(nn.Module):
         image_column: str | None = None,
     ) -> Any: ...
 
+    @freed_memory_kept()
     def predict(
         self,
         images: ImageInputs,
