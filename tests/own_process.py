@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -100,6 +101,8 @@ def _become(words: list[str], env: dict[str, str], cwd: str, files: tuple[str, s
     first = "" if kind == "-c" else os.getcwd() if kind == "-m" else os.path.dirname(kind)
     here = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [first, *here, *(p for p in sys.path if p and p not in (ROOT, *before))]
+    multiprocessing.set_start_method(None, force=True)  # or its own processes were started so, too
+    multiprocessing.current_process().name = "MainProcess"
     for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "patchit_hf")]:
         del sys.modules[name]
     sys.argv = [kind, *rest[1:]] if kind in ("-c", "-m") else words
