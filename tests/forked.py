@@ -13,12 +13,13 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from tests import own_process
 
 ROOT = Path(__file__).resolve().parents[1]
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")
@@ -180,6 +181,8 @@ class Server:
 
     folder: Path
     process: Any = field(init=False)
+    asked: IO[str] = field(init=False)
+    answers: IO[str] = field(init=False)
     data: Path = field(init=False)
 
     def __enter__(self) -> Server:
@@ -188,16 +191,21 @@ class Server:
         self.data.mkdir()
         write_data(self.data)
         env = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
-        env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env=env,
-        )  # fmt: skip
+        env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        asked, answers = self.folder / "asked", self.folder / "answers"
+        os.mkfifo(asked)
+        os.mkfifo(answers)
+        self.process = own_process.start(
+            [__file__], env=env, stdin=asked, stdout=answers, stderr=self.folder / "stderr"
+        )
+        self.asked = asked.open("w", encoding="utf-8")
+        self.answers = answers.open(encoding="utf-8")
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.asked.close()
+        self.answers.close()
+        self.process.join(60)
 
     def start(self, work: Path, words: list[str], processes: int = 1, **how: Any) -> list[int]:
         """Run a command in a folder of its own and return how its processes ended."""
@@ -206,9 +214,9 @@ class Server:
             words = [*words, "--dataset", str(self.data), "--output-dir", str(work / "run")]
         asked = {"words": words, "processes": processes, "folder": str(work), **how}
         asked |= {"log": str(work.parent / f"{work.name}.log"), "port": _free_port()}
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        answer: list[int] = json.loads(self.process.stdout.readline())
+        self.asked.write(json.dumps(asked) + "\n")
+        self.asked.flush()
+        answer: list[int] = json.loads(self.answers.readline())
         return answer
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import own_process
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[1]
@@ -25,11 +27,11 @@ def test_the_wheel_works_outside_the_checkout(tmp_path, crop_folder):
     assert "patchit_hf/py.typed" in names
     assert "patchit_hf/publish/card.md.jinja" in names
     assert not [n for n in names if n.startswith(("tests/", "examples/", "benchmarks/"))]
-    done = subprocess.run(
-        [sys.executable, "-m", "patchit_hf.pretrain", "--backbone", "test_resnet",
+    done = own_process.run(
+        ["-m", "patchit_hf.pretrain", "--backbone", "test_resnet",
          "--canvas", "50x25", "--task-kwargs", "rows=3", "cols=2", "patch_size=8",
          "--max-steps", "2", "--batch-size", "8", "--dataset", crop_folder],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HF_HOME": str(tmp_path / "hf")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

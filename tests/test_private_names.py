@@ -3,8 +3,6 @@
 import ast
 import importlib
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -20,6 +18,7 @@ from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.training.accelerator import create_accelerator
 from patchit_hf.training.optim import create_optimizer
 from patchit_hf.training.orthogonal import MODULE, NAME, QuickMuon, timms_orthogonalize
+from tests import own_process
 from tests.conftest import make_crops
 
 PACKAGE = Path(patchit_hf.__file__).parent
@@ -90,7 +89,7 @@ def test_the_package_imports_without_any(tmp_path):
     ]
     file = tmp_path / "without.py"
     file.write_text("\n".join(lines))
-    done = subprocess.run([sys.executable, file], capture_output=True, text=True)
+    done = own_process.run([file])
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 100
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from patchit_hf.common.arguments import arg
 from patchit_hf.data.decoding import DecodeArguments
-from patchit_hf.training.arguments import PatchDataArguments
+from patchit_hf.training.patch_data import PatchDataArguments
 
 
 @dataclass(frozen=True, kw_only=True)

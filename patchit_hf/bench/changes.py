@@ -94,7 +94,7 @@ def _not_enlarged(trainer: PatchTaskTrainer, crops: Tensor, draws: Draws) -> lis
     task = create_task(task_name(old), old.canvas, **{**old.kwargs, "input_scale": 1.0})
     task = task.with_statistics(old.transform.mean, old.transform.std)
     model: Any = build_model(trainer.model.spec.name, task, seed, trainer.model.spec.args)
-    task = task.for_training(model.head, num_crops(trainer.source), seed)
+    task = task.for_training(model.head, num_crops(trainer.data.source), seed)
     model = model.to(crops.device, memory_format=torch.channels_last)
     batch, optim = task.sample(crops, draws), trainer.args.optim
     dtype = DTYPES[str(trainer.accelerator.mixed_precision)]

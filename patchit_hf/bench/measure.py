@@ -147,9 +147,9 @@ def _trainer(
 def _work(trainer: PatchTaskTrainer) -> tuple[dict[str, Work], list[Change]]:
     """Return what is measured beside the trainer, by name, and the changes among it."""
     device, share, seed = trainer.accelerator.device, trainer.share, trainer.args.seed
-    batches = crop_batches(trainer.source, share, seed, 0, device)
+    batches = crop_batches(trainer.data.source, share, seed, 0, device)
     crops = next(batches)
-    size, numbers = num_crops(trainer.source), torch.arange(len(crops))
+    size, numbers = num_crops(trainer.data.source), torch.arange(len(crops))
     rows = crop_rows(seed, numbers, size) if size else None
     draws = Draws(seed, numbers, device, 0.0, rows)
     batch = trainer.task.sample(crops, draws)
@@ -162,7 +162,7 @@ def _work(trainer: PatchTaskTrainer) -> tuple[dict[str, Work], list[Change]]:
     }
     if (decode := _decoder(trainer)) is not None:
         work["decoder"] = _repeated(decode, 1, device)
-    if isinstance(trainer.source, LazyCrops):
+    if isinstance(trainer.data.source, LazyCrops):
         work[MORE_WORKERS] = _repeated(_more_workers(trainer), len(crops), device)
     return {**work, **{change.what: change.loop.turn for change in found}}, found
 
@@ -171,7 +171,7 @@ MORE_WORKERS = "loader with twice the workers"
 
 
 def _more_workers(trainer: PatchTaskTrainer) -> Callable[[], Tensor]:
-    lazy: Any = trainer.source
+    lazy: Any = trainer.data.source
     more = LazyCrops(
         lazy.rows, lazy.canvas, lazy.fit, 2 * max(1, lazy.workers), lazy.fingerprint, lazy.bad,
         lazy.index,
@@ -184,7 +184,7 @@ def _more_workers(trainer: PatchTaskTrainer) -> Callable[[], Tensor]:
 
 def _decoder(trainer: PatchTaskTrainer) -> Callable[[], object] | None:
     """Return a function that decodes one image after the other; None for a stream."""
-    images, args = getattr(trainer.source, "rows", None), trainer.args
+    images, args = getattr(trainer.data.source, "rows", None), trainer.args
     if images is None or not len(images):
         return None
     numbers = iter(range(10**9))
@@ -206,7 +206,7 @@ def _repeated(work: Callable[[], object], items: int, device: torch.device) -> W
 
 def _report(trainer: PatchTaskTrainer, planned: int, turns: Turns, found: list[Change]) -> Report:
     args, accelerator, share = trainer.args, trainer.accelerator, trainer.share
-    asked, every = len(trainer.held_out or ()), in_steps(0.2, planned)
+    asked, every = len(trainer.data.held_out or ()), in_steps(0.2, planned)
     return Report(
         backbone=trainer.model.spec.name,
         task=task_name(trainer.task),

@@ -1,4 +1,4 @@
-"""Tables of what was found, as parquet, CSV, JSON or NumPy: one writer for every command."""
+"""Tables of results, as parquet, CSV, JSON or NumPy: one writer for every command."""
 
 from __future__ import annotations
 

@@ -54,24 +54,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
         InputError: for contenders or numbers that are not possible.
     """
     contenders = named(what.init)
-    if len(contenders) < 2:
-        raise InputError(f"--init {what.init}: name at least two, such as --init random --init ...")
-    if what.seeds < 1:
-        raise InputError(f"--seeds {what.seeds}: must be at least 1")
-    for flag, values in (("--fractions", what.fractions), ("--select-at", [what.select_at])):
-        for value in values:
-            if value is not None and not 0 < value <= 1:
-                raise InputError(f"{flag} {value}: must be above 0 and at most 1")
-    parts = [value for value in (*what.fractions, what.select_at) if value and value < 1]
-    check_subset(min(parts, default=None), None, what.subset_seed)
-    for rate in what.learning_rates:
-        if not rate > 0:
-            raise InputError(f"--learning-rates {rate}: must be above 0")
-    if args.push_to_hub:
-        raise InputError(
-            "--push-to-hub: not possible in a comparison; push its best run: "
-            "patchit push RUN org/name"
-        )
+    _check(what, args, contenders)
     reference = what.reference
     if reference is not None and reference not in contenders:
         raise InputError(f"--reference {reference!r}: must be one of {', '.join(contenders)}")
@@ -107,6 +90,32 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
         ),
         what.bootstrap,
     )
+
+
+def _check(what: CompareArguments, args: FinetuningArguments, contenders: dict[str, str]) -> None:
+    """Check that a comparison is possible.
+
+    Raises:
+        InputError: for contenders, numbers or a push that are not.
+    """
+    if len(contenders) < 2:
+        raise InputError(f"--init {what.init}: name at least two, such as --init random --init ...")
+    if what.seeds < 1:
+        raise InputError(f"--seeds {what.seeds}: must be at least 1")
+    for flag, values in (("--fractions", what.fractions), ("--select-at", [what.select_at])):
+        for value in values:
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"{flag} {value}: must be above 0 and at most 1")
+    parts = [value for value in (*what.fractions, what.select_at) if value and value < 1]
+    check_subset(min(parts, default=None), None, what.subset_seed)
+    for rate in what.learning_rates:
+        if not rate > 0:
+            raise InputError(f"--learning-rates {rate}: must be above 0")
+    if args.push_to_hub:
+        raise InputError(
+            "--push-to-hub: not possible in a comparison; push its best run: "
+            "patchit push RUN org/name"
+        )
 
 
 def named(inits: list[str]) -> dict[str, str]:

@@ -181,7 +181,7 @@ def write_record(folder: Path, record: dict[str, Any], bad: list[BadImages]) -> 
 def write_table(
     path: Path, columns: dict[str, list[Any]], split: datasets.Dataset, image: str
 ) -> None:
-    """Write columns beside the split's own (without its pictures) as parquet, whole or not at all.
+    """Write columns beside the split's own (without its images) as parquet, whole or not at all.
 
     Args:
         path: the file.

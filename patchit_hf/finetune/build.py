@@ -14,8 +14,10 @@ from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 if TYPE_CHECKING:
     import datasets
 
+    from patchit_hf.data.source import Crops
     from patchit_hf.downstream.augment import Geometry
     from patchit_hf.downstream.base import DownstreamTask
+    from patchit_hf.finetune.labelled import Labelled
     from patchit_hf.finetune.trainer import FinetuneTrainer
     from patchit_hf.models.initial_weights import Initial
 
@@ -43,7 +45,7 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     with Progress("importing torch"):
         from patchit_hf.data.source import load_crops
         from patchit_hf.downstream import task_class
-        from patchit_hf.finetune.labelled import check_subset, open_labelled, subset
+        from patchit_hf.finetune.labelled import check_subset
         from patchit_hf.finetune.trainer import FinetuneTrainer
 
     check_subset(what.fraction, what.shots, what.subset_seed)
@@ -58,19 +60,7 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
     task, initial, geometry = open_start_of(what, crops.train, args.seed)
     if crops.train is None:
         raise InputError(f"{crops.name}: nothing to train on")
-    labelled = open_labelled(
-        crops.train,
-        task,
-        geometry.canvas,
-        args,
-        name=f"{crops.name} (training)",
-        main=os.environ.get("RANK", "0") == "0",
-    )
-    train = subset(labelled, task, what.fraction, what.shots, what.subset_seed)
-    if len(train) < 2:
-        raise InputError(
-            f"{crops.name}: {len(train)} labelled crops to train on; at least 2 are needed"
-        )
+    train = _labelled(what, args, crops, task, geometry.canvas)
     info = {
         "name": crops.name,
         "split": crops.split,
@@ -88,6 +78,32 @@ def build_trainer(what: FinetuneArguments, args: FinetuningArguments) -> Finetun
             data_info=info,
             run=run,
         )
+
+
+def _labelled(
+    what: FinetuneArguments,
+    args: FinetuningArguments,
+    crops: Crops,
+    task: DownstreamTask,
+    canvas: tuple[int, int],
+) -> Labelled:
+    """Return as many of the labelled training crops as the arguments ask for."""
+    from patchit_hf.finetune.labelled import open_labelled, subset
+
+    labelled = open_labelled(
+        crops.train,
+        task,
+        canvas,
+        args,
+        name=f"{crops.name} (training)",
+        main=os.environ.get("RANK", "0") == "0",
+    )
+    train = subset(labelled, task, what.fraction, what.shots, what.subset_seed)
+    if len(train) < 2:
+        raise InputError(
+            f"{crops.name}: {len(train)} labelled crops to train on; at least 2 are needed"
+        )
+    return train
 
 
 def open_start_of(

@@ -71,7 +71,7 @@ def _report(what: FinetuneArguments, trainer: FinetuneTrainer) -> None:
             f"(step {results['step']} of {trainer.max_steps})"
         )
     say(f'load it: patchit_hf.FinetunedModel.from_pretrained("{folder}")')
-    if trainer.validation is not None:
+    if trainer.data.validation is not None:
         data = () if what.dataset is None else ("--dataset", what.dataset)
         column, urls = trainer.args.image_column, trainer.args.allow_urls
         more = (*(("--image-column", column) if column else ()), *(["--allow-urls"] * urls))

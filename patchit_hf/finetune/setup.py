@@ -1,8 +1,10 @@
-"""Steps before the first step of finetuning: statistics, augmentation, a trial run, freezing."""
+"""Steps before finetuning begins: statistics, augmentation, a trial, freezing, the folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import datasets
 import torch
 from torch import nn
 
+from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.downstream import create_downstream
 from patchit_hf.downstream.augment import Augmentation, Geometry, centre
@@ -20,6 +23,7 @@ from patchit_hf.models.embed import STATISTICS_CROPS as STATISTICS_CROPS
 from patchit_hf.models.embed import sampled as sampled
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial, open_initial
+from patchit_hf.training.run_folder import RunFolder
 
 DEFAULT_SIZE = (192, 96)  # of inputs, height and width in pixels
 
@@ -118,3 +122,25 @@ def freeze_unused(model: FinetunedModel, geometry: Geometry) -> None:
         if parameter.grad is None:
             parameter.requires_grad_(False)
         parameter.grad = None
+
+
+def open_run(
+    initial: Initial, task: DownstreamTask, args: FinetuningArguments, info: dict[str, Any]
+) -> RunFolder:
+    """Return the run's folder, with what decides its weights and the arguments that repeat it."""
+    source, name = initial.source, type(task).__module__.rpartition(".")[2]
+    words = (name, Path(str(info["name"])).name, initial.name, Path(source).stem)
+    folder = args.output_dir or os.path.join("runs", re.sub("[: ]", "-", "-".join(words)))
+    config = {
+        "task": name,
+        "task_kwargs": task.kwargs,
+        "init": source,
+        "backbone": initial.name,
+        "backbone_args": initial.args,
+        "dataset": info["name"],
+        "split": info["split"],
+        **identity(args),
+    }
+    known = {"task": name, "task-kwargs": task.kwargs, "init": source, "backbone": initial.name}
+    arguments = {**known, **stated(args), "output-dir": folder}
+    return RunFolder(folder, config, arguments, "patchit finetune", args.change)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from patchit_hf.common.arguments import identity, stated
 from patchit_hf.common.draws import Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import save_weights
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
 from patchit_hf.data.ahead import crops_on
-from patchit_hf.data.bad import BadImages
-from patchit_hf.data.content_hashes import contents_of_rows, contents_of_targets
-from patchit_hf.data.contents import Contents
 from patchit_hf.data.given import Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.source import Crops
@@ -39,10 +33,12 @@ from patchit_hf.finetune.setup import (
     augmentation_of,
     crop_statistics,
     freeze_unused,
+    open_run,
     open_start,
     sampled,
     try_once,
 )
+from patchit_hf.finetune.splits import LabelledSplits
 from patchit_hf.models.backbone import has_batch_norm
 from patchit_hf.models.features import reestimate_batch_norm
 from patchit_hf.models.finetuned_model import FinetunedModel
@@ -101,6 +97,7 @@ class FinetuneTrainer(HubTrainer):
 
     args: FinetuningArguments
     model: FinetunedModel
+    data: LabelledSplits
 
     def __init__(
         self,
@@ -131,17 +128,16 @@ class FinetuneTrainer(HubTrainer):
             init, task, train_dataset, backbone, backbone_kwargs, input_size, args.seed
         )
         self.initial = self.initial.settled()
-        run = run or _open_run(self.initial, task, args, info)
+        run = run or open_run(self.initial, task, args, info)
         super().__init__(args, run, info, callbacks=callbacks)
         self.augmentation = augmentation_of(task, args)
-        self.data = self._open(train_dataset, task, "training")
-        self.validation = (
-            None if eval_dataset is None else self._open(eval_dataset, task, "held out")
-        )
-        self.task = task.fit(self.data.targets).with_input_size(self.geometry.size)
+        train = self._open(train_dataset, task, "training")
+        held_out = None if eval_dataset is None else self._open(eval_dataset, task, "held out")
+        self.data = LabelledSplits(train, held_out)
+        self.task = task.fit(train.targets).with_input_size(self.geometry.size)
         self.reporter = FinetuneReporter(self.task.primary_metric)
         self.share = Share.of(args, self.rank, self.world)
-        self._plan(len(self.data))
+        self._plan(len(train))
         self.model = self._build()
         self._prepare(self.model.parameter_groups(args.weight_decay, args.layer_decay))
 
@@ -190,76 +186,55 @@ class FinetuneTrainer(HubTrainer):
             head = self.task.head(int(backbone.num_features))
         model = FinetunedModel(backbone, head, frozen=self.args.freeze)
         model.task, model.geometry, model.fit = self.task, self.geometry, self.args.fit
-        mean, std = self.initial.statistics or crop_statistics(self.data, self.geometry)
+        mean, std = self.initial.statistics or crop_statistics(self.data.train, self.geometry)
         model.set_statistics(mean, std)
         try_once(model, self.geometry, self.initial.name)
         freeze_unused(model, self.geometry)
         return model.to(memory_format=torch.channels_last)
 
-    def _data(self) -> dict[str, Any]:
-        return {
-            "fingerprint": self.data.store.fingerprint,
-            "train_crops": len(self.data),
-            "eval_crops": len(self.validation or ()),
-        }
-
     def _header(self) -> list[str]:
         initial, (height, width) = self.initial, self.geometry.size
         judged = "none for validation"
-        if self.validation is not None:
-            judged = f"{len(self.validation):,} for validation"
+        if self.data.validation is not None:
+            judged = f"{len(self.data.validation):,} for validation"
         return [
-            f"data: {self.data_info['name']}, {len(self.data):,} labelled crops; {judged}",
+            f"data: {self.data_info['name']}, {len(self.data.train):,} labelled crops; {judged}",
             f"network: {initial.name}, {parameters_of(self.model.backbone)}, initial weights "
             f"{initial.source}, inputs of {height}x{width}",
         ]
 
-    def _contents(self) -> dict[str, Contents]:
-        parts: dict[str, Contents] = {}
-        for part, data in (("train", self.data), ("validation", self.validation)):
-            if data is not None and data.store.rows is not None:
-                parts[part] = contents_of_rows(data.store.rows, data.split_rows.tolist())
-                parts[f"labels of {part}"] = contents_of_targets(data.targets)
-        return parts
-
-    def _known_as(self) -> tuple[str, ...]:
-        return self.data.store.known_as
-
-    def _bad_images(self) -> tuple[BadImages, ...]:
-        return tuple(p.store.bad for p in (self.data, self.validation) if p is not None)
-
     def _parts(self, start: int) -> Iterator[Part]:
-        device, seed = self.accelerator.device, self.args.seed
+        device, seed, data = self.accelerator.device, self.args.seed, self.data.train
         plan = (
-            (index, numbers, self.task.rows(seed, numbers, self.data.targets))
+            (index, numbers, self.task.rows(seed, numbers, data.targets))
             for index, numbers in self.share.numbers(start)
         )
         # Planned twice, because the store reads ahead: the plan is a function, not a state.
         rows = (
-            self.data.rows[self.task.rows(seed, numbers, self.data.targets)]
+            data.rows[self.task.rows(seed, numbers, data.targets)]
             for _, numbers in self.share.numbers(start)
         )
-        batches = crops_on(self.data.store, rows, device)
+        batches = crops_on(data.store, rows, device)
         for (index, numbers, chosen), crops in zip(plan, batches, strict=False):
             draws = Draws(seed, numbers, device)
             x, view = vary(crops, self.geometry, self.augmentation, draws)
-            targets = self.task.moved(self.data.targets[chosen].to(device), view)
+            targets = self.task.moved(data.targets[chosen].to(device), view)
             yield Part(x.contiguous(memory_format=torch.channels_last), targets, index)
 
     def _loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
         return self.task.loss(output, targets)
 
     def _evaluated(self) -> dict[str, Any]:
-        if self.validation is None:
+        if self.data.validation is None:
             return {}
         predictions, targets = predict(
-            self.model, self.validation, self.task, self.geometry, self.accelerator
+            self.model, self.data.validation, self.task, self.geometry, self.accelerator
         )
         summary = self.task.measure(predictions, targets).summary
         if not summary and self.is_main:
             logger.warning(
                 "%s: %s; the last weights are taken",
-                self.validation.name,
+                self.data.validation.name,
                 self.task.unmeasured(targets),
             )
         return {f"eval_{name}": round(value, 6) for name, value in summary.items()}
@@ -281,8 +256,8 @@ class FinetuneTrainer(HubTrainer):
         device = self.accelerator.device
 
         def inputs() -> Iterator[Tensor]:
-            rows = sampled(len(self.data), STATISTICS_CROPS)
-            parts = self.data.select(rows)
+            rows = sampled(len(self.data.train), STATISTICS_CROPS)
+            parts = self.data.train.select(rows)
             for crops, _ in parts.batches(max(2, -(-len(rows) // max(1, len(rows) // 64)))):
                 if len(crops) > 1:
                     yield self.model.normalize(centre(crops.to(device), self.geometry)[0])
@@ -314,25 +289,3 @@ def _described(opened: Crops | None, train: Any) -> dict[str, Any]:
         raise InputError("train_dataset: a stream; finetuning needs a data set with a length")
     info = described(opened, train)
     return {"validated_on": info.pop("held_out_from"), **info} if opened else info
-
-
-def _open_run(
-    initial: Initial, task: DownstreamTask, args: FinetuningArguments,
-    info: dict[str, Any],
-) -> RunFolder:  # fmt: skip
-    source, name = initial.source, type(task).__module__.rpartition(".")[2]
-    words = (name, Path(str(info["name"])).name, initial.name, Path(source).stem)
-    folder = args.output_dir or os.path.join("runs", re.sub("[: ]", "-", "-".join(words)))
-    config = {
-        "task": name,
-        "task_kwargs": task.kwargs,
-        "init": source,
-        "backbone": initial.name,
-        "backbone_args": initial.args,
-        "dataset": info["name"],
-        "split": info["split"],
-        **identity(args),
-    }
-    known = {"task": name, "task-kwargs": task.kwargs, "init": source, "backbone": initial.name}
-    arguments = {**known, **stated(args), "output-dir": folder}
-    return RunFolder(folder, config, arguments, "patchit finetune", args.change)

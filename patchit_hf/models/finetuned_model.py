@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.common.files import read_json
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.freed_memory import freed_memory_kept
-from patchit_hf.common.layout import (
-    BACKBONE_FILE,
-    CONFIG_FILE,
-    DONE_FILE,
-    FORMAT_VERSION,
-)
 from patchit_hf.data.images import ImageInput, ImageInputs, Images, check_batch_size, stacked
-from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry, View, centre
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.downstream.results import Result
-from patchit_hf.models.bounds import check_sides, check_size
 from patchit_hf.models.embed import Extractor, embed
-from patchit_hf.models.exported import Location, creation_args, locate, read_config, undamaged
 from patchit_hf.models.feature_maps import feature_map
 from patchit_hf.models.layers import layered_groups
 from patchit_hf.models.people import Boxes, open_people
+from patchit_hf.models.read_finetuned import read_finetuned
 from patchit_hf.models.small_maps import small_map_convolutions
-from patchit_hf.models.weights_fit import tensor_shapes
 
 
 class FinetunedModel(nn.Module):
@@ -183,7 +169,7 @@ class FinetunedModel(nn.Module):
 
         Example:
             >>> from patchit_hf.downstream import create_downstream, Geometry
-            >>> import datasets
+            >>> import datasets, timm
             >>> rows = datasets.Dataset.from_dict({"hat": [True, False]})
             >>> model = FinetunedModel(timm.create_model("test_resnet", num_classes=1), None)
             >>> model.task, model.geometry = create_downstream("attributes", rows), Geometry.of(
@@ -284,67 +270,9 @@ class FinetunedModel(nn.Module):
         Raises:
             InputError: if there is no finetuned model.
         """
-        location = locate(source, revision, cache_dir=cache_dir, token=token)
-        with undamaged(location.name):
-            return cls._load(location)
-
-    @classmethod
-    def _load(cls, location: Location) -> FinetunedModel:
-        record = read_json(location.fetch(DONE_FILE) / DONE_FILE)
-        entry = record.get("downstream")
-        if not isinstance(entry, dict):
-            raise InputError(
-                f"{location.name!r}: not a finetuned model; finetune it first, or fit a "
-                "probe to its features (--probe)"
-            )
-        if record.get("format_version") != FORMAT_VERSION:
-            raise InputError(
-                f"{location.name!r}: {DONE_FILE} has format {record.get('format_version')!r}; "
-                f"this version of patchit_hf reads {FORMAT_VERSION}"
-            )
-        config = read_config(location)
-        try:
-            task = task_class(entry["task"]).from_kwargs(entry["kwargs"])
-            sides = [check_sides(entry[k], k) for k in ("canvas", "window", "size")]
-            geometry = Geometry(*sides)
-            mean, std, fit = entry["mean"], entry["std"], str(entry["fit"])
-        except InputError as error:
-            raise InputError(f"{location.name!r}: {DONE_FILE}: {error}") from error
-        args = creation_args(config)
-        args.pop("pretrained_model_args", None)
-
-        def build() -> tuple[Any, nn.Module | None]:
-            backbone: Any = timm.create_model(
-                config["architecture"], num_classes=task.num_classes, **args, **_size(config)
-            )
-            return backbone, task.head(int(backbone.num_features))
-
-        folder = location.fetch(BACKBONE_FILE, CONFIG_FILE)
-        _check_size(build, folder, location.name)
-        backbone, head = build()
-        model = cls(backbone, head)
-        _fill(backbone, folder / BACKBONE_FILE)
-        if head is not None:
-            _fill(head, location.fetch_head(folder))
-        model.set_statistics(mean, std)
-        model.task = task.with_input_size(geometry.size)
-        model.geometry, model.fit, model.record = geometry, fit, record
+        found = read_finetuned(source, revision, cache_dir=cache_dir, token=token)
+        model = cls(found.backbone, found.head)
+        model.set_statistics(*found.statistics)
+        model.task, model.geometry = found.task, found.geometry
+        model.fit, model.record = found.fit, found.record
         return model.to(memory_format=torch.channels_last).eval()
-
-
-def _check_size(build: Callable[[], Any], folder: Path, name: str) -> None:
-    """Check that a model is about as large as its weights, before it is built."""
-    shapes = tensor_shapes(folder / BACKBONE_FILE, f"{name!r}: {BACKBONE_FILE}")
-    check_size(build, shapes, f"{name!r}: {CONFIG_FILE} or {DONE_FILE}")
-
-
-def _size(config: dict[str, Any]) -> dict[str, Any]:
-    cfg = config["pretrained_cfg"]
-    return {"img_size": cfg["input_size"][1:]} if cfg.get("fixed_input_size") else {}
-
-
-def _fill(module: nn.Module, file: Path) -> None:
-    try:
-        module.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{file}: cannot be read: {one_line(error)}") from error

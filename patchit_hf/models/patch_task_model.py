@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from patchit_hf.common.draws import EVAL_SEED, Draws
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.images import ImageInput, ImageInputs, Images
 from patchit_hf.downstream.augment import Geometry
-from patchit_hf.models.answers import PatchAnswers
+from patchit_hf.models.answers import PatchAnswers, ask
 from patchit_hf.models.backbone import (
     BATCH_NORMS,
     BackboneSpec,
@@ -30,8 +29,6 @@ from patchit_hf.models.read_export import read_export
 from patchit_hf.models.small_maps import small_map_convolutions
 from patchit_hf.models.weights_fit import backbone_state
 from patchit_hf.patch_tasks.base import PatchTask, task_name
-
-ROUNDS_AT_ONCE = 4  # of questions about a crop, whose patches are one batch
 
 
 class PatchTaskModel(nn.Module):
@@ -187,34 +184,7 @@ class PatchTaskModel(nn.Module):
             >>> answers.patches.shape, answers.answered.shape
             (torch.Size([18, 32, 32, 3]), torch.Size([2, 18]))
         """
-        task, images = self._given_task(), Images(image)
-        if not images.single:
-            raise InputError(f"image: {len(images)} images; ask about one at a time")
-        if rounds < 1:
-            raise InputError(f"rounds {rounds!r}: must be a whole number of at least 1")
-        (crop,) = next(images.batches(task.canvas, self.fit, 1))
-        device, training = next(self.parameters()).device, self.training
-        first: Tensor | None = None
-        truth, answered = [], []
-        self.eval()
-        with torch.inference_mode():
-            for numbers in torch.arange(rounds).split(ROUNDS_AT_ONCE):
-                crops = crop.to(device).expand(len(numbers), -1, -1, -1)
-                batch = task.sample_all(crops, Draws(EVAL_SEED, numbers, device))
-                answered.append(task.answers(self(batch.inputs)).view(len(numbers), -1).cpu())
-                truth.append(task.truth(batch.targets).view(len(numbers), -1).cpu())
-                if first is None:
-                    first = task.transform.colours(task.examples(batch)[: truth[0].shape[1], 0])
-        self.train(training)
-        return PatchAnswers(
-            crop,
-            cast(Tensor, first),
-            torch.cat(truth),
-            torch.cat(answered),
-            None if task.boxes is None else task.boxes.cpu(),
-            task.num_classes,
-            task.chance,
-        )
+        return ask(self, self._given_task(), image, rounds)
 
     def embed(
         self,

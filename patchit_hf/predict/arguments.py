@@ -72,7 +72,7 @@ class PredictArguments(GivenArguments):
         "file for the answers: .parquet, .csv or .json; without it, lines of JSON on the screen",
     )
     draw: str | None = arg(
-        None, "--draw", "output", "folder for pictures of the images with what was found"
+        None, "--draw", "output", "folder for copies of the images with the answers drawn in"
     )
 
     def __post_init__(self) -> None:

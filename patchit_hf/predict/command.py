@@ -43,7 +43,7 @@ def run(argv: list[str] | None = None) -> int:
         files = found.save(what.output)
         say(f"{', '.join(map(str, files))}: {len(found):,} people")
     if what.draw is not None:
-        say(f"{what.draw}: {found.drawn:,} pictures")
+        say(f"{what.draw}: {found.drawn:,} images")
     if found.bad:
         say(f"left out: {len(found.bad):,} images or boxes that cannot be used")
     return 0

@@ -1,4 +1,4 @@
-"""Images with what was found in them: a picture to look at for each image."""
+"""Images with the answers drawn in: one to look at for each image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRUNK = tuple((f"{side} shoulder", f"{side} hip") for side in ("left", "right"))
 
 
 class Drawing:
-    """Draws people into pictures, one for each image, as they come.
+    """Draws people into copies of their images, as they come.
 
     Args:
         folder: where the pictures go; made if missing.
@@ -61,7 +61,7 @@ class Drawing:
         self._people.append((person, result))
 
     def finish(self) -> None:
-        """Write the picture of the last image."""
+        """Write the copy of the last image."""
         if self._image is None:
             return
         first = self._people[0][0]
@@ -87,7 +87,7 @@ class Drawing:
 
 
 def picture_of(image: Image.Image, people: list[tuple[Person, Result]]) -> Image.Image:
-    """Return an image with the people in it, and what was found in a panel beside it.
+    """Return an image with the people in it, and the answers in a panel beside it.
 
     Args:
         image: in RGB, as it is shown.
@@ -150,7 +150,7 @@ def draw_name(
 
 
 def label_words(result: Result) -> list[str]:
-    """Return what was found of a person in a box, the surest first."""
+    """Return the answers about a person in a box, the surest first."""
     if isinstance(result, ActionResult):
         return [f"{result.label} {result.score:.0%}"]
     found = [(name, value) for name, value, is_answer in panel_lines(result) if is_answer]

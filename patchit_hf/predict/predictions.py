@@ -33,7 +33,7 @@ def predict(
     Args:
         model: a folder, ``org/name[@revision]`` on the Hub, or a model that is loaded.
         images: files, folders, patterns, videos, folders of parquet or arrow files, or Hub ids.
-        draw: a folder for pictures of what was found.
+        draw: a folder for copies of the images with the answers drawn in.
         revision: of the model on the Hub: branch, tag or commit.
         cache_dir: where files of the Hub are kept; None for the usual place.
         token: for the Hub; None for that of the login, False for none.

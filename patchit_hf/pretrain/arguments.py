@@ -13,7 +13,8 @@ from typing_extensions import Self
 from patchit_hf.common.arguments import arg
 from patchit_hf.common.config import recipes
 from patchit_hf.common.errors import InputError
-from patchit_hf.training.arguments import LoopArguments, PatchDataArguments
+from patchit_hf.training.arguments import LoopArguments
+from patchit_hf.training.patch_data import PatchDataArguments
 
 # Defaults that depend on the initial weights, for random ones and for others: LEARNING_RATE is that
 # of the trials with ImageNet's weights.

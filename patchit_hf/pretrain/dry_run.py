@@ -178,7 +178,7 @@ def _summary(
     inputs = trainer.share.batch * trainer.task.inputs_per_sample
     asked = crops_to_ask(args, trainer.task, steps * inputs)
     asked = min(num_crops(held_out) or asked, asked)
-    evaluation *= asked / max(len(trainer.held_out or []), 1)
+    evaluation *= asked / max(len(trainer.data.held_out or []), 1)
     decoding = opened * size / max(num_crops(_few(train, CROPS)), 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     device = trainer.accelerator.device
@@ -215,7 +215,7 @@ def _reload(trainer: PatchTaskTrainer) -> float:
 def _write(trainer: PatchTaskTrainer, summary: Summary, folder: Path) -> None:
     from patchit_hf.figures import labelled_patches, write_figures  # imports matplotlib
 
-    crops = next(iter(trainer.source.sample(SHEET_CROPS)))
+    crops = next(iter(trainer.data.source.sample(SHEET_CROPS)))
     sheet = labelled_patches(trainer.task, crops, Draws(EVAL_SEED, torch.arange(len(crops))))
     write_figures(folder, {"patches": sheet})
     write_json(folder / "dry-run.json", dataclasses.asdict(summary))

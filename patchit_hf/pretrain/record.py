@@ -45,6 +45,11 @@ def describe_run(
     }
     return {
         **record,
+        "data": {
+            **record["data"],
+            "mean": list(task.transform.mean),
+            "std": list(task.transform.std),
+        },
         "initial_weights": None if model.origin is None else model.origin.to_json(),
         "initial_seed": None if model.origin or not model.drawn else model.drawn[0],
         "statistics_of": "crops" if model.statistics is None else "initial weights",

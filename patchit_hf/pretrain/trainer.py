@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,42 +12,35 @@ import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
-from patchit_hf.common.arguments import stated
-from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
-from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.shown import shown
-from patchit_hf.data.bad import BadImages
-from patchit_hf.data.content_hashes import contents_of_rows
 from patchit_hf.data.contents import Contents
-from patchit_hf.data.given import Given
+from patchit_hf.data.given import Data, Given
 from patchit_hf.data.given_splits import described, given_splits
 from patchit_hf.data.stream import StreamedCrops
 from patchit_hf.data.training_set import num_crops, open_held_out, open_training, statistics
-from patchit_hf.models.build import build_model, freeze_unreached
+from patchit_hf.models.build import freeze_unreached
 from patchit_hf.models.features import batch_statistics
-from patchit_hf.models.given_model import unwrapped
 from patchit_hf.models.initial_weights import Statistics
 from patchit_hf.models.patch_task_model import PatchTaskModel
-from patchit_hf.patch_tasks import create_task, list_tasks
 from patchit_hf.patch_tasks.base import PatchTask, task_name
 from patchit_hf.pretrain.arguments import TrainingArguments
 from patchit_hf.pretrain.batches import share_out, training_parts
+from patchit_hf.pretrain.data import PretrainData
 from patchit_hf.pretrain.evaluator import MOST_CROPS, Evaluator, crops_to_ask
 from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.header import Asked, header
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
-from patchit_hf.pretrain.rates import parameter_groups
-from patchit_hf.pretrain.record import default_output_dir, describe_run, run_config
+from patchit_hf.pretrain.rates import head_first, parameter_groups
+from patchit_hf.pretrain.record import describe_run
 from patchit_hf.pretrain.result_weights import ResultWeights
+from patchit_hf.pretrain.setup import model_for, named_task, open_run
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
 from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
-from patchit_hf.training.arguments import in_steps
-from patchit_hf.training.checkpoint import Checkpoint, checkpoints
+from patchit_hf.training.checkpoint import Checkpoint
 from patchit_hf.training.loop import Means, Part
-from patchit_hf.training.optim import schedule
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import steps_per_epoch
 
@@ -95,6 +87,7 @@ class PatchTaskTrainer(HubTrainer):
 
     args: TrainingArguments
     model: PatchTaskModel
+    data: PretrainData
 
     def __init__(
         self,
@@ -115,60 +108,71 @@ class PatchTaskTrainer(HubTrainer):
         known = {"name": "dataset", "held_out_from": "chosen by the caller"}
         info = {**known, **described(opened, train_dataset), **(data_info or {})}
         info["name"] = shown(info["name"])
-        self.files = opened.files if files is None and opened is not None else files
-        task = _task(task)
-        self.model = _model(model, task, args)
+        files = opened.files if files is None and opened is not None else files
+        task = named_task(task)
+        self.model = model_for(model, task, args)
         args = args.settled(random=self.model.origin is None)
         self.model.freeze_stages(args.freeze_stages)
-        run = run or _open_run(self.model, task, args, info)
+        run = run or open_run(self.model, task, args, info)
         self.model.trained_in = run.path.absolute()
         super().__init__(
             args, run, info, include_people=args.hub_include_people, callbacks=callbacks
         )
         self.share = share_out(args, task, self.model, self.rank, self.world)
-        name = str(info["name"])
-        with self.accelerator.local_main_process_first():
-            self.source = open_training(
-                train_dataset,
-                args,
-                task.canvas,
-                name=f"{name} ({info.get('split') or 'train'})",
-                folder=self.run.path,
-                seed=args.seed,
-                rank=self.rank,
-                world=self.world,
-            )
-        self._plan(num_crops(self.source))
-        self.head_steps = self._put_head_first()
-        inputs = self.max_steps * self.share.batch * task.inputs_per_sample
-        asked = crops_to_ask(args, task, inputs)
-        self.held_out = open_held_out(
-            eval_dataset, args, task.canvas, name=f"{name} (held out)", limit=asked
-        )
-        self.asked = Asked(
-            name,
-            num_crops(self.source),
-            len(self.held_out or ()),
-            num_crops(eval_dataset or ()),
-            bounded=args.max_eval_crops is None and asked < MOST_CROPS,
-        )
+        self._open_data(task, train_dataset, eval_dataset, files)
         probe = open_probe(train_dataset, eval_dataset, args, task)
-        found = [self._statistics(task) if self.is_main else None]
-        task = self._fitted(task.with_statistics(*broadcast_object_list(found)[0]))
-        self.task = self.model.task = task
-        self.reporter = PretrainReporter(self.task, len(self.held_out or ()))
-        freeze_unreached(self.model, self.task.input_size)
-        self.model.fit = args.fit
-        self.model.to(memory_format=torch.channels_last)
+        self._settle_task(task)
         self._prepare(parameter_groups(self.model, self.task, args))
         apart = [f"head.{name}" for name in self.task.trained_apart(self.model.head)]
         self.weights = ResultWeights(self.model, args, self.accelerator, apart, self._first_inputs)
         evaluated = self.prepared if self.sharded is None else self.model
         self.evaluator = Evaluator(
-            self.accelerator, self.task, self.model, evaluated, self.held_out, probe
+            self.accelerator, self.task, self.model, evaluated, self.data.held_out, probe
         )
         self.watch: GradientShare | None = None
         self._later: str | None = None  # why the next step is the last
+
+    def _open_data(
+        self, task: PatchTask, train: Data, held_out: Data | None, files: Contents | None
+    ) -> None:
+        """Open the training crops, plan the steps, and open as many held-out crops as these ask."""
+        args, name = self.args, str(self.data_info["name"])
+        with self.accelerator.local_main_process_first():
+            source = open_training(
+                train,
+                args,
+                task.canvas,
+                name=f"{name} ({self.data_info.get('split') or 'train'})",
+                folder=self.run.path,
+                seed=args.seed,
+                rank=self.rank,
+                world=self.world,
+            )
+        size = num_crops(source)
+        self._plan(size)
+        epoch = steps_per_epoch(size, self.share)
+        self.head_steps, self.lr_at = head_first(args, self.max_steps, epoch)
+        inputs = self.max_steps * self.share.batch * task.inputs_per_sample
+        asked = crops_to_ask(args, task, inputs)
+        crops = open_held_out(held_out, args, task.canvas, name=f"{name} (held out)", limit=asked)
+        self.data = PretrainData(name, source, crops, files)
+        self.asked = Asked(
+            name,
+            size,
+            len(crops or ()),
+            num_crops(held_out or ()),
+            bounded=args.max_eval_crops is None and asked < MOST_CROPS,
+        )
+
+    def _settle_task(self, task: PatchTask) -> None:
+        """Fit task and model to the training crops, and to each other."""
+        found = [self._statistics(task) if self.is_main else None]
+        task = self._fitted(task.with_statistics(*broadcast_object_list(found)[0]))
+        self.task = self.model.task = task
+        self.reporter = PretrainReporter(task, len(self.data.held_out or ()))
+        freeze_unreached(self.model, task.input_size)
+        self.model.fit = self.args.fit
+        self.model.to(memory_format=torch.channels_last)
 
     def results(self) -> dict[str, Any]:
         """Return what the run measured last, and ``chance``, the accuracy of guessing."""
@@ -195,7 +199,7 @@ class PatchTaskTrainer(HubTrainer):
 
     def _fitted(self, task: PatchTask) -> PatchTask:
         """Return the task for a training on these crops; its head may grow."""
-        count = num_crops(self.source)
+        count = self.data.size
         needed = task.bytes_per_run(count)
         if needed and self.is_main:
             logger.info(
@@ -211,62 +215,16 @@ class PatchTaskTrainer(HubTrainer):
             )
         return fitted
 
-    def _put_head_first(self) -> int:
-        """Return the steps of the head alone; the schedule begins anew for the whole network.
-
-        Raises:
-            InputError: if no step is left for the network.
-        """
-        args, steps = self.args, in_steps(self.args.head_first, self.max_steps)
-        if not steps:
-            return 0
-        if steps >= self.max_steps:
-            raise InputError(
-                f"--head-first {args.head_first:g}: must leave steps for the backbone, and the run "
-                f"has {self.max_steps}"
-            )
-        whole = schedule(
-            args, self.max_steps - steps, steps_per_epoch(num_crops(self.source), self.share)
-        )
-        self.lr_at = lambda step: whole(step - steps) if step >= steps else args.peak_learning_rate
-        return steps
-
-    def _data(self) -> dict[str, Any]:
-        source, transform = self.source, self.task.transform
-        return {
-            "fingerprint": source.fingerprint,
-            "train_crops": None if isinstance(source, StreamedCrops) else len(source),
-            "eval_crops": len(self.held_out or ()),
-            "mean": list(transform.mean),
-            "std": list(transform.std),
-        }
-
     def _header(self) -> list[str]:
         return header(self.asked, self.model, self.task)
 
-    def _contents(self) -> dict[str, Contents]:
-        name, parts = str(self.data_info["name"]), {}
-        if isinstance(self.source, StreamedCrops):
-            parts = {} if self.files is None else {"the stream": self.files}
-        elif self.source.rows is not None:
-            parts = {"train": contents_of_rows(self.source.rows, name=name, main=True)}
-        if self.held_out is not None and self.held_out.contents is not None:
-            parts["validation"] = self.held_out.contents
-        return parts
-
-    def _known_as(self) -> tuple[str, ...]:
-        return self.source.known_as
-
     def _statistics(self, task: PatchTask) -> Statistics:
         """Return the mean and deviation that the initial weights expect, or those of the crops."""
-        return self.model.statistics or statistics(self.source, task.covered)
-
-    def _bad_images(self) -> tuple[BadImages, ...]:
-        return (self.source.bad, *([] if self.held_out is None else [self.held_out.bad]))
+        return self.model.statistics or statistics(self.data.source, task.covered)
 
     def _parts(self, start: int) -> Iterator[Part]:
         parts = training_parts(
-            self.source,
+            self.data.source,
             self.task,
             self.share,
             self.args.seed,
@@ -353,12 +311,9 @@ class PatchTaskTrainer(HubTrainer):
 
     def _show_all_crops(self) -> None:
         """Let the head see all training crops, on the main process; the others get its weights."""
-        device, size = self.accelerator.device, num_crops(self.source)
-        if self.is_main and not isinstance(self.source, StreamedCrops):
-            plan = epoch_order(self.args.seed, 0, size).tensor_split(math.ceil(size / 128))
-            crops = (batch.to(device) for batch in self.source.batches(plan))
+        if self.is_main and self.data.size:
+            batches = self.data.every_crop(self.args.seed, self.accelerator.device)
             with torch.no_grad(), batch_statistics(self.model):
-                batches = zip(plan, crops, strict=True)
                 told = self.task.see_all(self.model.head, self.model.features, batches)
             if told:
                 self._running().progress.say(told)
@@ -368,10 +323,10 @@ class PatchTaskTrainer(HubTrainer):
 
     def _first_inputs(self) -> Iterator[Tensor]:
         """Yield the inputs of the first steps, as one process alone would see them."""
-        streamed = isinstance(self.source, StreamedCrops)
+        streamed = isinstance(self.data.source, StreamedCrops)
         share = self.share if streamed else dataclasses.replace(self.share, world=1)
         parts = training_parts(
-            self.source, self.task, share, self.args.seed, 0, self.max_steps,
+            self.data.source, self.task, share, self.args.seed, 0, self.max_steps,
             self.accelerator.device,
         )  # fmt: skip
         return (batch.inputs.flatten(0, -4) for _, batch in parts)
@@ -398,52 +353,8 @@ class PatchTaskTrainer(HubTrainer):
                 self.args,
                 self.task,
                 self.model,
-                self.source,
-                self.held_out,
+                self.data.source,
+                self.data.held_out,
                 confusion=self.evaluator.confusion,
                 trackers=self.accelerator.trackers,
             )
-
-
-def _model(model: nn.Module | str, task: PatchTask, args: TrainingArguments) -> PatchTaskModel:
-    if isinstance(model, str):
-        return build_model(model, task, args.seed)
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"model: a {type(model).__name__}; must be a timm model, the name of one, or a "
-            "PatchTaskModel"
-        )
-    inner = unwrapped(model)
-    if not isinstance(inner, PatchTaskModel):
-        return build_model(None, task, args.seed, init=inner)
-    inner.check_task(task)
-    folder = Path(args.output_dir or "")
-    if inner.trained_in != folder.absolute() or not checkpoints(folder / CHECKPOINTS):
-        inner.settle_origin()  # a run that goes on takes the weights of its checkpoint
-    return inner.float()
-
-
-def _task(task: PatchTask | str) -> PatchTask:
-    if isinstance(task, str):
-        return create_task(task)
-    if not isinstance(task, PatchTask):
-        raise InputError(
-            f"task: a {type(task).__name__}; must be a PatchTask, see create_task, or the name of "
-            f"one ({', '.join(list_tasks())})"
-        )
-    return task
-
-
-def _open_run(
-    model: PatchTaskModel, task: PatchTask, args: TrainingArguments, info: dict[str, Any]
-) -> RunFolder:
-    folder = args.output_dir or default_output_dir(model, task, str(info["name"]))
-    known = {
-        "backbone": model.spec.name,
-        "task": task_name(task),
-        "task-kwargs": task.kwargs,
-        "canvas": "{}x{}".format(*task.canvas),
-    }
-    arguments = {**known, **stated(args), "output-dir": folder}
-    config = run_config(model, task, args, info)
-    return RunFolder(folder, config, arguments, "patchit pretrain", args.change)

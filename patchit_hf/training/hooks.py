@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from patchit_hf.data.bad import BadImages
-from patchit_hf.data.contents import Contents
 from patchit_hf.training.loop import Part
+from patchit_hf.training.run_data import RunData
 
 
 def parameters_of(network: nn.Module) -> str:
@@ -25,27 +24,17 @@ def parameters_of(network: nn.Module) -> str:
 
 
 class Hooks(ABC):
-    """The methods of a trainer that differ between pretraining and finetuning."""
+    """The methods of a trainer that differ between pretraining and finetuning.
+
+    Attributes:
+        data: what is trained on; a subclass opens it.
+    """
+
+    data: RunData
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path | None = None) -> Path:
         """Export the trained model; the run's own folder by default."""
-
-    @abstractmethod
-    def _data(self) -> dict[str, Any]:
-        """Return what the record says about the data that was opened, its ``fingerprint`` too."""
-
-    @abstractmethod
-    def _known_as(self) -> tuple[str, ...]:
-        """Return further fingerprints of the same crops, as other ways to read them have."""
-
-    @abstractmethod
-    def _contents(self) -> dict[str, Contents]:
-        """Return what each part of the data holds; asked for on the main process."""
-
-    @abstractmethod
-    def _bad_images(self) -> tuple[BadImages, ...]:
-        """Return the bad images of each part of the data."""
 
     @abstractmethod
     def _parts(self, start: int) -> Iterator[Part]:

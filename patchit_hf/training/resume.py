@@ -96,7 +96,7 @@ class Resumes(FitsMemory):
         """Find out what the data hold, on the main process; the others get the fingerprints."""
         payload: list[Any] = [None]
         if self.is_main:
-            self.opened = self._contents()
+            self.opened = self.data.contents()
             payload = [{part: found.fingerprint for part, found in self.opened.items()}]
         self.contents = broadcast_object_list(payload)[0]
 
@@ -164,10 +164,11 @@ class Resumes(FitsMemory):
         """
         if found is None or "data_contents" in found.config:
             return dict(json.loads(json.dumps({**self.run.config, "data_contents": self.contents})))
-        fingerprint = self._data()["fingerprint"]  # of runs that were begun before there was that
+        # What runs had that were begun before there was that.
+        fingerprint = self.data.described()["fingerprint"]
         if found is not None:
             there = found.config.get("data_fingerprint")
-            names = {fingerprint, *self._known_as()}
+            names = {fingerprint, *self.data.known_as}
             if names & {there, *found.notes.get("data_known_as", [])}:
                 fingerprint = there
         return dict(json.loads(json.dumps({**self.run.config, "data_fingerprint": fingerprint})))
@@ -177,7 +178,7 @@ class Resumes(FitsMemory):
         parts = self.share.accumulation * self.world
         asked = self.monitor.asked if self.monitor else None
         stopped = {"asked_to_stop": asked} if asked else {}
-        return {"data_known_as": list(self._known_as()), "parts": parts, **stopped}
+        return {"data_known_as": list(self.data.known_as), "parts": parts, **stopped}
 
     def _say_parts(self) -> None:
         """Say so where batch normalisation sees another number of inputs from now on."""

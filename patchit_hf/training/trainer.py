@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.nn import Module
 
-from patchit_hf.common.interrupts import Stopped, StopRequest
+from patchit_hf.common.interrupts import Stopped
 from patchit_hf.common.layout import CHECKPOINTS
 from patchit_hf.common.provenance import hardware
 from patchit_hf.common.resources import ResourceError
@@ -28,20 +27,19 @@ from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
 from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
+from patchit_hf.training.save_requests import SaveRequests
 from patchit_hf.training.sharded import Sharded, sharding_of
 from patchit_hf.training.share import count_steps, steps_per_epoch
 from patchit_hf.training.watch import lost_process
 
 logger = logging.getLogger(__name__)
 
-FIRST_MINUTES = 2.0  # of a run, after which it has a checkpoint
-
 
 class Trainer(Resumes):
     """A run: it starts or resumes, trains, evaluates, writes checkpoints, and exports its result.
 
-    A subclass sets ``model``, ``share`` and ``reporter``, calls ``_plan`` and ``_prepare``, and
-    says what its inputs, its loss and its evaluation are.
+    A subclass sets ``model``, ``data``, ``share`` and ``reporter``, calls ``_plan`` and
+    ``_prepare``, and says what its inputs, its loss and its evaluation are.
 
     While it trains, convolutions are deterministic, all cores are used on the CPU, and the global
     random states are seeded at every step; ``train`` and ``evaluate`` leave the process as they
@@ -55,6 +53,7 @@ class Trainer(Resumes):
     """
 
     reporter: Reporter
+    requests: SaveRequests
 
     def __init__(
         self,
@@ -69,7 +68,6 @@ class Trainer(Resumes):
         self.notes: dict[str, Any] = {"seconds": 0.0}
         self.monitor: Monitor | None = None
         self.callbacks = Callbacks(callbacks)
-        self._request, self._saved, self._has_saved = StopRequest(), 0.0, False
         self.sharding = sharding_of(os.environ) if self.world > 1 else None
         self.sharded: Sharded | None = None
 
@@ -164,12 +162,12 @@ class Trainer(Resumes):
 
     def outcome(self) -> RunOutcome:
         """Return what the run leaves for its record, its figures and its model card."""
-        monitor = self.monitor
+        monitor, data = self.monitor, {**self.data_info, **self.data.described()}
         return RunOutcome(
             folder=self.run.path,
             config=self.run.config,
-            data={**self.data_info, **self._data(), "on_bad_image": self.args.on_bad_image},
-            bad=self._bad_images(),
+            data={**data, "on_bad_image": self.args.on_bad_image},
+            bad=self.data.bad_images(),
             steps=monitor.done if monitor else 0,
             samples=self.share.batch,
             seconds=float(self.notes["seconds"]),
@@ -197,41 +195,15 @@ class Trainer(Resumes):
         args = self.args
         if args.gradient_accumulation_steps == 0:
             self._find_parts()
-        self.monitor = monitor = Monitor(
-            self.accelerator,
-            args,
-            self.run.path,
-            self.reporter,
-            max_steps=self.max_steps,
-            batch=self.share.batch,
-            start=start,
-            seconds=float(self.notes["seconds"]),
-            means=self.notes.pop("means", None),
-            asked=self.notes.pop("asked_to_stop", None),
-            lr_at=self.lr_at,
-        )
-        self._saved = monitor.seconds
+        self.monitor = monitor = self._opened_monitor(start)
+        self.requests = SaveRequests(self.accelerator, args.save_minutes, monitor.seconds)
         self._say_header()
         start_tracker(self.accelerator, args.report_to, self.run.config)
         try:
             self._begin(start)
             monitor.begin_step()
-            with StopRequest() as self._request:
-                run_steps(
-                    self.accelerator,
-                    self.prepared,
-                    self.optimizer,
-                    monitor.timed(self._parts(start)),
-                    self._loss,
-                    steps=range(start, start if monitor.stopped else self.max_steps),
-                    accumulation=self.share.accumulation,
-                    lr=self.lr_at,
-                    max_grad_norm=args.max_grad_norm,
-                    seed=args.seed,
-                    replay=args.cuda_graphs and compiled_by(self.accelerator) is None,
-                    before_step=self._before_step,
-                    after_step=self._after_step,
-                )
+            with self.requests.signal:
+                self._take_steps(monitor, start)
             if not monitor.recorded:
                 self._see_trained()
                 self._evaluate_and_record()
@@ -250,6 +222,41 @@ class Trainer(Resumes):
         self._check_folder()
         self.save_pretrained()
         self.callbacks.tell("on_end", self, self.results())
+
+    def _opened_monitor(self, start: int) -> Monitor:
+        """Return the monitor of the steps from here on; it takes over what a checkpoint notes."""
+        return Monitor(
+            self.accelerator,
+            self.args,
+            self.run.path,
+            self.reporter,
+            max_steps=self.max_steps,
+            batch=self.share.batch,
+            start=start,
+            seconds=float(self.notes["seconds"]),
+            means=self.notes.pop("means", None),
+            asked=self.notes.pop("asked_to_stop", None),
+            lr_at=self.lr_at,
+        )
+
+    def _take_steps(self, monitor: Monitor, start: int) -> None:
+        """Train to the last step, or until a step says that it was the last."""
+        args = self.args
+        run_steps(
+            self.accelerator,
+            self.prepared,
+            self.optimizer,
+            monitor.timed(self._parts(start)),
+            self._loss,
+            steps=range(start, start if monitor.stopped else self.max_steps),
+            accumulation=self.share.accumulation,
+            lr=self.lr_at,
+            max_grad_norm=args.max_grad_norm,
+            seed=args.seed,
+            replay=args.cuda_graphs and compiled_by(self.accelerator) is None,
+            before_step=self._before_step,
+            after_step=self._after_step,
+        )
 
     def _say_header(self) -> None:
         """Say what this run is, before its first step."""
@@ -274,7 +281,7 @@ class Trainer(Resumes):
         """
         monitor, args, done = self._running(), self.args, step + 1
         last = done == self.max_steps
-        stop, timed = self._agreed(done)
+        stop, timed = self.requests.agreed(done, monitor.seconds)
         evaluates = last or self._due(done, args.eval_steps)
         saves = last or timed or stop is not None or self._due(done, args.save_steps)
         saves = saves and args.save_steps > 0
@@ -293,22 +300,6 @@ class Trainer(Resumes):
             raise Stopped(stop, state if saves else "no checkpoint is written (--save-every 0)")
         monitor.begin_step()
         return monitor.stopped is not None
-
-    def _agreed(self, done: int) -> tuple[int | None, bool]:
-        """Return the signal that asks the run to stop, and whether a checkpoint is due by time.
-
-        All processes get the same answer. On accelerators it is asked for every tenth step, because
-        the answer waits for the device.
-        """
-        minutes, waited = self.args.save_minutes, self._running().seconds - self._saved
-        limit = minutes if self._has_saved else min(minutes, FIRST_MINUTES)
-        asked = [self._request.number or 0, int(self.is_main and 0 < limit * 60 <= waited)]
-        if self.world > 1:
-            device = self.accelerator.device
-            if device.type != "cpu" and done % 10:
-                return None, False
-            asked = self.accelerator.gather(torch.tensor([asked], device=device)).amax(0).tolist()
-        return asked[0] or None, bool(asked[1])
 
     def _due(self, done: int, every: float) -> bool:
         """Whether what is done every so many steps, or shares of the run, is due now."""
@@ -381,5 +372,5 @@ class Trainer(Resumes):
             self._write_contents()
             self._after_save(done)
             self.callbacks.tell("on_save", self, done, saved)
-        self._saved, self._has_saved = monitor.seconds, True
+        self.requests.saved(monitor.seconds)
         self.accelerator.wait_for_everyone()

@@ -7,7 +7,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
 
 from patchit_hf.data.people import (
     ACTIONS,
@@ -266,15 +265,3 @@ def test_bad_arguments_of_render_person(name):
     arguments = {"index": 0, name: -1}
     with pytest.raises(ValueError, match=f"render_person: {name} must be an integer"):
         render_person(arguments.pop("index"), **arguments)
-
-
-@pytest.mark.e2e
-def test_contact_sheet_example(tmp_path):
-    root = Path(__file__).resolve().parents[2]
-    path = tmp_path / "sheet.png"
-    command = [sys.executable, root / "examples/contact_sheet.py", "--output", path]
-    command += ["--rows", "1", "--cols", "3", "--skeleton"]
-    env = {**os.environ, "PYTHONPATH": str(root)}
-    subprocess.run(command, check=True, env=env, capture_output=True)
-    with Image.open(path) as sheet:
-        assert sheet.size == (3 * 104 - 4, 200)

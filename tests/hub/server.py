@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tests import own_process
+
 from .routes import ROUTES, UNAUTHORIZED, Request, Response, User, join, split
 from .store import HubError, Repo
 
@@ -336,16 +338,14 @@ class Hub:
             argv = [sys.executable, "-c", textwrap.dedent(code_or_argv), *args]
         else:
             argv = [*code_or_argv, *args]
-        done = subprocess.run(
-            argv,
-            env={**self.env(tmp_path, token=token), **(env or {})},
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        env = {**self.env(tmp_path, token=token), **(env or {})}
+        if argv[0] == sys.executable:
+            done = own_process.run(argv[1:], env=env, cwd=cwd, timeout=timeout)
+        else:
+            done = subprocess.run(
+                argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=timeout, check=False,
+            )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"exit {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done

@@ -4,6 +4,8 @@ import timm
 import torch
 from torch import nn
 
+from patchit_hf import create_task
+
 
 class Tiny(nn.Module):
     """Two convolutions; takes any size."""
@@ -56,3 +58,9 @@ class Wrong(Tiny):
 
     def forward_features(self, x):
         return super().forward_features(x)[:, :3]
+
+
+def position_task(**kwargs):
+    """Positions of 8 px patches on a 50x25 canvas: 3 x 2 cells."""
+    options = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, **kwargs}
+    return create_task("position", (50, 25), **options)

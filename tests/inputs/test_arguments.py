@@ -8,8 +8,13 @@ import pytest
 import timm
 import torch
 
-from patchit_hf import FinetuningArguments, InputError, PatchTaskTrainer, TrainingArguments
-from patchit_hf.pretrain.trainer import create_task
+from patchit_hf import (
+    FinetuningArguments,
+    InputError,
+    PatchTaskTrainer,
+    TrainingArguments,
+    create_task,
+)
 from tests.conftest import train_and_kill
 
 UNDERSTOOD = {  # as in the table of docs/inputs.md

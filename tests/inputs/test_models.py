@@ -20,19 +20,14 @@ from patchit_hf import (
     create_task,
 )
 from patchit_hf.models.weight_files import plain_names
-from tests.inputs.own import Tiny, Tokens, Wrapped
-
-
-def _task(**kwargs):
-    options = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, **kwargs}
-    return create_task("position", (50, 25), **options)
+from tests.inputs.own import Tiny, Tokens, Wrapped, position_task
 
 
 def _trainer(folder, crops, model, task=None, **kwargs):
     args = TrainingArguments(
         output_dir=folder, max_steps=1, train_batch_size=8, figures=False, audit=False, **kwargs
     )
-    return PatchTaskTrainer(model, args, _task() if task is None else task, crops)
+    return PatchTaskTrainer(model, args, position_task() if task is None else task, crops)
 
 
 def _said(folder):
@@ -49,7 +44,7 @@ def _said(folder):
 def test_random_weights_have_the_seed_that_they_were_drawn_with(tmp_path, crops):
     _trainer(tmp_path / "a", crops, "test_resnet", seed=5).train()
     assert _said(tmp_path / "a") == (None, 5, "| initial weights | random, seed 5 |")
-    _trainer(tmp_path / "b", crops, build_model("test_resnet", _task(), seed=7)).train()
+    _trainer(tmp_path / "b", crops, build_model("test_resnet", position_task(), seed=7)).train()
     assert _said(tmp_path / "b") == (None, 7, "| initial weights | random, seed 7 |")
 
 
@@ -84,7 +79,7 @@ def _by_hand(model, crops, folder):
 
 @pytest.mark.parametrize("way", [_loaded, _trained, _by_hand])
 def test_weights_that_the_caller_has_changed_are_said_to_be_given(tmp_path, crops, way):
-    model = way(build_model("test_resnet", _task(), seed=7), crops, tmp_path)
+    model = way(build_model("test_resnet", position_task(), seed=7), crops, tmp_path)
     trainer = _trainer(tmp_path / "run", crops, model)
     trainer.train()
     origin, seed, line = _said(tmp_path / "run")
@@ -132,10 +127,10 @@ def test_finetuning_says_the_same(tmp_path, labelled_people):
 
 
 def test_a_model_of_another_task_is_one_line_that_names_both(tmp_path, crops):
-    model = build_model("test_resnet", _task(), seed=0)
+    model = build_model("test_resnet", position_task(), seed=0)
     others = {
-        "2x2 cells, 4 classes": _task(rows=2),
-        "2x3 cells, 6 classes": _task(rows=2, cols=3),
+        "2x2 cells, 4 classes": position_task(rows=2),
+        "2x3 cells, 6 classes": position_task(rows=2, cols=3),
         r"jigsaw \(": create_task("jigsaw", (50, 25), patch_size=8),
         "canvas 60x30": create_task("position", (60, 30), rows=3, cols=2, patch_size=8, jitter=2),
     }
@@ -144,12 +139,13 @@ def test_a_model_of_another_task_is_one_line_that_names_both(tmp_path, crops):
         with pytest.raises(InputError, match=message):
             _trainer(tmp_path / "run", crops, model, task)
     assert not (tmp_path / "run").exists()
-    _trainer(tmp_path / "run", crops, model, _task(jitter=1, grayscale=0.5))  # the same questions
+    same_questions = position_task(jitter=1, grayscale=0.5)
+    _trainer(tmp_path / "run", crops, model, same_questions)
 
 
 def test_with_task_puts_a_new_head_on_the_same_backbone(tmp_path, crops):
-    model = build_model("test_resnet", _task(), seed=3)
-    task = _task(rows=2)
+    model = build_model("test_resnet", position_task(), seed=3)
+    task = position_task(rows=2)
     other = model.with_task(task, seed=4)
     assert other.backbone is model.backbone
     assert other.head.state_dict().keys() == model.head.state_dict().keys()
@@ -167,9 +163,13 @@ MODELS = {
     "a timm model in bfloat16": lambda: timm.create_model("test_resnet").bfloat16(),
     "a compiled timm model": lambda: torch.compile(timm.create_model("test_resnet")),
     "a timm model in DataParallel": lambda: nn.DataParallel(timm.create_model("test_resnet")),
-    "a PatchTaskModel": lambda: build_model("test_resnet", _task(), seed=0),
-    "a PatchTaskModel in bfloat16": lambda: build_model("test_resnet", _task(), seed=0).bfloat16(),
-    "a compiled PatchTaskModel": lambda: torch.compile(build_model("test_resnet", _task(), 0)),
+    "a PatchTaskModel": lambda: build_model("test_resnet", position_task(), seed=0),
+    "a PatchTaskModel in bfloat16": lambda: build_model(
+        "test_resnet", position_task(), seed=0
+    ).bfloat16(),
+    "a compiled PatchTaskModel": lambda: torch.compile(
+        build_model("test_resnet", position_task(), 0)
+    ),
     "a module of your own": Tiny,  # see test_own.py
     "a module of your own around timm's": Wrapped,
     "a module of your own that gives tokens": Tokens,
@@ -247,7 +247,7 @@ def test_files_of_weights_in_many_ways(tmp_path, name):
     file = tmp_path / name
     written = FILES[name](state)
     save_file(written, file) if file.suffix == ".safetensors" else torch.save(written, file)
-    model = build_model("test_resnet", _task(), 0, init=str(file))
+    model = build_model("test_resnet", position_task(), 0, init=str(file))
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, state[key])
     assert model.origin.source == name
@@ -271,6 +271,6 @@ def test_files_that_are_no_weights_are_one_line_and_run_nothing(tmp_path):
         ("missing.pth", "no such file"),
     ):
         with pytest.raises(InputError) as refused:
-            build_model("test_resnet", _task(), 0, init=str(tmp_path / name))
+            build_model("test_resnet", position_task(), 0, init=str(tmp_path / name))
         assert message in str(refused.value)
         assert "\n" not in str(refused.value)

@@ -18,15 +18,9 @@ from patchit_hf import (
     PatchTaskTrainer,
     TrainingArguments,
     build_model,
-    create_task,
 )
 from patchit_hf.models.initial_weights import open_initial
-from tests.inputs.own import Tiny, Tokens, Wrapped, Wrong
-
-
-def _task(**kwargs):
-    options = {"rows": 3, "cols": 2, "patch_size": 8, "jitter": 2, **kwargs}
-    return create_task("position", (50, 25), **options)
+from tests.inputs.own import Tiny, Tokens, Wrapped, Wrong, position_task
 
 
 def _trainer(folder, crops, model, **kwargs):
@@ -34,7 +28,7 @@ def _trainer(folder, crops, model, **kwargs):
         output_dir=str(folder), train_batch_size=8, figures=False, audit=False,
         **{"max_steps": 2, **kwargs},
     )  # fmt: skip
-    return PatchTaskTrainer(model, args, _task(), crops, crops)
+    return PatchTaskTrainer(model, args, position_task(), crops, crops)
 
 
 @pytest.mark.parametrize("kind", [Tiny, Wrapped, Tokens])
@@ -141,7 +135,7 @@ def test_options_that_need_stages_are_one_line(tmp_path, crops):
     with pytest.raises(InputError, match="--freeze-stages 1: Tiny does not name its stages"):
         _trainer(tmp_path / "run", crops, Tiny(), freeze_stages=1)
     with pytest.raises(InputError, match="a Tiny is trained as it is; give neither the name nor"):
-        build_model("resnet18", _task(), 0, init=Tiny())
+        build_model("resnet18", position_task(), 0, init=Tiny())
 
 
 def test_finetuning_takes_networks_of_timm(tmp_path, labelled_people):

@@ -66,7 +66,7 @@ def test_boxes_in_a_video(video, boxes, finetuned, capsys, tmp_path):
     words = ["predict", str(run), str(video), "--detections", str(boxes), "--output", str(output)]
     capsys.readouterr()
     assert main([*words, "--draw", str(drawn)]) == 0
-    assert f"{output}: 3 people\n{drawn}: 3 pictures\n" in capsys.readouterr().err
+    assert f"{output}: 3 people\n{drawn}: 3 images\n" in capsys.readouterr().err
     rows = pyarrow.parquet.read_table(output).to_pylist()
     assert [row["frame"] for row in rows] == [0, 3, 8]
     model = FinetunedModel.from_pretrained(run)

@@ -47,7 +47,7 @@ def test_the_weights_do_not_depend_on_the_evaluations(crops, small, tmp_path):
     found = []
     for number, options in enumerate(ways):
         trainer = trainer_of(crops, small, tmp_path / str(number), **options)
-        assert len(trainer.held_out) == [32, 3][number]
+        assert len(trainer.data.held_out) == [32, 3][number]
         trainer.train()
         found.append(trainer.model.state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from patchit_hf.pretrain.command import main
+from tests import own_process
 from tests.conftest import write_people
 
 SMALL = [
@@ -206,15 +207,15 @@ def test_the_command_killed_after_a_checkpoint_ends_as_if_it_had_not_been(tmp_pa
     ]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*words, str(whole)]) == 0
-    command = [sys.executable, "-m", "patchit_hf.pretrain", *words, str(killed)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = own_process.start(["-m", "patchit_hf.pretrain", *words, killed])
     try:
         while not (killed / "checkpoints" / "step-00000006").exists():
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.exitcode is None, "it ended before it could be killed"
             time.sleep(0.002)
     finally:
         process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (killed / "model.safetensors").exists()
     assert main([*words, str(killed)]) == 0
     assert re.search(r"continuing after step \d+ of 40 from", caplog.text)

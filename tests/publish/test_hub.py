@@ -4,7 +4,6 @@ import dataclasses
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 from datetime import datetime, timedelta, timezone
@@ -21,6 +20,7 @@ from patchit_hf.publish.contents import SHOWS_PEOPLE
 from patchit_hf.publish.failures import Retry
 from patchit_hf.publish.hub import main
 from patchit_hf.publish.upload import NotPushedError, push_folder
+from tests import own_process
 from tests.conftest import train_and_kill
 from tests.hub.server import Hub
 from tests.publish.folders import (
@@ -401,8 +401,7 @@ def test_no_token(folder, hub: Hub, monkeypatch):
 
 @pytest.mark.e2e
 def test_a_killed_upload_goes_on_where_it_was(folder, hub: Hub):
-    argv = [sys.executable, "-m", "patchit_hf.publish.hub", str(folder), ID]
-    process = subprocess.Popen(argv, env=hub.env(), stderr=subprocess.DEVNULL)
+    process = own_process.start(["-m", "patchit_hf.publish.hub", folder, ID], env=hub.env())
     begun = []
 
     def act(request):
@@ -411,7 +410,8 @@ def test_a_killed_upload_goes_on_where_it_was(folder, hub: Hub):
             process.kill()
 
     hub.on("^/storage/", act, method="PUT", times=None)
-    assert process.wait(60) == -signal.SIGKILL
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     until(lambda: hub.count("PUT", "^/storage/") == len(begun))
     hub.heal()
     assert hub.files(ID) == {}

@@ -182,7 +182,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_exported(tmp_path, held_
 
     trainer = _trainer(tmp_path / "run", make_crops, max_steps=2, eval_steps=0, save_steps=0)
     if not held_out:
-        trainer.evaluator.held_out = trainer.held_out = None
+        trainer.evaluator.held_out = trainer.data.held_out = None
     step = trainer.optimizer.step
 
     def overflows():

@@ -16,6 +16,7 @@ from patchit_hf import FinetuneTrainer, PatchTaskTrainer
 from patchit_hf.common.interrupts import Stopped, StopRequest, stoppable
 from patchit_hf.finetune import main as finetune
 from patchit_hf.pretrain import main
+from tests import own_process
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT]
 
@@ -113,15 +114,16 @@ def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, crop_folder, nu
     """The command in a process of its own, at any instant after its first step."""
     out = tmp_path / "run"
     words = _pretraining(crop_folder, out, 100_000)
-    command = [sys.executable, "-m", "patchit_hf.pretrain", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "said.txt"
+    process = own_process.start(["-m", "patchit_hf.pretrain", *words], stderr=log)
     deadline = time.monotonic() + 120
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read()
+        assert process.exitcode is None, log.read_text()
         time.sleep(0.05)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, said
+    os.kill(process.pid, number)
+    process.join(120)
+    said = log.read_text()
+    assert process.exitcode == 128 + number, said
     (checkpoint,) = (out / "checkpoints").glob("step-*")
     step = json.loads((checkpoint / "state.json").read_text())["step"]
     assert _last_line(said) == (
