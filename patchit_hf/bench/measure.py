@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from patchit_hf.bench.bare import Turn, now
 from patchit_hf.bench.changes import Change, bare_of, changes
 from patchit_hf.bench.report import Report
 from patchit_hf.common.draws import Draws, crop_rows
+from patchit_hf.common.other_programs import used_by_others
 from patchit_hf.common.progress import Progress
 from patchit_hf.common.provenance import hardware, versions
 from patchit_hf.data.choices import parse_canvas
@@ -225,9 +225,3 @@ def _report(trainer: PatchTaskTrainer, planned: int, turns: Turns, found: list[C
         threads=torch.get_num_threads() if accelerator.device.type == "cpu" else None,
         versions=versions(),
     )
-
-
-def used_by_others() -> float:
-    """Return the seconds that the cores have spent on other processes than this one."""
-    times = psutil.cpu_times()
-    return float(times.user + getattr(times, "nice", 0.0) + times.system) - time.process_time()

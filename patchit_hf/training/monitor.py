@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+import torch
 from accelerate import Accelerator
 
 from patchit_hf.common.layout import CHECKPOINTS, METRICS_FILE
+from patchit_hf.common.other_programs import OtherPrograms, advice
 from patchit_hf.common.progress import Progress, duration
 from patchit_hf.training.arguments import LoopArguments
 from patchit_hf.training.checkpoint import checkpoints
@@ -111,7 +114,7 @@ class Monitor:
             done=start * self.inputs,
             shown=main and reporter.shown,
         )
-        self.clock = Clock()
+        self.clock, self.others = Clock(), OtherPrograms()
         self.stopping = EarlyStopping(
             args.early_stopping_patience,
             args.early_stopping_threshold,
@@ -204,6 +207,14 @@ class Monitor:
                 f"about {duration(left)} for {self.max_steps - self.done:,} steps more "
                 f"({step:.2f} s a step), evaluations not counted"
             )
+            if line := self._beside():
+                self.progress.say(line)
+
+    def _beside(self) -> str | None:
+        """Return what other programs mean for a run of one process on a CPU."""
+        if self.accelerator.device.type != "cpu" or self.accelerator.num_processes > 1:
+            return None
+        return advice(self.others.cores(), psutil.cpu_count() or 1, torch.get_num_threads())
 
     def diverged(self, what: str) -> FloatingPointError:
         """Return the error of a run whose numbers are not finite any more.

@@ -26,6 +26,9 @@ def test_a_run_begins_with_what_it_is_and_how_long_it_takes(
     said = []
     monkeypatch.setattr(monitor, "LONG", 0.0)
     monkeypatch.setattr(monitor.Progress, "say", lambda self, line: said.append(line))
+    monkeypatch.setattr(monitor.OtherPrograms, "cores", lambda _: 1.0)
+    monkeypatch.setattr(monitor.psutil, "cpu_count", lambda: 1)
+    monkeypatch.setattr(monitor.torch, "get_num_threads", lambda: 2)
     trainer = trainer_of(crops, small, tmp_path / "run", max_steps=7)
     with caplog.at_level(logging.INFO, "patchit_hf"):
         trainer.train()
@@ -34,12 +37,14 @@ def test_a_run_begins_with_what_it_is_and_how_long_it_takes(
         "data: dataset, 40 crops; 32 of 80 held-out crops are asked, as the run is short",
         "network: test_resnet, 0.4 M parameters, initial weights: random",
         "task: position, 6 answers (chance 16.7%)",
-        "device: CPU, 1 thread per process, float32",
+        "device: CPU, 2 threads per process, float32",
         f"run: 7 steps of 16 patches by muon, in {tmp_path / 'run'}",
     ]
     (estimate,) = [line for line in said if line.startswith("about ")]
     assert " for 2 steps more (" in estimate
     assert estimate.endswith(" s a step), evaluations not counted")
+    others = said[said.index(estimate) + 1]
+    assert others.startswith("other programs use 1.0 of 1 cores: fewer threads may be faster (OMP_")
 
 
 def test_the_weights_do_not_depend_on_the_evaluations(crops, small, tmp_path):
