@@ -88,7 +88,7 @@ def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
         sheet = next(layer for layer in sheets if number in layer)
         for other in sheet:
             panel.frame(cells[other], color=FAINT)
-        panel.frame(cells[number], 3 if page_width() == WIDTH else 1.5, INK, halo=1)
+        panel.frame(cells[number], 3 if page_width() == WIDTH else 2, INK, halo=1)
         if len(sheets) > 1:
             _number(panel, cells[number], shares[number, number], TEXT - 1, path_effects=halo())
             continue
