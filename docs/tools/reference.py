@@ -36,7 +36,8 @@ TO_COME: set[str] = set()  # pages that the navigation names before they are the
 TYPES = {str: "text", int: "whole number", float: "number", bool: "yes/no", dict: "KEY=VALUE ..."}
 SPAN = re.compile(r"`([^`]+)`(?!\{)")
 LONG = 45  # characters of a path, above which it is not shown
-SHORT = 28  # characters of code, up to which it does not break
+SHORT = 28  # characters of a word of code, up to which it does not break
+SHORT_WORDS = 18  # the same for several words
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -89,9 +90,10 @@ def outside_code(markdown: str, change: typing.Callable[[str], str]) -> str:
 
 
 def _unbroken(found: re.Match[str]) -> str:
-    """Return code that does not break at a dash or a space, if it is short."""
-    breaks = re.search(r"[- ]", found[1]) and len(found[1]) <= SHORT
-    return f"{found[0]}{{ .short }}" if breaks else found[0]
+    """Return code that does not break, if it is short."""
+    limit = SHORT_WORDS if " " in found[1] else SHORT
+    short = len(found[1]) <= limit and "\n" not in found[1]
+    return f"{found[0]}{{ .short }}" if short else found[0]
 
 
 def _link(
@@ -116,7 +118,11 @@ def _link(
     if config.repo_url:
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{wanted})"
     named = text.strip("`") in (wanted, posixpath.basename(wanted)) or len(wanted) > LONG
-    return text if named else f"{text} (`{wanted}`)"
+    if named:
+        return text
+    before = found.string[: found.start()].rpartition("\n\n")[2]
+    inside = before.count("(") > before.count(")")  # no brackets in brackets
+    return f"{text}: `{wanted}`" if inside else f"{text} (`{wanted}`)"
 
 
 def command_page(command: Command) -> str:

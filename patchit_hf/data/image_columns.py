@@ -71,7 +71,10 @@ def _undeclared(dataset: Any, features: Any, root: Path | None) -> tuple[str, st
     kinds = {name: kind for name, feature in features.items() if (kind := _kind(feature))}
     if not kinds:
         return None
-    rows = list(dataset.select_columns(list(kinds)).take(LOOKED_AT))
+    limit = LOOKED_AT
+    if isinstance(dataset, datasets.Dataset):  # before 5.2, no more than there are
+        limit = min(limit, len(dataset))
+    rows = list(dataset.select_columns(list(kinds)).take(limit))
     for kind in (STRUCT, BYTES, PATHS):
         found = []
         for name in (name for name, own in kinds.items() if own == kind):

@@ -33,10 +33,11 @@ from patchit_hf.figures.page import (
 SCALE = 3  # pixels of a drawn body per pixel of the canvas, before it is resized to its panel
 PANELS_A_LINE, TALLEST = 8, 420  # bodies per line, and maximum height of a body in pixels
 GAP, BREAK = 10, 26  # between the panels of a row of cells, and between rows, in pixels
+COLUMN_SHAPE = 2.2  # largest height of a figure in a paper's column, in widths: 7.4 inches
 NAME = 24  # room for a panel's name above it, in pixels
 WORTH_A_NUMBER, READABLE = (
     0.05,
-    20,
+    18,
 )  # minimum share of the patches, and width of a cell in pixels, to write a number
 
 
@@ -87,7 +88,7 @@ def confusion_on_body(confusion: Tensor, boxes: Tensor, mean: Tensor) -> Figure:
         sheet = next(layer for layer in sheets if number in layer)
         for other in sheet:
             panel.frame(cells[other], color=FAINT)
-        panel.frame(cells[number], 3, INK, halo=1)
+        panel.frame(cells[number], 3 if page_width() == WIDTH else 2, INK, halo=1)
         if len(sheets) > 1:
             _number(panel, cells[number], shares[number, number], TEXT - 1, path_effects=halo())
             continue
@@ -192,15 +193,13 @@ def _arrange(
     share = page_width() / WIDTH
     least, fitting = round(PANELS_A_LINE * share), math.sqrt(2 * share * sum(groups))
     a_line = max(least, math.ceil(fitting), *groups)
-    lines: list[list[int]] = [[]]
-    for group in groups:
-        if lines[-1] and sum(lines[-1]) + group > a_line:
-            lines.append([])
-        lines[-1].append(group)
-    room = page_width() - 2 * MARGIN
-    spare = [GAP * (sum(line) - len(line)) + BREAK * (len(line) - 1) for line in lines]
-    width = min((room - s) / sum(line) for s, line in zip(spare, lines, strict=True))
-    width = min(width, TALLEST * canvas[1] / canvas[0])
+    lines, width = _lines(groups, a_line, canvas)
+    while share < 1 and a_line < sum(groups):  # a column is no longer than its page
+        height = width * canvas[0] / canvas[1] + NAME + GAP
+        if len(lines) * height <= COLUMN_SHAPE * page_width():
+            break
+        a_line += 1
+        lines, width = _lines(groups, a_line, canvas)
     height = width * canvas[0] / canvas[1] + NAME
     places = []
     for turn, line in enumerate(lines):
@@ -211,6 +210,22 @@ def _arrange(
                 left += width + GAP
             left += BREAK - GAP
     return places, width, len(lines) * (height + GAP) - GAP
+
+
+def _lines(
+    groups: list[int], a_line: int, canvas: tuple[int, int]
+) -> tuple[list[list[int]], float]:
+    """Return the groups of each line, of at most ``a_line`` panels, and a panel's width."""
+    lines: list[list[int]] = [[]]
+    for group in groups:
+        if lines[-1] and sum(lines[-1]) + group > a_line:
+            lines.append([])
+        lines[-1].append(group)
+    room = page_width() - 2 * MARGIN
+    spare = [GAP * (sum(line) - len(line)) + BREAK * (len(line) - 1) for line in lines]
+    width = min((room - s) / sum(line) for s, line in zip(spare, lines, strict=True))
+    width = min(width, TALLEST * canvas[1] / canvas[0])
+    return lines, width if page_width() == WIDTH else math.floor(width)
 
 
 def _summary(confusion: Tensor, boxes: Array) -> str:

@@ -117,8 +117,10 @@ class Location:
     def weights(self) -> dict[str, Any]:
         """Where the weights are, as fields of timm's configuration; never a pickle."""
         folder = self.folder
-        if folder is None and not (self.cache_dir is None and self.token is None):
-            folder = self.fetch(BACKBONE_FILE)  # timm knows neither when it fetches weights
+        plain = self.cache_dir is None and self.token is None and _is_new_timm()
+        if folder is None and not plain:
+            # timm knows neither when it fetches weights, and old timm unpickles a named file
+            folder = self.fetch(BACKBONE_FILE)
         if folder is not None:
             return {"file": str(folder.absolute() / BACKBONE_FILE)}
         revision = f"@{self.revision}" if self.revision else ""
@@ -282,10 +284,13 @@ def whole_cfg(config: dict[str, Any], location: Location) -> dict[str, Any]:
 def creation_args(config: dict[str, Any]) -> dict[str, Any]:
     """Return the network's arguments in the form that timm's own folder loader passes them."""
     args = dict(config.get("model_args", {}))
-    known = (
-        "pretrained_model_args" in inspect.signature(timm.models.build_model_with_cfg).parameters
-    )
-    return {**args, "pretrained_model_args": dict(args)} if args and known else args
+    return {**args, "pretrained_model_args": dict(args)} if args and _is_new_timm() else args
+
+
+def _is_new_timm() -> bool:
+    """Whether timm is 1.0.31 or newer: it keeps arguments, and reads named safetensors files."""
+    known = inspect.signature(timm.models.build_model_with_cfg).parameters
+    return "pretrained_model_args" in known
 
 
 def check_architecture(name: object, where: str) -> None:

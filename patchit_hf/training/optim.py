@@ -119,6 +119,8 @@ def create_optimizer(
         raise InputError(
             f"--optimizer-args {kwargs}: {name!r} does not accept these options ({error})"
         ) from error
+    for group in optimizer.param_groups:  # without weight decay, old timm takes frozen ones too
+        group["params"] = [weight for weight in group["params"] if weight.requires_grad]
     if isinstance(optimizer, Muon):
         quicken(optimizer)
     return optimizer

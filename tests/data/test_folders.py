@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pillow_heif
 import pytest
+from packaging.version import Version
 from PIL import Image
 
 from patchit_hf.common.errors import InputError
@@ -26,6 +27,10 @@ def encoded(value, kind="PNG"):
     return file.getvalue()
 
 
+# What datasets itself cannot do before 5.2: a table with no rows, a table below a * in its path.
+OLD = pytest.mark.skipif(
+    Version(datasets.__version__) < Version("5.2"), reason="datasets 5.2 is the first that can"
+)
 KINDS = {".jpg": "JPEG", ".avif": "AVIF", ".heic": "HEIF", ".HEIC": "HEIF"}
 
 
@@ -152,7 +157,7 @@ def test_links(tmp_path, caplog):
     assert of(tmp_path / "link") == {"train": [0, 5, 10]}
 
 
-@pytest.mark.parametrize("name", ["a[1]", "b*", "what?", "[x] y"])
+@pytest.mark.parametrize("name", ["a[1]", pytest.param("b*", marks=OLD), "what?", "[x] y"])
 def test_signs_in_the_path(name, tmp_path, crops):
     assert of(fill(tmp_path / name / "images", *FLAT)) == {"train": [0, 5, 10, 15, 20, 25]}
     (tmp_path / name / "parquet").mkdir()
@@ -325,6 +330,7 @@ def test_a_saved_validation_split(name, tmp_path, crops):
     assert open_split(str(tmp_path / "d"), "val")[1] == f"{name} split"
 
 
+@OLD
 @pytest.mark.parametrize("way", ["saved", "parquet", "stream"])
 def test_an_empty_validation_split(way, tmp_path, crops, caplog):
     parts = {"train": crops, "validation": crops.select([])}

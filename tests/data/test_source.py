@@ -3,6 +3,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from packaging.version import Version
 from PIL import Image
 
 from patchit_hf.common.errors import InputError
@@ -121,6 +122,9 @@ def test_image_columns(tmp_path, crops):
         load_crops(str(tmp_path / "two"), image_column="person_id")
 
 
+@pytest.mark.skipif(
+    Version(datasets.__version__) < Version("5.2"), reason="datasets 5.2 is the first that saves it"
+)
 def test_empty_data_set(tmp_path, crops):
     crops.select([]).save_to_disk(str(tmp_path / "disk"))
     with pytest.raises(InputError, match=r"cannot be read|is empty"):

@@ -12,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import av
 import datasets
 import timm
 from accelerate.state import AcceleratorState
@@ -62,6 +63,7 @@ def lay_out(folder: Path) -> None:
     render_person(70)["image"].save(folder / "person.jpg")
     render_person(71)["image"].save(folder / "other.jpg")
     frames(folder)
+    video(folder)
     (folder / "runs").mkdir()
     weights = timm.create_model("mobilenetv2_100", num_classes=0).state_dict()
     save_file(weights, folder / "runs" / "imagenet.safetensors")
@@ -81,6 +83,19 @@ def frames(folder: Path) -> None:
         frame.save(folder / "frames" / f"{number:03}.jpg")
     found = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
     (folder / "boxes.json").write_text(json.dumps(found))
+
+
+def video(folder: Path) -> None:
+    """Write a video of two people, and their boxes of each frame in MOTChallenge's format."""
+    frame, boxes = Image.open(folder / "frames" / "000.jpg"), []
+    with av.open(str(folder / "square.mp4"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *frame.size, "yuv420p"
+        for number in range(1, 31):
+            out.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            boxes += [f"{number},{who},{130 * who - 110},20,100,200,1,1,1" for who in (1, 2)]
+        out.mux(stream.encode())
+    (folder / "mot.txt").write_text("\n".join(boxes))
 
 
 def train(folder: Path, code: str) -> None:

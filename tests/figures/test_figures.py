@@ -117,6 +117,15 @@ def test_heat_is_evenly_darker_in_grey():
     assert steps.max() < 11
 
 
+def test_the_confusion_of_a_paper_fits_a_page_and_keeps_its_numbers():
+    boxes = torch.tensor([[x, y, x + 32, y + 32] for y in range(0, 192, 33) for x in (0, 34, 68)])
+    with style("paper"):
+        figure = confusion_on_body(torch.eye(18, dtype=torch.int64), boxes, torch.ones(200, 100, 3))
+    width, height = figure.get_size_inches()
+    assert height / width < 2.4  # 8 inches, 3.35 of them wide
+    assert _texts(figure).count("100") == 18
+
+
 def test_the_confusion_has_each_share_as_heat_and_number():
     confusion = torch.tensor([[60, 0, 36, 4], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 0]])
     figure = confusion_on_body(confusion, GRID, torch.full((100, 100, 3), 0.4))

@@ -1,6 +1,7 @@
 """Unpooled features of timm's odder families: averaged, they are what the network itself pools."""
 
 import pytest
+import timm
 import torch
 
 from patchit_hf import InputError, build_backbone
@@ -14,7 +15,14 @@ from patchit_hf.models.feature_maps import feature_map
         ("test_vit", (64, 32), (4, 2)),  # tokens, the class token among them
         ("sam2_hiera_tiny", (64, 32), (2, 1)),  # channels last
         ("pit_ti_224", (32, 32), (1, 1)),  # a class token and nothing else
-        ("efficientvim_m1", (64, 64), (1, 1)),  # states of every stage
+        pytest.param(  # states of every stage
+            "efficientvim_m1",
+            (64, 64),
+            (1, 1),
+            marks=pytest.mark.skipif(
+                not timm.is_model("efficientvim_m1"), reason="this timm has no EfficientViM"
+            ),
+        ),
         ("crossvit_tiny_240", (120, 120), (1, 1)),  # two branches of tokens
     ],
 )

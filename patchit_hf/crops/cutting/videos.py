@@ -203,7 +203,9 @@ class FrameReader:
             self.close()
             raise BadPictureError("the file has no video stream")
         self._stream: Any = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
+        # With logging on (old torchvision switches it on), PyAV's decoding threads wait for the
+        # interpreter to write their lines, and freeing a decoder waits for them: forever.
+        self._stream.thread_type = "AUTO" if av.logging.get_level() is None else "NONE"
         self._frames: Any = self._container.decode(self._stream)
         self._position: int | None = None
         self._ahead: Any = None

@@ -201,7 +201,10 @@ def _named(value: object, classes: list[str]) -> str | None:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    try:
+        row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # Python 3.10 reads no NUL, which no table has
+        return []
     return [cell.strip() for cell in row]
 
 

@@ -80,6 +80,19 @@ def test_frames_are_found_without_decoding_any_twice(tmp_path, name, codec, want
             assert reader.decoded <= len(groups) * (GOP + 2)
 
 
+@pytest.mark.parametrize(("level", "threads"), [(None, "AUTO"), (av.logging.ERROR, "NONE")])
+def test_threads_decode_only_where_no_log_can_stop_them(video, level, threads):
+    before = av.logging.get_level()
+    av.logging.set_level(level)
+    try:
+        with FrameReader(video) as reader:
+            assert number_of(reader.picture(25)) == 25
+            assert reader._stream.codec_context.thread_type.name == threads
+        del reader  # before the log is on again
+    finally:
+        av.logging.set_level(before)
+
+
 def test_what_is_far_is_jumped_to(video):
     with FrameReader(video) as reader:
         assert number_of(reader.picture(57)) == 57
