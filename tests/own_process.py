@@ -12,6 +12,7 @@ import functools
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def _become(words: list[str], env: dict[str, str], cwd: str, files: tuple[str, s
     sys.stdin = open(0, encoding="utf-8", closefd=False)
     sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     kind, *rest = words
     first = "" if kind == "-c" else os.getcwd() if kind == "-m" else os.path.dirname(kind)
     here = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
@@ -138,7 +140,7 @@ def train(
                 part = next(parts)
                 if replay and step == steps.start:
                     stack.enter_context(replayed(model, part.inputs))
-                set_seed(_step_seed(seed, step, part.number))
+                _seed(_step_seed(seed, step, part.number), accelerator.device)
                 last = turn == accumulation - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(model):
                     values = loss_fn(model(part.inputs), part.targets)
@@ -191,6 +193,21 @@ def evaluate(
 def _step_seed(seed: int, step: int, part: int) -> int:
     numbers = torch.tensor([step * 65536 + part])
     return int(Draws(seed, numbers).integers("step", 2**31))
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Do what ``accelerate.utils.set_seed`` does, for the devices that a step computes on.
+
+    For a GPU that nothing uses, torch would format the whole stack in every step.
+    """
+    if device.type not in ("cpu", "cuda"):
+        set_seed(seed)
+        return
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
 
 
 def due(done: int, every: int) -> bool:
