@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from busy_cores import beside
+from busy_cores import BUSY, beside
 
 from patchit_hf.common.provenance import command, versions
 
@@ -41,12 +41,21 @@ def rate(steps: int, settings: dict[str, str]) -> float:
     return float(json.loads(rows[-1])["samples_per_second"])
 
 
+def companions(words: argparse.Namespace, busy: int) -> list[subprocess.Popen[str]]:
+    """Start busy programs, in sessions of their own or in that of the command."""
+    if not words.one_session:
+        return beside(words, busy)
+    line = ["nice", "-n", str(words.nice), sys.executable, "-c", BUSY, str(os.getpid())]
+    return [subprocess.Popen(line, text=True) for _ in range(busy)]
+
+
 def main() -> None:
     """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--busy", type=int, default=2)
     parser.add_argument("--nice", type=int, default=19, help="niceness of the busy programs")
     parser.add_argument("--priority", type=int, default=0, help="niceness of their sessions")
+    parser.add_argument("--one-session", action="store_true", help="where niceness counts")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
@@ -60,7 +69,7 @@ def main() -> None:
     found: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(words.rounds):
         for name, (busy, steps, settings) in kinds.items():
-            others = beside(words, busy)
+            others = companions(words, busy)
             try:
                 found[name].append(rate(steps, settings))
             finally:

@@ -16,6 +16,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.forkserver import ensure_running
@@ -61,7 +63,7 @@ def start(
     """
     given = ([str(word) for word in words], dict(os.environ if env is None else env))
     files = (str(stdin), str(stdout), str(stderr))
-    process = _context().Process(target=_become, args=(*given, str(cwd or "."), files))
+    process = _context().Process(target=_become, args=(*given, str(cwd or "."), files, os.getpid()))
     process.start()
     return process
 
@@ -86,7 +88,18 @@ def run(
     return subprocess.CompletedProcess(list(words), process.exitcode, out, err)
 
 
-def _become(words: list[str], env: dict[str, str], cwd: str, files: tuple[str, str, str]) -> None:
+def _end_with(tests: int) -> None:
+    """End this process when that of the tests has ended; its own parent is the fork server."""
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(tests, 0)
+            time.sleep(1)
+    os._exit(1)
+
+
+def _become(
+    words: list[str], env: dict[str, str], cwd: str, files: tuple[str, str, str], tests: int
+) -> None:
     """Turn this process into the one that was asked for, and do what it does."""
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ.clear()
@@ -99,6 +112,7 @@ def _become(words: list[str], env: dict[str, str], cwd: str, files: tuple[str, s
     sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    threading.Thread(target=_end_with, args=(tests,), daemon=True).start()
     kind, *rest = words
     first = "" if kind == "-c" else os.getcwd() if kind == "-m" else os.path.dirname(kind)
     here = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
