@@ -90,7 +90,7 @@ MISTAKES = [
         ("evaluate runs/mine", "not a finetuned model | finetune it first"),
         ("evaluate runs/hta", "runs/hta | did you mean runs/hat?"),
         ("predict runs/hat crops/0.pgn", "'crops/0.pgn' | did you mean crops/0.png?"),
-        ("predict runs/hat crops --output found.xlsx", "'found.xlsx' | .parquet, .csv, .json"),
+        ("predict runs/hat crops --output found.xlsx", "'found.xlsx' | .parquet, .csv or .json"),
         ("crops --detections boxs.txt --images crops --output cut",
          "'boxs.txt' | did you mean boxes.txt?"),
         ("crops --detections boxes.txt --images crops --output cut --box-format xyxy "

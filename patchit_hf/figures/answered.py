@@ -44,7 +44,8 @@ def localisation(
     """
     cells, canvas = boxes.cpu().numpy(), (crops.shape[2], crops.shape[3])
     sheets = layers(cells)
-    a_line = max(1, round(6 * page_width() / WIDTH / (len(sheets) + 1)))
+    least = 2 if len(sheets) == 1 else 1  # or one person would fill a paper's page
+    a_line = max(least, round(6 * page_width() / WIDTH / (len(sheets) + 1)))
     shown = min(len(crops), 2 * a_line)
     room = (page_width() - 2 * MARGIN - BREAK * (a_line - 1)) / a_line
     width = (room - GAP * len(sheets)) / (len(sheets) + SMALLER)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from patchit_hf.figures.page import (
     BLUE,
-    INK,
+    FAINT,
     MARGIN,
     SMALL,
+    SOFT,
     Array,
     Page,
     page_width,
@@ -65,7 +66,7 @@ def ranks(
         len(queries) * (height + NAME + BREAK) - BREAK,
         title or f"Whom the model takes for whom: the first {count}",
         "Left: the person that is searched. Then the images most like it, the best first."
-        "\nA thin blue frame: the same person. A thick black frame with a cross: another one.",
+        "\nA thick blue frame: the same person. A thin grey frame and a cross: another one.",
     )
     canvas = (queries.shape[2], queries.shape[3])
     for row in range(len(queries)):
@@ -78,9 +79,9 @@ def ranks(
             panel = page.picture(photo(gallery[found[row, place]]), left, top, width, canvas)
             same = bool(right[row, place])
             name = str(place + 1) if same else f"{place + 1} \u00d7"
-            panel.name(name, canvas, size=SMALL, color=BLUE if same else INK)
+            panel.name(name, canvas, size=SMALL, color=BLUE if same else SOFT)
             whole = np.array([0, 0, canvas[1], canvas[0]])
-            panel.frame(whole, 2 if same else 5, BLUE if same else INK)
+            panel.frame(whole, 6 if same else 2, BLUE if same else FAINT)
     return page.finish()
 
 

@@ -38,9 +38,9 @@ def test_ranks_frame_right_and_wrong_ones_differently():
     found, right = np.array([[1, 2]]), np.array([[True, False]])
     image = as_image(ranks(CROPS[:1], CROPS, found, right))
     row = image[HEADER + 18 + 60]  # through the images
-    blue, ink = [68, 119, 180], [27, 27, 27]
-    assert (row == blue).all(1).sum() == 4  # two pixels at either side
-    assert (row == ink).all(1).sum() == 10  # five
+    blue, faint = [68, 119, 180], [168, 168, 168]
+    assert (row == blue).all(1).sum() == 12  # six pixels at either side
+    assert (row == faint).all(1).sum() == 4  # two
     grey = row[:, 0][(row[:, 0] == row[:, 1]) & (row[:, 0] % 40 == 0)]
     assert {0, 40, 80} <= set(grey.tolist())
 
