@@ -114,6 +114,7 @@ def test_other_processes_say_nothing(monkeypatch, capsys):
 def test_one_within_another_takes_its_place_and_lines_stand_above(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_open", [])
     with Progress("training", 10, "crops"):
         before = len(terminal.getvalue())
         with Progress("evaluating", 4, "crops", leave=False) as inner:

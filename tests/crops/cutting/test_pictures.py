@@ -1,11 +1,12 @@
 """Unusual images are read; bad ones say why they are not."""
 
+import inspect
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, WebPImagePlugin
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.data.pictures import BadPictureError, PictureFolder, open_picture
@@ -140,6 +141,9 @@ def test_the_limit_of_the_process_is_neither_asked_nor_touched(tmp_path, monkeyp
 
 @pytest.mark.parametrize("kind", ["webp", "tiff"])
 def test_what_pillow_itself_refuses_is_bad(tmp_path, monkeypatch, kind):
+    reader = WebPImagePlugin if kind == "webp" else TiffImagePlugin
+    if "_decompression_bomb_check" not in inspect.getsource(reader):
+        pytest.skip("this Pillow leaves it to Image.open, and our own limit counts")
     IMAGE.save(tmp_path / f"a.{kind}")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadPictureError, match=r"^too large for Pillow, not decoded: Image"):
