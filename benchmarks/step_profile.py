@@ -16,6 +16,7 @@ the shares are those of torch's profiler, by kind of operation, of forward and b
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -29,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchit_hf import create_task
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.common.provenance import command, versions
 from patchit_hf.models.build import build_model
@@ -155,6 +157,11 @@ def answering(name: str, crops: int, rounds: int) -> float:
         return in_turns(lambda: model.forward_features(inputs), rounds)
 
 
+def answers(name: str, rounds: int) -> dict[str, float]:
+    """Return ``answering`` for two numbers of crops."""
+    return {str(crops): answering(name, crops, rounds) for crops in (64, 256)}
+
+
 def in_turns(passes: Callable[[], object], rounds: int) -> float:
     """Return the time of passes whose memory is mapped anew, over that of the others."""
     ratios = []
@@ -195,24 +202,28 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     words = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
+    if words.output and words.output.exists():  # what is recorded is not measured again
+        found = json.loads(words.output.read_text())["backbones"]
+
+    def keep(name: str, size: str, row: Callable[[], dict[str, Any]]) -> None:
+        rows = found.setdefault(name, {})
+        if size not in rows:
+            try:
+                rows[size] = row()
+            except InputError as error:  # a network that takes no input of this size
+                rows[size] = {"error": str(error)}
+        print(name, size, json.dumps(rows[size]), flush=True)
+        result = {"command": command(), "threads": torch.get_num_threads(), "versions": versions(),
+                  "backbones": found}  # fmt: skip
+        if words.output:
+            words.output.write_text(json.dumps(result, indent=1) + "\n")
+
     for name in words.backbones:
         for size in words.sizes:
-            row = measure(name, size, words.batch, words.rounds, words.compile)
-            found.setdefault(name, {})[str(size)] = row
-            print(name, size, json.dumps(row), flush=True)
-    for name in found if not words.compile else ():
-        if not name.startswith("vit"):  # takes inputs of its own size alone
-            row = {str(crops): answering(name, crops, words.rounds) for crops in (64, 256)}
-            found[name]["128x64, features, mapped"] = row
-            print(name, row, flush=True)
-    result = {
-        "command": command(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "backbones": found,
-    }
-    if words.output:
-        words.output.write_text(json.dumps(result, indent=1) + "\n")
+            options = (name, size, words.batch, words.rounds, words.compile)
+            keep(name, str(size), functools.partial(measure, *options))
+        if not words.compile and not name.startswith("vit"):  # which takes inputs of its own size
+            keep(name, "128x64, features, mapped", functools.partial(answers, name, words.rounds))
 
 
 if __name__ == "__main__":
