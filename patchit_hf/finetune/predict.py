@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
+from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.common.progress import Progress
 from patchit_hf.downstream.augment import Geometry
 from patchit_hf.downstream.base import DownstreamTask
@@ -14,6 +15,7 @@ from patchit_hf.finetune.labelled import Labelled
 from patchit_hf.models.finetuned_model import FinetunedModel
 
 
+@freed_memory_kept()
 def predict(
     model: FinetunedModel,
     data: Labelled,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from patchit_hf.common.draws import epoch_order
 from patchit_hf.common.errors import InputError
+from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.data.images import Images
 from patchit_hf.downstream.augment import Geometry, centre
 from patchit_hf.models.backbone import has_batch_norm
@@ -70,6 +71,7 @@ def sampled(size: int, count: int = STATISTICS_CROPS) -> Tensor:
     return torch.linspace(0, size - 1, min(size, count)).round().long()
 
 
+@freed_memory_kept()
 def embed(
     extractor: Extractor, images: Images, batch_size: int, *, reestimate: bool
 ) -> NDArray[np.float32]:

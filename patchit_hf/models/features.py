@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.models.backbone import BATCH_NORMS, BackboneSpec, feature_map, has_batch_norm
 from patchit_hf.patch_tasks.base import PatchTask
 
@@ -108,6 +109,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+@freed_memory_kept()
 @torch.no_grad()
 def reestimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int:
     """Set running means and variances to those of the given inputs; weights stay unchanged.
@@ -144,6 +146,7 @@ def reestimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int
     return len(layers)
 
 
+@freed_memory_kept()
 @torch.no_grad()
 def pooled_features(backbone: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     """Return averaged feature maps of inputs ``[B, 3, h, w]``: float32 ``[N, C]`` on the CPU."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
+from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.common.layout import (
     BACKBONE_FILE,
     CONFIG_FILE,
@@ -149,6 +150,7 @@ class FinetunedModel(nn.Module):
         image_column: str | None = None,
     ) -> Any: ...
 
+    @freed_memory_kept()
     def predict(
         self,
         images: ImageInputs,

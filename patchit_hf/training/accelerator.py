@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -49,11 +50,13 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
         raise InputError(
             f"ACCELERATE_MIXED_PRECISION {wanted!r}: must be one of {', '.join(PRECISIONS)}"
         )
-    _forget_precision(wanted)
+    compiler = _compiler(args)
+    _forget(wanted, compiler or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no"))
     try:
         with _without_sharding():
             accelerator = Accelerator(
                 mixed_precision=args.mixed_precision,
+                dynamo_backend=compiler,
                 log_with=None if args.report_to == "none" else args.report_to,
                 project_dir=str(folder),
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # see loop
@@ -73,6 +76,23 @@ def create_accelerator(args: LoopArguments, folder: Path) -> Accelerator:
             "--mixed-precision no"
         )
     return accelerator
+
+
+def _compiler(args: LoopArguments) -> str | None:
+    """Return the backend that compiles the network; None for what the environment says.
+
+    Raises:
+        InputError: if there is no C++ compiler on this machine, which a CPU's code needs.
+    """
+    if not args.torch_compile:
+        return None
+    if "CXX" not in os.environ and not any(map(shutil.which, ("g++", "clang++", "cl"))):
+        raise InputError(
+            "--torch-compile: there is no C++ compiler on this machine (g++, clang++ or cl); "
+            "install one, name it in CXX, or leave --torch-compile out"
+        )
+    logger.info("--torch-compile: the network is compiled in the first step, which takes minutes")
+    return "inductor"
 
 
 def _check_environment(args: LoopArguments) -> None:
@@ -148,18 +168,19 @@ def start_tracker(accelerator: Accelerator, report_to: str, config: dict[str, An
         accelerator.init_trackers("patchit_hf", config=flat)
 
 
-def _forget_precision(wanted: str) -> None:
-    """Let the next ``Accelerator`` of this Python process have another precision.
+def _forget(precision: str, compiler: str) -> None:
+    """Let the next ``Accelerator`` of this Python process have another precision or compiler.
 
-    Accelerate keeps the precision of the first one and rejects any other. Existing accelerators
-    keep theirs.
+    Accelerate keeps those of the first one: it rejects any other precision, and takes any other
+    compiler in silence. Existing accelerators keep theirs.
     """
-    shared = vars(AcceleratorState).get(
-        SHARED_STATE
-    )  # without it, Accelerate rejects the precision
+    shared = vars(AcceleratorState).get(SHARED_STATE)  # without it, another precision is rejected
     if type(shared) is not dict or not shared:  # on a TPU one per thread, or none yet
         return
-    if AcceleratorState().mixed_precision != wanted.lower():
+    state = AcceleratorState()
+    plugin = state.dynamo_plugin
+    before = str(plugin.backend.value if plugin else "no")
+    if (state.mixed_precision, before.lower()) != (precision.lower(), compiler.lower()):
         setattr(AcceleratorState, SHARED_STATE, {})
 
 

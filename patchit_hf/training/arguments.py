@@ -118,6 +118,14 @@ class LoopArguments(DecodeArguments):
         "on a single CUDA GPU, replay the network's kernels as a CUDA graph, which is faster",
         identity=False,
     )
+    torch_compile: bool = arg(
+        False,
+        "--torch-compile",
+        "training",
+        "compile the network by torch's inductor; the first step then takes minutes, and patches "
+        "on a CPU gained nothing by it",
+        identity=False,
+    )
     seed: int = arg(
         42,
         "--seed",

@@ -25,7 +25,6 @@ INSTEAD = {
     "per_device_eval_batch_size": "nothing: evaluations take what fits",
     "remove_unused_columns": "nothing: only the image column is read",
     "run_name": "output_dir",
-    "torch_compile": "accelerate launch --dynamo_backend inductor",
     "tf32": "torch.backends.cuda.matmul.allow_tf32",
     "use_cpu": "ACCELERATE_USE_CPU=true in the environment",
 }

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.training.accelerator import use_all_cores
 
 
@@ -19,7 +20,8 @@ def process_settings(accelerator: Accelerator) -> Iterator[None]:
 
     Convolutions are deterministic, so that a resumed run is the uninterrupted one, and each step
     seeds what draws random numbers inside the network. Afterwards the number of threads, cuDNN's
-    choice and the global random states of Python, NumPy and torch are those from before.
+    choice and the global random states of Python, NumPy and torch are those from before, and freed
+    memory is given back.
 
     Args:
         accelerator: the accelerator that the training runs on.
@@ -30,7 +32,8 @@ def process_settings(accelerator: Accelerator) -> Iterator[None]:
     torch.backends.cudnn.deterministic = True
     use_all_cores(accelerator)
     try:
-        yield
+        with freed_memory_kept():
+            yield
     finally:
         torch.backends.cudnn.deterministic = deterministic
         torch.set_num_threads(threads)

@@ -228,7 +228,7 @@ class Trainer(Resumes):
                     lr=self.lr_at,
                     max_grad_norm=args.max_grad_norm,
                     seed=args.seed,
-                    replay=args.cuda_graphs,
+                    replay=args.cuda_graphs and compiled_by(self.accelerator) is None,
                     before_step=self._before_step,
                     after_step=self._after_step,
                 )

@@ -8,7 +8,13 @@ from accelerate.state import AcceleratorState
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.pretrain.arguments import TrainingArguments
-from patchit_hf.training.accelerator import cpu_capabilities, create_accelerator, device, has_bf16
+from patchit_hf.training.accelerator import (
+    compiled_by,
+    cpu_capabilities,
+    create_accelerator,
+    device,
+    has_bf16,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,19 @@ def test_a_cpu_without_bf16_is_said_to_be_slow_in_it(precision, tmp_path, caplog
         create_accelerator(TrainingArguments(mixed_precision=precision), tmp_path)
     slow = precision == "bf16" and not has_bf16(cpu_capabilities())
     assert ("no bf16 units" in caplog.text) == slow
+
+
+def test_a_compiled_run_does_not_compile_the_next_one_in_this_process(tmp_path, monkeypatch):
+    backends = []
+    for asked in (True, False, True):
+        found = create_accelerator(TrainingArguments(torch_compile=asked), tmp_path)
+        backends.append(compiled_by(found))
+    AcceleratorState._reset_state(True)
+    assert backends == ["inductor", None, "inductor"]
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="--torch-compile: there is no C\\+\\+ compiler on"):
+        create_accelerator(TrainingArguments(torch_compile=True), tmp_path)
 
 
 @pytest.mark.parametrize(
