@@ -92,7 +92,9 @@ def test_the_command_measures_everything(lazy, crop_folder, capsys):
     assert all(rate > 0 for rate in rates.values())
     assert {"--batch-size 16", "--task-kwargs input_scale=1"} <= rates.keys()
     assert ("loader with twice the workers" in rates) == lazy
-    assert sum(found["parts_of_a_step"].values()) == pytest.approx(1, abs=0.3)
+    parts = found["parts_of_a_step"]
+    assert min(parts.values()) >= 0 < min(parts["forward"], parts["backward"], parts["optimiser"])
+    assert sum(parts.values()) > 0.99  # more, where a turn of the bare loop was a slow one
     assert found["planned"]["steps"] == 45  # 10 epochs of 36 crops, 8 a step
     assert found["inputs_per_step"] == 8
 
