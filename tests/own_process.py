@@ -25,7 +25,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = str(Path(__file__).resolve().parents[1])
+SITE = "import sys; print(*sys.path[1:], sep='\\n')"
 LONG = ["torch", "torchvision", "sklearn.metrics", "matplotlib.pyplot"]
+
+
+@functools.cache
+def _site() -> list[str]:
+    """Return what Python itself searches: this folder, too, if the package is installed from it."""
+    plain = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.check_output([sys.executable, "-c", SITE], text=True, env=plain).split("\n")
 
 
 @functools.cache
@@ -63,7 +71,9 @@ def start(
     """
     given = ([str(word) for word in words], dict(os.environ if env is None else env))
     files = (str(stdin), str(stdout), str(stderr))
-    process = _context().Process(target=_become, args=(*given, str(cwd or "."), files, os.getpid()))
+    process = _context().Process(
+        target=_become, args=(*given, str(cwd or "."), files, os.getpid(), _site())
+    )
     process.start()
     return process
 
@@ -98,7 +108,12 @@ def _end_with(tests: int) -> None:
 
 
 def _become(
-    words: list[str], env: dict[str, str], cwd: str, files: tuple[str, str, str], tests: int
+    words: list[str],
+    env: dict[str, str],
+    cwd: str,
+    files: tuple[str, str, str],
+    tests: int,
+    site: list[str],
 ) -> None:
     """Turn this process into the one that was asked for, and do what it does."""
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -116,7 +131,11 @@ def _become(
     kind, *rest = words
     first = "" if kind == "-c" else os.getcwd() if kind == "-m" else os.path.dirname(kind)
     here = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [first, *here, *(p for p in sys.path if p and p not in (ROOT, *before))]
+    sys.path[:] = [
+        first,
+        *here,
+        *(p for p in sys.path if p and p not in {ROOT, *before} - set(site)),
+    ]
     multiprocessing.set_start_method(None, force=True)  # or its own processes were started so, too
     multiprocessing.current_process().name = "MainProcess"
     for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "patchit_hf")]:
