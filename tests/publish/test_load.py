@@ -62,7 +62,7 @@ def _train(folder, backbone="test_vit", seed=0, **options):
     return trainer.model.cpu().eval().to(memory_format=torch.contiguous_format)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """A trained model, in memory and as an export."""
     folder = tmp_path_factory.mktemp("load") / "run"
