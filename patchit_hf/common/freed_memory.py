@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # numbers of mallopt's parameters in malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # numbers of mallopt's parameters in malloc.h
 BLOCKS = 65536  # glibc's maximum of mapped blocks
 LARGEST = 2**31 - 1
-TRIM = 2**26  # what glibc's own rule comes to after large blocks
+MAPPED, TRIM = 2**25, 2**26  # what glibc's own rule comes to after large blocks, and ends with
 CHOICES = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
 _within = 0
 _counting = threading.Lock()
@@ -53,6 +53,7 @@ def _count(library: Any, step: int) -> None:
             library.mallopt(TRIM_THRESHOLD, LARGEST)
         elif _within == 0:
             library.mallopt(MMAP_MAX, BLOCKS)
+            library.mallopt(MMAP_THRESHOLD, MAPPED)
             library.mallopt(TRIM_THRESHOLD, TRIM)
             library.malloc_trim(0)
 
