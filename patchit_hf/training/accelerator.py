@@ -86,10 +86,13 @@ def _compiler(args: LoopArguments) -> str | None:
     """
     if not args.torch_compile:
         return None
-    if "CXX" not in os.environ and not any(map(shutil.which, ("g++", "clang++", "cl"))):
+    named = os.environ.get("CXX", "").split()[:1]
+    known = named or ["g++", "clang++", "cl"]
+    if not torch.cuda.is_available() and not any(map(shutil.which, known)):
+        where = f"CXX names {named[0]!r}, which is" if named else "g++, clang++ and cl are"
         raise InputError(
-            "--torch-compile: there is no C++ compiler on this machine (g++, clang++ or cl); "
-            "install one, name it in CXX, or leave --torch-compile out"
+            f"--torch-compile: {where} not on this machine; install a C++ compiler, name it in "
+            "CXX, or leave --torch-compile out"
         )
     logger.info("--torch-compile: the network is compiled in the first step, which takes minutes")
     return "inductor"

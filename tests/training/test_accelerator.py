@@ -55,9 +55,22 @@ def test_a_compiled_run_does_not_compile_the_next_one_in_this_process(tmp_path, 
         backends.append(compiled_by(found))
     AcceleratorState._reset_state(True)
     assert backends == ["inductor", None, "inductor"]
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (None, r"g\+\+, clang\+\+ and cl are not on this machine; install a C\+\+ compiler"),
+        ("nope-c++ -O3", r"CXX names 'nope-c\+\+', which is not on this machine; install"),
+    ],
+)
+def test_a_machine_that_cannot_compile_is_told_so_at_once(tmp_path, monkeypatch, named, said):
     monkeypatch.delenv("CXX", raising=False)
+    if named:
+        monkeypatch.setenv("CXX", named)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="--torch-compile: there is no C\\+\\+ compiler on"):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"--torch-compile: {said}"):
         create_accelerator(TrainingArguments(torch_compile=True), tmp_path)
 
 
