@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from .server import Hub
+
+SOON = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(seconds / 20)})
 
 
 @pytest.fixture
@@ -18,8 +22,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
     While it runs, this process has the environment of `hub.env()`, and a `huggingface_hub` that
     was imported before behaves as if it had been imported in it: its address, its token, its
-    caches (under `tmp_path`), no Xet. Other libraries that read `HF_ENDPOINT` or `HF_HOME` on
-    import (transformers, datasets) want a process of their own: `hub.run`.
+    caches (under `tmp_path`), no Xet. It tries again after a twentieth of its usual wait. Other
+    libraries that read `HF_ENDPOINT` or `HF_HOME` on import (transformers, datasets) want a process
+    of their own: `hub.run`.
     """
     constants = import_module("huggingface_hub.constants")
     session = import_module("huggingface_hub.utils")
@@ -46,6 +51,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     }.items():
         monkeypatch.setattr(constants, name, value, raising=False)
     monkeypatch.setattr(client.api, "endpoint", server.endpoint)
+    for name in ("file_download", "utils._http"):
+        monkeypatch.setattr(f"huggingface_hub.{name}.time", SOON)
     end_session()
     yield server
     end_session()
