@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets gain nothing from mo
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import functools
+import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,6 +138,17 @@ def _fresh_accelerate() -> Iterator[None]:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_stays() -> Iterator[None]:
+    """Check that the worker processes of loaders ended where they were used.
+
+    One that the garbage collector ends is waited for in vain, for five seconds.
+    """
+    before = {process.pid for process in multiprocessing.active_children()}
+    yield
+    assert [p for p in multiprocessing.active_children() if p.pid not in before] == []
 
 
 @pytest.fixture(autouse=True)

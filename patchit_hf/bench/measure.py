@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -21,7 +22,7 @@ from patchit_hf.common.provenance import hardware, versions
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.data.lazy import LazyCrops, load_row
 from patchit_hf.data.source import Crops, load_crops
-from patchit_hf.data.training_set import num_crops
+from patchit_hf.data.training_set import Source, num_crops
 from patchit_hf.models.build import build_model
 from patchit_hf.patch_tasks import create_task
 from patchit_hf.patch_tasks.base import task_name
@@ -109,15 +110,16 @@ def bench(
     with tempfile.TemporaryDirectory() as folder:
         with Progress("preparing"):
             trainer, planned = _trainer(what, args, folder)
-        work, found = _work(trainer)
-        total = (rounds + 1) * (len(work) + 1)
-        with Progress("measuring", total, "turns") as progress:
-            turns = Turns(work, seconds, rounds, progress)
-            trainer.callbacks.given = (turns,)
-            try:
-                trainer.train()
-            except EnoughError:
-                pass
+        with contextlib.ExitStack() as loaders:
+            work, found = _work(trainer, loaders)
+            total = (rounds + 1) * (len(work) + 1)
+            with Progress("measuring", total, "turns") as progress:
+                turns = Turns(work, seconds, rounds, progress)
+                trainer.callbacks.given = (turns,)
+                try:
+                    trainer.train()
+                except EnoughError:
+                    pass
         return _report(trainer, planned, turns, found)
 
 
@@ -144,10 +146,12 @@ def _trainer(
     return trainer, planned
 
 
-def _work(trainer: PatchTaskTrainer) -> tuple[dict[str, Work], list[Change]]:
+def _work(
+    trainer: PatchTaskTrainer, loaders: contextlib.ExitStack
+) -> tuple[dict[str, Work], list[Change]]:
     """Return what is measured beside the trainer, by name, and the changes among it."""
-    device, share, seed = trainer.accelerator.device, trainer.share, trainer.args.seed
-    batches = crop_batches(trainer.data.source, share, seed, 0, device)
+    device, seed = trainer.accelerator.device, trainer.args.seed
+    batches = _batches(trainer, trainer.data.source, loaders)
     crops = next(batches)
     size, numbers = num_crops(trainer.data.source), torch.arange(len(crops))
     rows = crop_rows(seed, numbers, size) if size else None
@@ -163,22 +167,30 @@ def _work(trainer: PatchTaskTrainer) -> tuple[dict[str, Work], list[Change]]:
     if (decode := _decoder(trainer)) is not None:
         work["decoder"] = _repeated(decode, 1, device)
     if isinstance(trainer.data.source, LazyCrops):
-        work[MORE_WORKERS] = _repeated(_more_workers(trainer), len(crops), device)
+        work[MORE_WORKERS] = _repeated(_more_workers(trainer, loaders), len(crops), device)
     return {**work, **{change.what: change.loop.turn for change in found}}, found
 
 
 MORE_WORKERS = "loader with twice the workers"
 
 
-def _more_workers(trainer: PatchTaskTrainer) -> Callable[[], Tensor]:
+def _batches(
+    trainer: PatchTaskTrainer, source: Source, loaders: contextlib.ExitStack
+) -> Iterator[Tensor]:
+    """Return batches of crops, whose worker processes end with ``loaders``."""
+    device = trainer.accelerator.device
+    batches = crop_batches(source, trainer.share, trainer.args.seed, 0, device)
+    loaders.callback(cast(Any, batches).close)
+    return batches
+
+
+def _more_workers(trainer: PatchTaskTrainer, loaders: contextlib.ExitStack) -> Callable[[], Tensor]:
     lazy: Any = trainer.data.source
     more = LazyCrops(
         lazy.rows, lazy.canvas, lazy.fit, 2 * max(1, lazy.workers), lazy.fingerprint, lazy.bad,
         lazy.index,
     )  # fmt: skip
-    batches: Iterator[Tensor] = crop_batches(
-        more, trainer.share, trainer.args.seed, 0, trainer.accelerator.device
-    )
+    batches = _batches(trainer, more, loaders)
     return lambda: next(batches)
 
 
