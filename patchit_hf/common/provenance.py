@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import shlex
 import sys
@@ -39,7 +40,12 @@ def hardware(accelerator: Accelerator) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **_packages()}
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def command() -> str:

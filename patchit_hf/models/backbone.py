@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import timm
+import timm.models
 import torch
 from torch import nn
 
@@ -203,18 +206,35 @@ def _pools_by_token(accepted: dict[str, inspect.Parameter]) -> bool:
 
 def _can_average(name: str) -> bool:
     """Whether the model accepts ``global_pool="avg"``; PiT offers only its class token."""
-    try:
-        with torch.device("meta"):
-            timm.create_model(name, pretrained=False, num_classes=0, global_pool="avg")
-    except AssertionError:
-        return False
-    return True
+    return _found(name, _entry_point(name), "avg") is not None
 
 
 def model_traits(name: str) -> tuple[type[nn.Module], bool]:
     """Return the model's class and whether its default configuration fixes the input size."""
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, num_classes=0)
+    traits = _found(name, _entry_point(name))
+    assert traits is not None
+    return traits
+
+
+def _entry_point(name: str) -> Callable[..., Any]:
+    """Return the function that builds the model; another one may be registered in its place."""
+    entry_point: Callable[..., Any] = timm.models.model_entrypoint(name.partition(".")[0])
+    return entry_point
+
+
+@functools.cache
+def _found(
+    name: str, entry_point: Callable[..., Any], pool: str | None = None
+) -> tuple[type[nn.Module], bool] | None:
+    """Return the traits of a model without weights; None if it does not accept this pooling."""
+    try:
+        with torch.device("meta"):
+            options = {} if pool is None else {"global_pool": pool}
+            model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except AssertionError:
+        if pool is None:
+            raise
+        return None
     return type(model), bool(model.pretrained_cfg.get("fixed_input_size", False))
 
 

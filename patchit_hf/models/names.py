@@ -6,6 +6,7 @@ Timm's model names are read off its source.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,6 +119,7 @@ def unknown_backbone(name: str, known: list[str], flag: str = "--backbone") -> I
     return InputError(f"{flag} {name!r}: timm has no such model{hint}")
 
 
+@functools.cache
 def _models() -> tuple[list[str], list[str]]:
     """Return the names of timm's models, and the text of its files."""
     spec = find_spec("timm")

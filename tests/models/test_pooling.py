@@ -1,12 +1,15 @@
 """Networks that pool by their class token: pretraining, export and random weights average alike."""
 
+import sys
+
 import datasets
 import pytest
 import timm
+import timm.models
 import torch
 
 from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
-from patchit_hf.models.backbone import build_backbone, pooling_args
+from patchit_hf.models.backbone import build_backbone, model_traits, pooling_args
 from patchit_hf.models.build import build_model
 from patchit_hf.models.initial_weights import open_initial
 from tests.conftest import make_crops
@@ -70,3 +73,15 @@ def test_what_the_user_asks_for_goes_before_the_rule():
     asked = {**TINY["convit_tiny"], "global_pool": "token"}
     random = open_initial("random", "convit_tiny", 3, backbone_kwargs=asked)
     assert random.backbone.global_pool == "token"
+
+
+@pytest.mark.filterwarnings("ignore:Overwriting")
+def test_a_name_that_is_registered_anew_is_looked_at_anew(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "__all__", [], raising=False)
+    for network in ("test_vit", "test_resnet"):
+
+        def two_lives(pretrained=False, network=network, **kwargs):
+            return timm.create_model(network, **kwargs)
+
+        timm.models.register_model(two_lives)
+        assert model_traits("two_lives")[0] is type(timm.create_model(network))
