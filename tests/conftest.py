@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets gain nothing from mo
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import functools
+import gc
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
@@ -80,6 +81,16 @@ def train_and_kill(trainer: PatchTaskTrainer, step: int, before: Any = lambda: N
 
 PEOPLE: dict[str, Path] = {}  # under "cache", where a session keeps those that it has rendered
 APART = {"slow", "gpu", "realdata"}
+
+
+gc.disable()  # while everything is imported: little of it becomes garbage
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collections, and collect less often."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -156,7 +167,7 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep data set caches of a test inside its folder, and do not wait after a stream's end."""
     import datasets
 
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1, raising=False)
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.03, raising=False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-datasets")
 
 

@@ -214,7 +214,7 @@ def test_a_stream_goes_on_without_bad_images(tmp_path, workers, policy):
 
 @pytest.mark.parametrize("policy", ["skip", "replace"])
 def test_a_stream_of_nothing_but_bad_images_ends(tmp_path, policy, monkeypatch):
-    monkeypatch.setattr("patchit_hf.data.stream.IN_A_ROW", 60)  # the end of each epoch takes 0.1 s
+    monkeypatch.setattr("patchit_hf.data.stream.IN_A_ROW", 60)  # epochs take a while to end
     spoilt_folder(tmp_path / "stream", {"a": (b"", ""), "b": (b"x", "")}, good=0)
     with pytest.raises(InputError, match=r"none of .* images is readable"):
         _stream(tmp_path, policy, 0)

@@ -30,7 +30,7 @@ SHORT = ["--backbone", "test_resnet", "--max-steps", "1", "--batch-size", "32", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    rows = {"train": range(150), "validation": range(150, 180), "test": range(180, 220)}
+    rows = {"train": range(60), "validation": range(60, 80), "test": range(80, 100)}
     return write_people(tmp_path_factory.mktemp("people"), **rows)
 
 
