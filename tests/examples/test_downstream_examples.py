@@ -133,7 +133,7 @@ def test_pose_picture(folder, people, export):
     picture = folder / "pose.png"
     said = run(
         "pose_picture", "--dataset", people, "--output", folder / "pose", "--picture", picture,
-        "--people", 5, "--init", export, "--max-steps", 40, "--learning-rate", "5e-3", *SMALL,
+        "--people", 5, "--init", export, "--max-steps", 25, "--learning-rate", "5e-3", *SMALL,
     )  # fmt: skip
     lines = (folder / "pose" / "metrics.jsonl").read_text().splitlines()
     first, last = (json.loads(line) for line in (lines[0], lines[-1]))
@@ -152,7 +152,7 @@ def test_action(folder, people, export, held_out):
     output = folder / "action"
     said = run(
         "action", "--dataset", people, "--output", output, "--init", export,
-        "--max-steps", 40, "--learning-rate", "3e-3", "--show", 7, *SMALL,
+        "--max-steps", 25, "--learning-rate", "3e-3", "--show", 7, *SMALL,
     )  # fmt: skip
     table = datasets.Dataset.from_parquet(str(output / "evaluation" / "predictions.parquet"))
     names = held_out.features["action"].names
@@ -171,13 +171,13 @@ def test_plain_pytorch(folder, people, export):
     file = folder / "plain" / "model.safetensors"
     said = run(
         "plain_pytorch", "--dataset", people, "--export", export, "--output", file,
-        "--epochs", 3, "--columns", "long_sleeves,backpack",
+        "--epochs", 2, "--columns", "long_sleeves,backpack",
     )  # fmt: skip
     losses = [float(text) for text in re.findall(r"loss (\S+?)(?:\r|\n|$)", said)]
-    assert len(losses) == 3 * (TRAINED // 32)
+    assert len(losses) == 2 * (TRAINED // 32)
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
     figures = re.findall(r"mean AP (\S+)%, guessing (\S+)%", said)
-    assert len(figures) == 3
+    assert len(figures) == 2
     found, chance = map(float, figures[-1])
     assert chance - 10 < found <= 100
     model = timm.create_model("test_resnet", num_classes=2)

@@ -24,15 +24,15 @@ from tests.hub.server import Hub
 SMALL = ["--backbone", "test_resnet", "--input-size", "48x24", "--batch-size", "16"]
 
 # FLOORS[task] = (figure, floor, steps, options), far from what one step reaches:
-#   attributes 0.20 to 0.32, then 0.45 to 0.50     reid 0.08, then 0.17 to 0.20
-#   action 0.15 to 0.21, then 0.37 to 0.45         pose 0.05 to 0.06, then 0.31   (three seeds each)
+#   attributes 0.20 to 0.32, then 0.48 to 0.49     reid 0.08, then 0.16 to 0.24
+#   action 0.15 to 0.21, then 0.31 to 0.38         pose 0.05 to 0.06, then 0.27   (three seeds each)
 # So small a network hardly tells what people do (0.25 after 250 steps, 0.17 after one); the same
 # task learns another column that holds one label for each crop, of eight.
 FLOORS = {
-    "attributes": ("class_accuracy", 0.38, 90, ["columns=[lower_wear,long_sleeves,upper_colour]"]),
-    "action": ("map", 0.27, 90, ["column=upper_colour"]),
-    "reid": ("map", 0.13, 90, []),
-    "pose": ("pck", 0.20, 90, ["width=32"]),
+    "attributes": ("class_accuracy", 0.38, 50, ["columns=[lower_wear,long_sleeves,upper_colour]"]),
+    "action": ("map", 0.27, 50, ["column=upper_colour"]),
+    "reid": ("map", 0.13, 50, []),
+    "pose": ("pck", 0.18, 50, ["width=32"]),
 }
 
 

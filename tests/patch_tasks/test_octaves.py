@@ -379,8 +379,8 @@ def test_a_run_finds_its_people_and_reloads(tmp_path, caplog, capsys):
     caplog.set_level("INFO", "patchit_hf")
     crops = _people(64)
     args = TrainingArguments(
-        output_dir=str(tmp_path / "run"), max_steps=60, train_batch_size=128, learning_rate=1e-2,
-        save_steps=60, audit=True, figures=True,
+        output_dir=str(tmp_path / "run"), max_steps=45, train_batch_size=128, learning_rate=1e-2,
+        save_steps=45, audit=True, figures=True,
     )  # fmt: skip
     task = small_task("octaves", light=0.1, mirror=0.5, cutmix=0.5, smooth=1.0, table_rate=0.02)
     trainer = PatchTaskTrainer("test_resnet", args, task, crops, crops)

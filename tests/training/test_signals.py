@@ -137,15 +137,15 @@ def test_a_pretraining_writes_a_checkpoint_and_says_so(tmp_path, crop_folder, nu
 def test_a_stopped_run_ends_as_the_uninterrupted_one(tmp_path, crop_folder, capsys):
     """Also what it measured on the way."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main(_pretraining(crop_folder, whole, 30)) == 0
+    assert main(_pretraining(crop_folder, whole, 16)) == 0
     with _stopped(PatchTaskTrainer, 11, signal.SIGTERM):
-        assert main(_pretraining(crop_folder, broken, 30)) == 143
+        assert main(_pretraining(crop_folder, broken, 16)) == 143
     assert _last_line(capsys.readouterr().err) == (
         "stopped by SIGTERM; the checkpoint after step 11 is written; the same command continues "
         "there"
     )
     assert [p.name for p in (broken / "checkpoints").glob("step-*")] == ["step-00000011"]
-    assert main(_pretraining(crop_folder, broken, 30)) == 0
+    assert main(_pretraining(crop_folder, broken, 16)) == 0
     ends = [load_file(run / "model.safetensors") for run in (whole, broken)]
     assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
     lines = [json.loads((run / "metrics.jsonl").read_text()) for run in (whole, broken)]
