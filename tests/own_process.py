@@ -75,6 +75,7 @@ def start(
         target=_become, args=(*given, str(cwd or "."), files, os.getpid(), _site())
     )
     process.start()
+    atexit.register(process.kill)  # or the end of the tests would wait for that of the process
     return process
 
 
