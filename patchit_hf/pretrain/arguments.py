@@ -201,7 +201,10 @@ class PretrainArguments(PatchDataArguments):
         "--recipe",
         "model",
         "task and settings for a purpose, for use with --init; flags beside it win. adapt (the "
-        "default with --init) is for finetuning and retrieval, embed for retrieval without labels",
+        "default with --init) is for finetuning and retrieval, embed for retrieval without labels. "
+        "Measured with mobilenetv2_100 on PETA, from ImageNet's weights: the same person by frozen "
+        "features 22 to 37 mAP (adapt, 17 minutes of a CPU core) or 38 (embed, 14 minutes), "
+        "attributes as before (adapt)",
         identity=False,
         choices=lambda: recipes(RECIPES),
     )
