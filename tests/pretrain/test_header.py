@@ -47,7 +47,6 @@ def test_a_run_begins_with_what_it_is_and_how_long_it_takes(
     assert others.startswith("other programs use 1.0 of 1 cores: fewer threads may be faster (OMP_")
 
 
-@pytest.mark.e2e
 def test_the_weights_do_not_depend_on_the_evaluations(crops, small, tmp_path):
     ways = [{}, {"max_eval_crops": 3, "eval_steps": 1}]
     found = []
