@@ -202,9 +202,9 @@ class PretrainArguments(PatchDataArguments):
         "model",
         "task and settings for a purpose, for use with --init; flags beside it win. adapt (the "
         "default with --init) is for finetuning and retrieval, embed for retrieval without labels. "
-        "Measured with mobilenetv2_100 on PETA, from ImageNet's weights: finding the same person by "
-        "frozen features rises from 22 mAP to 37 (adapt, 17 minutes of a CPU core) or 38 (embed, 14 "
-        "minutes); with adapt, attributes stay as before",
+        "Measured with mobilenetv2_100 on PETA, from ImageNet's weights: finding the same person "
+        "by frozen features rises from 22 mAP to 37 (adapt, 17 minutes of a CPU core) or 38 "
+        "(embed, 14 minutes); with adapt, attributes stay as before",
         identity=False,
         choices=lambda: recipes(RECIPES),
     )
