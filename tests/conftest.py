@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import functools
 import gc
+import logging
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
@@ -163,7 +164,33 @@ def _no_worker_stays() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _process_stays() -> Iterator[None]:
+    """Check that a test leaves the settings of the process as they were, for the tests after it.
+
+    With another number of threads, weights differ by rounding.
+    """
+    import torch
+
+    package = logging.getLogger("patchit_hf")
+
+    def settings() -> dict[str, Any]:
+        return {
+            "threads": torch.get_num_threads(),
+            "precision": torch.get_float32_matmul_precision(),
+            "deterministic": torch.backends.cudnn.deterministic,
+            "gradients": torch.is_grad_enabled(),
+            "type": torch.get_default_dtype(),
+            "messages": (package.level, package.propagate, list(package.handlers)),
+            "folder": os.getcwd(),
+        }
+
+    before = settings()
+    yield
+    assert settings() == before
+
+
+@pytest.fixture(autouse=True)
+def _own_caches(tmp_path: Path, _process_stays: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep data set caches of a test inside its folder, and do not wait after a stream's end."""
     import datasets
 

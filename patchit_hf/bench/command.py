@@ -8,7 +8,7 @@ import sys
 
 from patchit_hf.bench.arguments import BenchArguments
 from patchit_hf.common import cli
-from patchit_hf.common.console import as_command
+from patchit_hf.common.console import as_command, messages_from
 from patchit_hf.models.names import check_backbone, check_init
 from patchit_hf.pretrain.arguments import (
     RECIPES,
@@ -57,8 +57,8 @@ def run(argv: list[str] | None = None) -> int:
 
     with Progress("importing torch"):
         from patchit_hf.bench.measure import bench
-    logging.getLogger("patchit_hf").setLevel(logging.WARNING)  # a training says much
-    report = bench(what, args, how.seconds, how.rounds)
+    with messages_from(logging.WARNING):  # a training says much
+        report = bench(what, args, how.seconds, how.rounds)
     text = json.dumps(report.to_json(), indent=1) if how.json else "\n".join(report.lines())
     sys.stdout.write(f"{text}\n")
     return 0

@@ -72,8 +72,20 @@ def guarded(
             os.environ.setdefault(name, "1")
     with _lasting_stderr():
         logging.basicConfig(level=logging.WARNING, handlers=[_handler()])
-        logging.getLogger("patchit_hf").setLevel(logging.INFO)
-        return _guarded(run, argv, after_interrupt)
+        with messages_from(logging.INFO):
+            return _guarded(run, argv, after_interrupt)
+
+
+@contextlib.contextmanager
+def messages_from(level: int) -> Iterator[None]:
+    """Show the package's messages from a level up, and afterwards those that were shown before."""
+    package = logging.getLogger("patchit_hf")
+    before = package.level
+    package.setLevel(level)
+    try:
+        yield
+    finally:
+        package.setLevel(before)
 
 
 def _guarded(

@@ -1,6 +1,7 @@
 """What a run says before its first step, and how many held-out crops it asks about."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,16 +29,17 @@ def test_a_run_begins_with_what_it_is_and_how_long_it_takes(
     monkeypatch.setattr(monitor.Progress, "say", lambda self, line: said.append(line))
     monkeypatch.setattr(monitor.OtherPrograms, "cores", lambda _: 1.0)
     monkeypatch.setattr(monitor.psutil, "cpu_count", lambda: 1)
-    monkeypatch.setattr(monitor.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(monitor, "torch", SimpleNamespace(get_num_threads=lambda: 2))
     trainer = trainer_of(crops, small, tmp_path / "run", max_steps=7)
     with caplog.at_level(logging.INFO, "patchit_hf"):
         trainer.train()
     lines = [record.getMessage() for record in caplog.records]
+    threads = torch.get_num_threads()
     assert lines[:5] == [
         "data: dataset, 40 crops; 32 of 80 held-out crops are asked, as the run is short",
         "network: test_resnet, 0.4 M parameters, initial weights: random",
         "task: position, 6 answers (chance 16.7%)",
-        "device: CPU, 2 threads per process, float32",
+        f"device: CPU, {threads} thread{'s' * (threads > 1)} per process, float32",
         f"run: 7 steps of 16 patches by muon, in {tmp_path / 'run'}",
     ]
     (estimate,) = [line for line in said if line.startswith("about ")]
@@ -47,6 +49,7 @@ def test_a_run_begins_with_what_it_is_and_how_long_it_takes(
     assert others.startswith("other programs use 1.0 of 1 cores: fewer threads may be faster (OMP_")
 
 
+@pytest.mark.e2e
 def test_the_weights_do_not_depend_on_the_evaluations(crops, small, tmp_path):
     ways = [{}, {"max_eval_crops": 3, "eval_steps": 1}]
     found = []
