@@ -96,6 +96,7 @@ def test_a_network_that_learnt_shapes_is_not_blamed(tmp_path, caplog):
     assert _warnings(caplog) == []
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("network", [None, 0.45])
 def test_people_are_no_shortcut(network):
     found = _audit(people(), network)
@@ -202,6 +203,7 @@ def test_bad_input_is_one_line():
         audit(task, good.float(), good)
 
 
+@pytest.mark.e2e
 def test_the_command_audits_a_data_set_without_a_network(crop_folder, capsys):
     words = ["--dataset", crop_folder, "--canvas", "50x25", "--task-kwargs", "rows=3", "cols=2"]
     assert main([*words, "patch_size=8", "jitter=2"]) == 0

@@ -78,6 +78,7 @@ def test_the_planned_run_and_what_a_reader_sees():
     ]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("lazy", [False, True])
 def test_the_command_measures_everything(lazy, crop_folder, capsys):
     words = [

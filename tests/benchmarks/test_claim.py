@@ -193,6 +193,7 @@ def peta(tmp_path):
     return write_people(tmp_path / "peta", **splits)
 
 
+@pytest.mark.e2e
 def test_the_data_of_a_search(peta, tmp_path):
     found = claim_data.search_folder(peta, tmp_path / "search")
     train, dev = (

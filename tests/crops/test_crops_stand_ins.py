@@ -64,6 +64,7 @@ def lines_of(path):
 FRAMES = st.sets(st.integers(0, 11))
 
 
+@pytest.mark.e2e
 @settings(max_examples=15, deadline=None, phases=[Phase.generate])
 @given(
     tracks=st.dictionaries(st.sampled_from("abc"), FRAMES.filter(bool), min_size=1),

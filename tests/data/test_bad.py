@@ -197,6 +197,7 @@ def test_the_first_bad_image_of_a_stream_stops(tmp_path, workers):
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("policy", ["skip", "replace"])
 def test_a_stream_goes_on_without_bad_images(tmp_path, workers, policy):
@@ -212,6 +213,7 @@ def test_a_stream_goes_on_without_bad_images(tmp_path, workers, policy):
     assert all(torch.equal(a, b) for a, b in zip(batches[5:], rest, strict=True))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("policy", ["skip", "replace"])
 def test_a_stream_of_nothing_but_bad_images_ends(tmp_path, policy, monkeypatch):
     monkeypatch.setattr("patchit_hf.data.stream.IN_A_ROW", 60)  # epochs take a while to end

@@ -83,6 +83,7 @@ def test_rows_are_those_of_the_data_set(tmp_path, case, again):
             assert rows.original(row) == data._indices.column(0)[row].as_py()
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where memory can be looked at")
 def test_reading_everything_does_not_make_the_process_larger(tmp_path):
     size, count = 200_000, 300

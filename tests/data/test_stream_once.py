@@ -60,6 +60,7 @@ def _epoch(folder, rank, world, workers, seed=3, batch=5, epochs=1):
     return [int(crop[0, 0, 0]) for crops in batches for crop in crops]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("world", "workers"), SPLITS)
 def test_every_sample_is_seen_once(folder, world, workers):
     seen = [_epoch(folder, rank, world, workers) for rank in range(world)]

@@ -35,6 +35,7 @@ def test_the_papers_setting_runs(tmp_path, crop_folder, capsys):
     assert code == 0, capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_adapting_a_timm_model_in_ten_lines(tmp_path, crop_folder, capsys):
     spec = importlib.util.spec_from_file_location("adapt", EXAMPLES / "adapt_timm_model.py")
     example = importlib.util.module_from_spec(spec)

@@ -357,6 +357,7 @@ def test_cut_upload_and_lost_commit_answer(hub: Hub, api: HfApi, folder: Path) -
     assert hub.count("POST", "/commit/") == 1
 
 
+@pytest.mark.e2e
 def test_delay_and_outage(hub: Hub, api: HfApi) -> None:
     hub.create(ID, FILES)
     hub.delay("/resolve/", 1.0, times=1)

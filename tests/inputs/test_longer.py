@@ -25,6 +25,7 @@ def _record(folder):
     return json.loads((folder / "patchit.json").read_text())
 
 
+@pytest.mark.e2e
 def test_a_finished_run_goes_on_when_asked(tmp_path, crops, small):
     """With a constant rate, the longer run is the one that was as long from the beginning."""
     _trainer(tmp_path / "long", crops, small, 5).train()

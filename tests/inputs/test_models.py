@@ -104,6 +104,7 @@ def test_weights_changed_after_an_export_was_read_keep_its_history(tmp_path, cro
     assert [entry["source"] for entry in origin["earlier"]] == [export.name]
 
 
+@pytest.mark.e2e
 def test_finetuning_says_the_same(tmp_path, labelled_people):
     from patchit_hf.models.initial_weights import open_initial
 

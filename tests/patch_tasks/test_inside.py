@@ -183,6 +183,7 @@ def boxes_at_the_edge(draw):
     return [round(value, 2) for value in (x, y, x + width, y + height)]
 
 
+@pytest.mark.e2e
 @given(
     st.lists(boxes_at_the_edge(), min_size=12, max_size=12, unique_by=tuple),
     st.sampled_from(["shift", "shrink"]),

@@ -62,6 +62,7 @@ def test_lines_of_json_on_the_screen(photos, finetuned, capsys):
     assert lines[1]["probabilities"] == pytest.approx(result.probabilities, abs=1e-5)
 
 
+@pytest.mark.e2e
 def test_joints_are_in_pixels_of_the_image_and_of_frames(photos, finetuned, tmp_path):
     run = finetuned("pose")
     with Image.open(photos / "p0.png") as person:
@@ -110,6 +111,7 @@ def test_rows_of_a_data_set(finetuned, labelled_people):
     assert sum(1 for _ in every) == 200 + 60 + 20 + 60
 
 
+@pytest.mark.e2e
 def test_pictures_of_what_was_found(photos, finetuned, tmp_path):
     for task in ("attributes", "pose"):
         drawn = tmp_path / task

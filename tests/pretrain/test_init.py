@@ -178,6 +178,7 @@ def _one_process(tmp_path):
         distributed.destroy_process_group()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("way", ["plain", "compiled", "distributed", "both", "channels_last"])
 def test_a_model_in_any_wrapper(tmp_path, task, crops, way):
     given = _network(num_classes=5).eval()
@@ -390,6 +391,7 @@ def test_frozen_stages_stay_with_their_statistics(tmp_path, task, crops):
     assert trainer.notes["gradient"]["untouched"] == []
 
 
+@pytest.mark.e2e
 def test_the_initial_weights_are_mixed_in_at_the_end(tmp_path, task, crops):
     file = _file(tmp_path / "mine.safetensors")
 
@@ -535,6 +537,7 @@ def test_the_default_with_init_adapts(tmp_path, crop_folder, capsys, monkeypatch
     assert "| share of the initial weights in these | 0.5 |" in card
 
 
+@pytest.mark.e2e
 def test_several_phases_are_several_commands(tmp_path, crop_folder, capsys, export):
     first, second, third = export, tmp_path / "second", tmp_path / "third"
     words = [*SMALL, "--dataset", crop_folder]

@@ -219,6 +219,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, crops, small):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.e2e
 def test_streaming_needs_a_length_and_then_trains(tmp_path, crops, small):
     task = create_task("position", (50, 25), **small)
     stream = crops.to_iterable_dataset(num_shards=2)

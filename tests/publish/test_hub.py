@@ -422,6 +422,7 @@ def test_a_killed_upload_goes_on_where_it_was(folder, hub: Hub):
     assert hub.count("PUT", "^/storage/") - puts == 3 - arrived
 
 
+@pytest.mark.e2e
 def test_the_command_that_a_refusal_names(folder, hub: Hub):
     hub.create(ID, private=True)
     hub.fail("/commit/", status=403)

@@ -27,6 +27,7 @@ CODE = """
 """
 
 
+@pytest.mark.e2e
 def test_pushes_and_fetches_go_by_xet(tmp_path, hub: Hub):
     export = make_export(tmp_path / "an export")
     save(tmp_path / "run", 4)

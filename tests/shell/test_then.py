@@ -42,6 +42,7 @@ def test_crops_are_pretrained_on(tmp_path, capsys):
     assert len(load_crops(what.dataset).train) == 3
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("chosen", [[], ["--image-column", "image", "--allow-urls"]])
 def test_a_finetuned_model_is_evaluated(chosen, labelled_people, tmp_path, capsys):
     words = ["finetune", "--task", "action", "--backbone", "test_resnet", "--input-size", "48x24"]
@@ -56,6 +57,7 @@ def test_a_finetuned_model_is_evaluated(chosen, labelled_people, tmp_path, capsy
     assert "metrics.json, predictions.parquet" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_an_export_is_finetuned(export, labelled_people, crop_folder, tmp_path, capsys):
     """What pretraining on the rendered people, and an average, say next, on fewer of them."""
     first, second = tmp_path / "the run", tmp_path / "second"

@@ -60,6 +60,7 @@ TAKEN = [
 ]
 
 
+@pytest.mark.e2e
 def test_what_changes_nothing_changes_nothing(tmp_path, crops, small, monkeypatch):
     plain = _run(tmp_path / "plain", crops, small, gradient_accumulation_steps=2)
     for number, variables in enumerate(TAKEN):
@@ -71,6 +72,7 @@ def test_what_changes_nothing_changes_nothing(tmp_path, crops, small, monkeypatc
         assert record["training"]["mixed_precision"] == plain["training"]["mixed_precision"] == "no"
 
 
+@pytest.mark.e2e
 def test_the_precision_of_the_environment_is_recorded(tmp_path, crops, small, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     record = _run(tmp_path / "run", crops, small, max_steps=1)

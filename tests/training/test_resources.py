@@ -61,6 +61,7 @@ def in_step(trainer, step, action):
     return trainer
 
 
+@pytest.mark.e2e
 def test_a_checkpoint_that_cannot_be_written_leaves_those_before(tmp_path, trainer):
     """By a limit of the process, as `ulimit -f` or a quota sets it."""
     whole = trainer("whole")
@@ -221,6 +222,7 @@ def limited(trainer, inputs):
     return trainer, limit
 
 
+@pytest.mark.e2e
 def test_out_of_memory_says_what_would_fit(tmp_path, trainer):
     run, _ = limited(trainer(), 3)
     with pytest.raises(ResourceError) as error:
@@ -235,12 +237,14 @@ def test_out_of_memory_says_what_would_fit(tmp_path, trainer):
     assert "\n" not in line
 
 
+@pytest.mark.e2e
 def test_out_of_memory_where_nothing_fits(trainer):
     run, _ = limited(trainer(), 0)
     with pytest.raises(ResourceError, match="the smallest parts of the batch do not fit, either"):
         run.train()
 
 
+@pytest.mark.e2e
 def test_the_parts_are_found_once_and_the_recipe_is_kept(tmp_path, trainer, caplog):
     whole = trainer("whole")
     whole.train()
@@ -293,6 +297,7 @@ def test_what_counts_as_out_of_memory():
     assert not is_out_of_memory(KeyboardInterrupt())
 
 
+@pytest.mark.e2e
 def test_a_run_goes_on_with_another_number_of_parts(tmp_path, trainer):
     """The batch is what counts; runs of earlier versions recorded the parts."""
     first = trainer()
@@ -313,6 +318,7 @@ def test_a_run_goes_on_with_another_number_of_parts(tmp_path, trainer):
         torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.e2e
 def test_a_run_goes_on_with_another_cache(tmp_path, crop_folder, caplog):
     """Where decoded crops live is no part of a run, also where no cache was ever made."""
     from patchit_hf.pretrain import main

@@ -126,6 +126,7 @@ def test_operations_allocations_and_calls_of_a_step(optim, crops, small, tmp_pat
     assert all(found[name] > 0.5 * limit for name, limit in LIMITS[optim].items()), found
 
 
+@pytest.mark.e2e
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 def test_no_step_waits_for_the_device(crops, small, tmp_path, monkeypatch):
     AcceleratorState._reset_state(True)
