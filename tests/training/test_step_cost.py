@@ -5,6 +5,7 @@ that says why; a lower one lowers it. Counts depend on torch's version, so that 
 of the oldest that is allowed, and of the newest, whichever is higher.
 """
 
+import gc
 import sys
 from collections import Counter
 
@@ -114,7 +115,11 @@ def counted(crops, small, folder, optim, counters, first=9):
         return stops
 
     trainer._after_step = bounded
-    trainer.train()
+    gc.disable()  # or what it ends of earlier tests were counted, too
+    try:
+        trainer.train()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("optim", ["muon", "adamw"])
