@@ -27,6 +27,7 @@ def arg(
     help: str,
     *,
     identity: bool = True,
+    later: bool = False,
     choices: tuple[str, ...] | Callable[[], Sequence[str]] | None = None,
     words: tuple[str, ...] = (),
 ) -> Any:
@@ -39,6 +40,8 @@ def arg(
         group: the heading under which ``--help`` shows it.
         help: the text that ``--help`` shows.
         identity: whether the argument changes what a run computes.
+        later: whether earlier runs lack it; it is then no part of what identifies a run unless it
+            is set.
         choices: the allowed values, or a function that lists them; None for any.
         words: what may be given instead of a number; the class makes a number of it.
     """
@@ -47,6 +50,7 @@ def arg(
         "group": group,
         "help": help,
         "identity": identity,
+        "later": later,
         "choices": choices,
         "words": words,
     }
@@ -169,12 +173,17 @@ def _plain(value: Any) -> Any:
 
 
 def identity(*objects: Any) -> dict[str, Any]:
-    """Return the fields that decide what a run computes, by name."""
+    """Return the fields that decide what a run computes, by name.
+
+    Those that earlier runs lack are left out where they have their default, so that such a run
+    continues.
+    """
     return {
         item.name: getattr(obj, item.name)
         for obj in objects
         for item in dataclasses.fields(obj)
         if item.metadata["identity"]
+        and not (item.metadata["later"] and getattr(obj, item.name) == item.default)
     }
 
 

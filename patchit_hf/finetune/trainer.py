@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,11 @@ class FinetuneTrainer(HubTrainer):
             x, view = vary(crops, self.geometry, self.augmentation, draws)
             targets = self.task.moved(data.targets[chosen].to(device), view)
             yield Part(x.contiguous(memory_format=torch.channels_last), targets, index)
+
+    def _behind_head(self) -> Iterable[nn.Parameter]:
+        kept = set(self.model.classifier_names())  # timm's own head is a part of the backbone
+        backbone: Any = self.trained.backbone
+        return [p for name, p in backbone.named_parameters() if name not in kept]
 
     def _loss(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
         return self.task.loss(output, targets)

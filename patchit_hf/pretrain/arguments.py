@@ -60,18 +60,14 @@ class TrainingArguments(LoopArguments):
         "--layer-decay",
         "training",
         "factor of the learning rate from one layer to the one below it, such as 0.8",
+        later=True,
     )
     freeze_stages: int = arg(
         0,
         "--freeze-stages",
         "training",
         "keep the stem and this many stages after it as they are (of a vision transformer: blocks)",
-    )
-    head_first: float = arg(
-        0.0,
-        "--head-first",
-        "training",
-        "steps at the beginning in which only the head is trained; below 1, a fraction of the run",
+        later=True,
     )
     keep_initial: float = arg(
         0.0,
@@ -79,6 +75,7 @@ class TrainingArguments(LoopArguments):
         "training",
         "share of the initial weights in the result, mixed in after the last step; 0.5 keeps much "
         "of what they knew and most of what was learnt",
+        later=True,
     )
     ema: float = arg(
         0.0,
@@ -86,6 +83,7 @@ class TrainingArguments(LoopArguments):
         "training",
         "evaluate and export the moving average of the weights, of which each step keeps this "
         "share, such as 0.99; 0 for the weights of the last step",
+        later=True,
     )
     max_eval_crops: int | None = arg(
         None,
@@ -141,7 +139,6 @@ class TrainingArguments(LoopArguments):
             self._check_whole("max_eval_crops", 1)
         self._check_number("probe_steps", positive=False)
         self._check_whole("freeze_stages", 0)
-        self._check_number("head_first")
         self._check_layer_decay(self.layer_decay)
         if not 0 <= self.keep_initial < 1:
             raise self._error("keep_initial", "a number from 0 to below 1")

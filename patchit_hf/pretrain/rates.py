@@ -1,19 +1,15 @@
-"""Learning rates of a backbone, a head, and what of the head is trained at a rate of its own."""
+"""What the optimiser trains: a backbone, a head, and parts of the head at a rate of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from timm.optim import param_groups_weight_decay
 from torch import nn
 
-from patchit_hf.common.errors import InputError
 from patchit_hf.models.patch_task_model import PatchTaskModel
 from patchit_hf.patch_tasks.base import PatchTask
 from patchit_hf.pretrain.arguments import TrainingArguments
-from patchit_hf.training.arguments import in_steps
-from patchit_hf.training.optim import schedule
 
 
 def parameter_groups(model: PatchTaskModel, task: PatchTask, args: TrainingArguments) -> Any:
@@ -44,28 +40,3 @@ def parameter_groups(model: PatchTaskModel, task: PatchTask, args: TrainingArgum
         for name, rate in rates.items()
     ]
     return [group for group in trained if group["params"]] + own
-
-
-def head_first(
-    args: TrainingArguments, max_steps: int, epoch: float
-) -> tuple[int, Callable[[int], float]]:
-    """Return the steps of the head alone, and the learning rate of each step.
-
-    Behind the steps of the head the schedule begins for the whole network.
-
-    Args:
-        args: learning rate, schedule and ``head_first``.
-        max_steps: steps of the run.
-        epoch: steps of an epoch.
-
-    Raises:
-        InputError: if no step is left for the network.
-    """
-    steps = in_steps(args.head_first, max_steps)
-    if steps >= max_steps:
-        raise InputError(
-            f"--head-first {args.head_first:g}: must leave steps for the backbone, and the run "
-            f"has {max_steps}"
-        )
-    whole = schedule(args, max_steps - steps, epoch)
-    return steps, lambda step: whole(step - steps) if step >= steps else args.peak_learning_rate

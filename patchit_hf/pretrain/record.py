@@ -12,14 +12,6 @@ from patchit_hf.pretrain.arguments import TrainingArguments, default_folder
 from patchit_hf.pretrain.probe import OnlineProbe
 from patchit_hf.training.outcome import RunOutcome
 
-LATER = (
-    "layer_decay",
-    "freeze_stages",
-    "head_first",
-    "keep_initial",
-    "ema",
-)  # arguments that earlier runs lack
-
 
 def describe_run(
     outcome: RunOutcome, task: PatchTask, model: PatchTaskModel, probe: OnlineProbe | None
@@ -69,10 +61,6 @@ def run_config(
     """
     spec, origin = model.spec, model.origin
     start = {} if origin is None else {"init": origin.init, "initial_weights": origin.fingerprint}
-    how = identity(args)
-    for name in LATER:
-        if not how[name]:
-            del how[name]
     return {
         "backbone": spec.name,
         "backbone_args": spec.args,
@@ -83,7 +71,7 @@ def run_config(
         "dataset": data_info["name"],
         "split": data_info.get("split"),
         "streaming": bool(data_info.get("streaming")),
-        **how,
+        **identity(args),
     }
 
 

@@ -32,7 +32,7 @@ from patchit_hf.pretrain.gradient_share import GradientShare, gradient_line
 from patchit_hf.pretrain.header import Asked, header
 from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
-from patchit_hf.pretrain.rates import head_first, parameter_groups
+from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.pretrain.record import describe_run
 from patchit_hf.pretrain.result_weights import ResultWeights
 from patchit_hf.pretrain.setup import model_for, named_task, open_run
@@ -42,7 +42,6 @@ from patchit_hf.publish.run import HubTrainer, adopt_history, named_checkpoint
 from patchit_hf.training.checkpoint import Checkpoint
 from patchit_hf.training.loop import Means, Part
 from patchit_hf.training.run_folder import RunFolder
-from patchit_hf.training.share import steps_per_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +149,6 @@ class PatchTaskTrainer(HubTrainer):
             )
         size = num_crops(source)
         self._plan(size)
-        epoch = steps_per_epoch(size, self.share)
-        self.head_steps, self.lr_at = head_first(args, self.max_steps, epoch)
         inputs = self.max_steps * self.share.batch * task.inputs_per_sample
         asked = crops_to_ask(args, task, inputs)
         crops = open_held_out(held_out, args, task.canvas, name=f"{name} (held out)", limit=asked)
@@ -281,10 +278,7 @@ class PatchTaskTrainer(HubTrainer):
 
     def _before_step(self, step: int) -> None:
         self._watch_gradient(step)
-        if step < self.head_steps:
-            backbone: Any = self.trained.backbone
-            for parameter in backbone.parameters():
-                parameter.grad = None
+        super()._before_step(step)
 
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):

@@ -92,6 +92,13 @@ class LoopArguments(DecodeArguments):
     warmup_steps: float = arg(
         0.05, "--warmup", "training", "warm-up in steps; below 1, as a fraction of the run"
     )
+    head_first: float = arg(
+        0.0,
+        "--head-first",
+        "training",
+        "steps at the beginning in which only the head is trained; below 1, a fraction of the run",
+        later=True,
+    )
     weight_decay: float = arg(
         0.05, "--weight-decay", "training", "weight decay; biases and norms are not decayed"
     )
@@ -242,8 +249,8 @@ class LoopArguments(DecodeArguments):
         for name in ("seed", "early_stopping_patience", "gradient_accumulation_steps"):
             self._check_whole(name, 0)
         for name in (
-            "warmup_steps", "weight_decay", "max_grad_norm", "eval_steps", "save_steps",
-            "save_minutes", "early_stopping_threshold",
+            "warmup_steps", "head_first", "weight_decay", "max_grad_norm", "eval_steps",
+            "save_steps", "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
         self._check_number("timeout", positive=True)

@@ -83,6 +83,31 @@ def schedule(args: LoopArguments, max_steps: int, steps_per_epoch: float) -> Cal
     )
 
 
+def head_first(
+    args: LoopArguments, max_steps: int, epoch: float
+) -> tuple[int, Callable[[int], float]]:
+    """Return the steps of the head alone, and the learning rate of each step.
+
+    Behind the steps of the head the schedule begins for the whole network.
+
+    Args:
+        args: learning rate, schedule and ``head_first``.
+        max_steps: steps of the run.
+        epoch: steps of an epoch.
+
+    Raises:
+        InputError: if no step is left for the network.
+    """
+    steps = in_steps(args.head_first, max_steps)
+    if steps >= max_steps:
+        raise InputError(
+            f"--head-first {args.head_first:g}: must leave steps for the backbone, and the run "
+            f"has {max_steps}"
+        )
+    whole = schedule(args, max_steps - steps, epoch)
+    return steps, lambda step: whole(step - steps) if step >= steps else args.peak_learning_rate
+
+
 def create_optimizer(
     model: nn.Module, name: str, learning_rate: float, weight_decay: float, **kwargs: Any
 ) -> torch.optim.Optimizer:

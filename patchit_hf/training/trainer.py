@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from patchit_hf.common.interrupts import Stopped
 from patchit_hf.common.layout import CHECKPOINTS
@@ -22,7 +22,7 @@ from patchit_hf.training.loop import Means, due
 from patchit_hf.training.loop import train as run_steps
 from patchit_hf.training.memory import is_out_of_memory
 from patchit_hf.training.monitor import Monitor, Reporter
-from patchit_hf.training.optim import create_optimizer, schedule
+from patchit_hf.training.optim import create_optimizer, head_first
 from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
 from patchit_hf.training.resume import Resumes
@@ -78,10 +78,12 @@ class Trainer(Resumes):
             size: number of training crops, 0 for a stream.
 
         Raises:
-            InputError: for a stream without ``--max-steps``.
+            InputError: for a stream without ``--max-steps``, or if ``--head-first`` leaves no step
+                for the backbone.
         """
         self.max_steps = count_steps(self.args, size, self.share)
-        self.lr_at = schedule(self.args, self.max_steps, steps_per_epoch(size, self.share))
+        epoch = steps_per_epoch(size, self.share)
+        self.head_steps, self.lr_at = head_first(self.args, self.max_steps, epoch)
 
     def _prepare(self, parameters: Any) -> None:
         """Create the optimiser, and have Accelerate prepare it with the model.
@@ -272,6 +274,16 @@ class Trainer(Resumes):
             f"run: {steps} {self.reporter.unit} by {self.args.optim}, in {self.run.path}",
         ):
             logger.info("%s", line)
+
+    def _before_step(self, step: int) -> None:
+        if step < self.head_steps:
+            for parameter in self._behind_head():
+                parameter.grad = None
+
+    def _behind_head(self) -> Iterable[Parameter]:
+        """Return what is not trained in the steps of the head alone."""
+        backbone: Any = self.trained.backbone
+        return list(backbone.parameters())
 
     def _after_step(self, step: int, means: Means) -> bool:
         """Do what is due after a step; true ends the training.

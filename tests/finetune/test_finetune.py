@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
-from patchit_hf import FinetunedModel
+from patchit_hf import FinetunedModel, FinetuneTrainer, FinetuningArguments
 from patchit_hf.data import people
 from patchit_hf.finetune.command import main
 from patchit_hf.metrics.names import NAMES
@@ -190,6 +190,7 @@ def test_weights_from_the_hub(export, hub: Hub, tmp_path, folder):
         ([*SMALL, "--subset-seed", "1"], "--subset-seed 1: needs --fraction or --shots"),
         ([*SMALL, "--augment", "spin=1"], "unknown option 'spin'"),
         ([*SMALL, "--layer-decay", "2"], "--layer-decay 2"),
+        ([*SMALL, "--head-first", "3", "--max-steps", "3"], "--head-first 3: must leave steps"),
         (["--backbone", "test_resnet", "--input-size", "5x5"], "--input-size '5x5'"),
         ([*SMALL, "--learning-rate", "-1"], "--learning-rate -1.0"),
     ],
@@ -240,6 +241,29 @@ def test_batch_statistics_become_those_of_whole_crops(export, folder, tmp_path):
     assert not torch.equal(means["--reestimate-batch-norm"], model.bn1.running_mean)
     assert reestimate_batch_norm(model, [torch.rand(4, 3, 48, 24)]) > 0
     assert sampled(5, 3).tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("task", ["attributes", "reid"])  # timm's head, and one of its own
+def test_only_the_head_is_trained_first(task, export, labelled_people, tmp_path):
+    args = FinetuningArguments(
+        output_dir=str(tmp_path / "run"), max_steps=4, head_first=0.5, train_batch_size=16,
+        eval_steps=0, save_steps=0,
+    )  # fmt: skip
+    trainer = FinetuneTrainer(export, args, task, labelled_people, input_size=(48, 24))
+    names = [f"backbone.{name}" for name in trainer.model.classifier_names()]
+    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+    seen, after = [], trainer._after_step
+
+    def look(step, means):
+        now = dict(trainer.model.named_parameters())
+        changed = {name for name in now if not torch.equal(now[name], before[name])}
+        head = {name for name in changed if name.startswith("head.") or name in names}
+        seen.append((bool(head), bool(changed - head)))
+        return after(step, means)
+
+    trainer._after_step = look
+    trainer.train()
+    assert seen == [(True, False), (True, False), (True, True), (True, True)]
 
 
 def test_deep_layers_learn_slower(export):
