@@ -63,12 +63,9 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
         "options": options, "size": bench.size, "on": bench.trained_on,
     }  # fmt: skip
     needs = [] if parent is None else [parent]
-    return made.setdefault(
-        folder.name,
-        Job(
-            bench, "pretrain", f"pretrain-{folder.name}", asked, [words], folder / DONE_FILE, needs
-        ),
-    )
+    name, done = f"pretrain-{folder.name}", folder / DONE_FILE
+    job = Job(bench, "pretrain", name, asked, [words], done, folder, needs)
+    return made.setdefault(folder.name, job)
 
 
 def _average(bench: Bench, start: str, folder: Path, made: dict[str, Job]) -> Job:
