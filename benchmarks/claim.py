@@ -59,6 +59,7 @@ def bench_of(args: argparse.Namespace, trial: Trial, *, quick: bool = False) -> 
         steps=args.steps,
         threads=args.threads,
         commit=args.commit,
+        precision=trial.precision,
     )
 
 

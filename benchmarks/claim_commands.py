@@ -48,7 +48,7 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
     parent = _weights(bench, entry.parent, seed, made)
     options = entry.pretraining(bench.backbone)
     height = int(bench.size.partition("x")[0])  # the plan's patches are those of 128x64
-    options = options.replace("patch_size=20", f"patch_size={20 * height // 128}")
+    options = options.replace("patch_size=20", f"patch_size={20 * height // 128}") + bench.exactly
     if bench.steps is not None:
         options += f" --max-steps {bench.steps}"
     # Random weights are what pretraining begins with, and need no word.
@@ -63,12 +63,9 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
         "options": options, "size": bench.size, "on": bench.trained_on,
     }  # fmt: skip
     needs = [] if parent is None else [parent]
-    return made.setdefault(
-        folder.name,
-        Job(
-            bench, "pretrain", f"pretrain-{folder.name}", asked, [words], folder / DONE_FILE, needs
-        ),
-    )
+    name, done = f"pretrain-{folder.name}", folder / DONE_FILE
+    job = Job(bench, "pretrain", name, asked, [words], done, folder, needs)
+    return made.setdefault(folder.name, job)
 
 
 def _average(bench: Bench, start: str, folder: Path, made: dict[str, Job]) -> Job:
@@ -93,7 +90,7 @@ def _finetune(
     folder = bench.work / "finetuned" / f"{name}-draw{draw}"
     options = (
         f"--task attributes --input-size {bench.size} --epochs {bench.epochs} --optimizer muon "
-        f"--learning-rate {STARTS[start].rate}"
+        f"--learning-rate {STARTS[start].rate}{bench.exactly}"
     )
     train = shlex.split(
         f"-m patchit_hf.finetune {options} --fraction {fraction!r} --subset-seed {draw} "

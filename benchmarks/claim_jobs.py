@@ -45,6 +45,7 @@ class Bench:
         steps: of every pretraining; None for those of the plan.
         threads: of each run.
         commit: whether each record is committed.
+        precision: of pretraining and finetuning.
     """
 
     backbone: str
@@ -61,6 +62,12 @@ class Bench:
     steps: int | None = None
     threads: int = 1
     commit: bool = False
+    precision: str = "no"
+
+    @property
+    def exactly(self) -> str:
+        """The option that says the precision, if it is not the usual one."""
+        return "" if self.precision == "no" else f" --mixed-precision {self.precision}"
 
     @property
     def trained_on(self) -> str:
