@@ -58,6 +58,10 @@ STARTS = {
         f"{POSITION} --learning-rate 1e-3", IMAGENET, steps=((MOBILENET, 620), (LITE, 500))
     ),
     "imagenet-octaves": Start(OCTAVES, IMAGENET, steps=_octaves),
+    "imagenet-octaves-long": Start(OCTAVES, IMAGENET, steps=((MOBILENET, 1000), (LITE, 900))),
+    "imagenet-octaves-camera": Start(
+        f"{OCTAVES} --task-kwargs tint=0.2 resample=0.5", IMAGENET, steps=_octaves
+    ),
     "imagenet-octaves-position": Start(
         f"{OCTAVES} --task-kwargs identity_weight=0", IMAGENET,
         steps=((MOBILENET, 530), (LITE, 480)),
@@ -161,6 +165,13 @@ TRIALS = {
         "Do windows at three scales with identity adapt better than position?",
         "attributes as position (±0.5); same person +8 mAP over position",
         (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+    ),
+    "octaves-more": Trial(
+        "What are twice the steps worth to octaves, and white balance and resolution varied?",
+        "twice: attributes ±0.3, same person +4 mAP; varied: attributes ±0.3, same person -2, "
+        "another camera +4",
+        (("imagenet-octaves-long", "imagenet-octaves"),
+         ("imagenet-octaves-camera", "imagenet-octaves"), ("imagenet-octaves-long", IMAGENET)),
     ),
     "identity": Trial(
         "What is the identity term worth, switched off and alone?",
