@@ -24,6 +24,8 @@ class Start:
         average: starts and seeds of the runs that are averaged instead.
         rate: of finetuning, by Muon. ImageNet's was the best of its grid, as was that of random
             weights (results/compare-peta-*-muon.json); what adapts ImageNet's keeps ImageNet's.
+        script: of benchmarks/, which the options are for, instead of ``patchit_hf.pretrain``; the
+            result is a file of weights.
         steps: of pretraining where a network needs others, so that none costs more than 15
             CPU-minutes.
     """
@@ -33,11 +35,13 @@ class Start:
     average: tuple[tuple[str, int], ...] = ()
     rate: str = "2e-3"
     steps: tuple[tuple[str, int], ...] = ()
+    script: str = ""
 
     def pretraining(self, backbone: str) -> str:
         """Return the options with the steps for a network."""
         steps = dict(self.steps).get(backbone)
-        return f"{self.options} --max-steps {steps}" if steps else self.options
+        word = "--steps" if self.script else "--max-steps"
+        return f"{self.options} {word} {steps}" if steps else self.options
 
 
 OCTAVES = "--task octaves --learning-rate 1e-3"
@@ -54,6 +58,10 @@ STARTS = {
         f"{POSITION} --learning-rate 1e-3", IMAGENET, steps=((MOBILENET, 620), (LITE, 500))
     ),
     "imagenet-octaves": Start(OCTAVES, IMAGENET, steps=_octaves),
+    "imagenet-octaves-long": Start(OCTAVES, IMAGENET, steps=((MOBILENET, 1000), (LITE, 900))),
+    "imagenet-octaves-camera": Start(
+        f"{OCTAVES} --task-kwargs tint=0.2 resample=0.5", IMAGENET, steps=_octaves
+    ),
     "imagenet-octaves-position": Start(
         f"{OCTAVES} --task-kwargs identity_weight=0", IMAGENET,
         steps=((MOBILENET, 530), (LITE, 480)),
@@ -93,6 +101,16 @@ STARTS = {
         f"{HALF} --task-kwargs {CROPS} window=128", IMAGENET, steps=((MOBILENET, 125), (LITE, 75))
     ),
     "imagenet-average": Start(average=(("imagenet-position-half", 42), ("imagenet-half", 42))),
+    **{
+        f"imagenet-simclr{name}": Start(
+            f"--smallest {smallest} --learning-rate {rate}", IMAGENET, script="simclr.py",
+            steps=((MOBILENET, 270),),
+        )
+        for name, smallest, rate in (
+            ("", 0.67, 0.15), ("-slow", 0.67, 0.045), ("-slower", 0.67, 0.015),
+            ("-small", 0.08, 0.045),
+        )
+    },
     "imagenet-identity-kept": Start(
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2 resample=0.5 "
         "--keep-initial 0.5", IMAGENET,
@@ -147,6 +165,13 @@ TRIALS = {
         "Do windows at three scales with identity adapt better than position?",
         "attributes as position (±0.5); same person +8 mAP over position",
         (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+    ),
+    "octaves-more": Trial(
+        "What are twice the steps worth to octaves, and white balance and resolution varied?",
+        "twice: attributes ±0.3, same person +4 mAP; varied: attributes ±0.3, same person -2, "
+        "another camera +4",
+        (("imagenet-octaves-long", "imagenet-octaves"),
+         ("imagenet-octaves-camera", "imagenet-octaves"), ("imagenet-octaves-long", IMAGENET)),
     ),
     "identity": Trial(
         "What is the identity term worth, switched off and alone?",
@@ -223,6 +248,11 @@ TRIALS = {
         "The same at the size of the crops, at equal CPU-seconds: 128x64 instead of 64x32?",
         "same person +2 mAP, with a quarter of the samples",
         (("imagenet-half-large", "imagenet-half"),),
+    ),
+    "simclr": Trial(
+        "What does SimCLR adapt in as many CPU-minutes, at its own learning rate and below it?",
+        "attributes -1.0 at its own rate, ±0.3 below; same person +6 mAP at best",
+        tuple((f"imagenet-simclr{name}", IMAGENET) for name in ("", "-slow", "-slower", "-small")),
     ),
     "from-random": Trial(
         "From random weights and at equal CPU-seconds: octaves minus position?",
