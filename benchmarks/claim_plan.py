@@ -302,6 +302,19 @@ TRIALS = {
         "For persons of the same cameras as predicted, and twice what adapt wins: here the two "
         "recipes are for two purposes. Other cameras gain nothing.",
     ),
+    "final-octaves-mobilenet": Trial(
+        "On test: what is octaves with places and identity worth, which won the search?",
+        "attributes +1.0; same person +6 mAP",
+        (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+        final=True,
+    ),
+    "final-octaves-lite": Trial(
+        "The same on a network that nothing was tuned on?",
+        "attributes +1.0; same person +6 mAP",
+        (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+        LITE,
+        final=True,
+    ),
     "final-from-random": Trial(
         "On test, from random weights and at equal CPU-seconds: octaves minus position?",
         "attributes +1.0",
