@@ -59,6 +59,7 @@ def bench_of(args: argparse.Namespace, trial: Trial, *, quick: bool = False) -> 
         steps=args.steps,
         threads=args.threads,
         commit=args.commit,
+        precision=trial.precision,
     )
 
 
@@ -130,7 +131,8 @@ def told(name: str, trial: Trial) -> str:
         return "average of " + ", ".join(f"{n} (seed {s})" for n, s in start.average)
     if not start.options:
         return "random weights" if name == "random" else "ImageNet's weights"
-    return f"{start.parent}, then `pretrain {start.pretraining(trial.backbone)}`"
+    program = f"python benchmarks/{start.script}" if start.script else "pretrain"
+    return f"{start.parent}, then `{program} {start.pretraining(trial.backbone)}`"
 
 
 def possible(start: str, backbone: str) -> str | None:
@@ -140,7 +142,7 @@ def possible(start: str, backbone: str) -> str | None:
         for name in {n for n, _ in entry.average}:
             if reason := possible(name, backbone):
                 return reason
-        if entry.options:
+        if entry.options and not entry.script:
             words = shlex.split(f"--backbone {backbone} {entry.pretraining(backbone)}")
             words += [] if entry.parent == "random" else ["--init", "weights.safetensors"]
             cli.parse(

@@ -48,27 +48,33 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
     parent = _weights(bench, entry.parent, seed, made)
     options = entry.pretraining(bench.backbone)
     height = int(bench.size.partition("x")[0])  # the plan's patches are those of 128x64
-    options = options.replace("patch_size=20", f"patch_size={20 * height // 128}")
+    options = options.replace("patch_size=20", f"patch_size={20 * height // 128}") + bench.exactly
     if bench.steps is not None:
-        options += f" --max-steps {bench.steps}"
+        options += f" {'--steps' if entry.script else '--max-steps'} {bench.steps}"
     # Random weights are what pretraining begins with, and need no word.
     init = [] if entry.parent == RANDOM else ["--init", bench.source(entry.parent, seed)[0]]
-    words = shlex.split(
-        f"-m patchit_hf.pretrain --backbone {bench.backbone} --canvas {bench.size} {options} "
-        f"--seed {seed} --eval-every 0 --save-every 0 --max-eval-crops 660 --no-figures --no-audit"
-    )
-    words += [*init, "--dataset", bench.data, "--output-dir", str(folder)]
+    if entry.script:
+        script = os.path.relpath(Path(__file__).with_name(entry.script))
+        words = shlex.split(
+            f"{script} --backbone {bench.backbone} --size {bench.size} {options} --seed {seed}"
+        )
+        out = "--output"
+    else:
+        words = shlex.split(
+            f"-m patchit_hf.pretrain --backbone {bench.backbone} --canvas {bench.size} {options} "
+            f"--seed {seed} --eval-every 0 --save-every 0 --max-eval-crops 660 --no-figures "
+            "--no-audit"
+        )
+        out = "--output-dir"
+    words += [*init, "--dataset", bench.data, out, str(folder)]
     asked = {
         "start": start, "backbone": bench.backbone, "seed": seed, "parent": entry.parent,
         "options": options, "size": bench.size, "on": bench.trained_on,
     }  # fmt: skip
     needs = [] if parent is None else [parent]
-    return made.setdefault(
-        folder.name,
-        Job(
-            bench, "pretrain", f"pretrain-{folder.name}", asked, [words], folder / DONE_FILE, needs
-        ),
-    )
+    name, done = f"pretrain-{folder.name}", folder / DONE_FILE
+    job = Job(bench, "pretrain", name, asked, [words], done, folder, needs)
+    return made.setdefault(folder.name, job)
 
 
 def _average(bench: Bench, start: str, folder: Path, made: dict[str, Job]) -> Job:
@@ -93,7 +99,7 @@ def _finetune(
     folder = bench.work / "finetuned" / f"{name}-draw{draw}"
     options = (
         f"--task attributes --input-size {bench.size} --epochs {bench.epochs} --optimizer muon "
-        f"--learning-rate {STARTS[start].rate}"
+        f"--learning-rate {STARTS[start].rate}{bench.exactly}"
     )
     train = shlex.split(
         f"-m patchit_hf.finetune {options} --fraction {fraction!r} --subset-seed {draw} "

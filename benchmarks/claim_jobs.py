@@ -19,6 +19,7 @@ from claim_plan import IMAGENET, RANDOM, STARTS
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, write_json
+from patchit_hf.common.layout import BACKBONE_FILE
 from patchit_hf.common.provenance import versions
 from patchit_hf.data.source import open_split
 
@@ -45,6 +46,7 @@ class Bench:
         steps: of every pretraining; None for those of the plan.
         threads: of each run.
         commit: whether each record is committed.
+        precision: of pretraining and finetuning.
     """
 
     backbone: str
@@ -61,6 +63,12 @@ class Bench:
     steps: int | None = None
     threads: int = 1
     commit: bool = False
+    precision: str = "no"
+
+    @property
+    def exactly(self) -> str:
+        """The option that says the precision, if it is not the usual one."""
+        return "" if self.precision == "no" else f" --mixed-precision {self.precision}"
 
     @property
     def trained_on(self) -> str:
@@ -88,7 +96,10 @@ class Bench:
         if start in AS_THEY_ARE:
             init = "random" if start == RANDOM else self.imagenet
             return [init, "--backbone", self.backbone]
-        return [str(self.folder(start, seed))]
+        folder = self.folder(start, seed)
+        if STARTS[start].script:
+            return [str(folder / BACKBONE_FILE), "--backbone", self.backbone]
+        return [str(folder)]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Start:
         average: starts and seeds of the runs that are averaged instead.
         rate: of finetuning, by Muon. ImageNet's was the best of its grid, as was that of random
             weights (results/compare-peta-*-muon.json); what adapts ImageNet's keeps ImageNet's.
+        script: of benchmarks/, which the options are for, instead of ``patchit_hf.pretrain``; the
+            result is a file of weights.
         steps: of pretraining where a network needs others, so that none costs more than 15
             CPU-minutes.
     """
@@ -33,18 +35,21 @@ class Start:
     average: tuple[tuple[str, int], ...] = ()
     rate: str = "2e-3"
     steps: tuple[tuple[str, int], ...] = ()
+    script: str = ""
 
     def pretraining(self, backbone: str) -> str:
         """Return the options with the steps for a network."""
         steps = dict(self.steps).get(backbone)
-        return f"{self.options} --max-steps {steps}" if steps else self.options
+        word = "--steps" if self.script else "--max-steps"
+        return f"{self.options} {word} {steps}" if steps else self.options
 
 
 OCTAVES = "--task octaves --learning-rate 1e-3"
 POSITION = "--task position --task-kwargs patch_size=20 input_scale=2"
 _octaves = ((MOBILENET, 500), (LITE, 450))
-_POSITION_RUNS = tuple(("imagenet-position", seed) for seed in (42, 43))
-_OCTAVES_RUNS = tuple(("imagenet-octaves", seed) for seed in (42, 43))
+HALF = "--recipe embed"  # for half as long
+CROPS = "details=0 position_weight=0 tint=0.2 resample=0.5"  # what it asks of the task
+_half = ((MOBILENET, 450), (LITE, 280))
 
 STARTS = {
     RANDOM: Start(rate="8e-3"),
@@ -53,12 +58,13 @@ STARTS = {
         f"{POSITION} --learning-rate 1e-3", IMAGENET, steps=((MOBILENET, 620), (LITE, 500))
     ),
     "imagenet-octaves": Start(OCTAVES, IMAGENET, steps=_octaves),
+    "imagenet-octaves-long": Start(OCTAVES, IMAGENET, steps=((MOBILENET, 1000), (LITE, 900))),
+    "imagenet-octaves-camera": Start(
+        f"{OCTAVES} --task-kwargs tint=0.2 resample=0.5", IMAGENET, steps=_octaves
+    ),
     "imagenet-octaves-position": Start(
         f"{OCTAVES} --task-kwargs identity_weight=0", IMAGENET,
         steps=((MOBILENET, 530), (LITE, 480)),
-    ),
-    "imagenet-octaves-third": Start(
-        f"{OCTAVES} --task-kwargs identity_weight=0.3", IMAGENET, steps=_octaves
     ),
     "imagenet-identity": Start(
         f"{OCTAVES} --task-kwargs details=0 position_weight=0", IMAGENET,
@@ -68,10 +74,6 @@ STARTS = {
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 joins=4", IMAGENET,
         steps=((MOBILENET, 900), (LITE, 560)),
     ),
-    "imagenet-identity-large": Start(
-        f"{OCTAVES} --task-kwargs details=0 position_weight=0 window=128", IMAGENET,
-        steps=((MOBILENET, 250), (LITE, 150)),
-    ),
     "imagenet-identity-camera": Start(
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2 resample=0.5", IMAGENET,
         steps=((MOBILENET, 900), (LITE, 560)),
@@ -80,22 +82,35 @@ STARTS = {
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2", IMAGENET,
         steps=((MOBILENET, 900), (LITE, 560)),
     ),
-    "imagenet-octaves-joined": Start(
-        f"{OCTAVES} --task-kwargs joins=4", IMAGENET, steps=_octaves
+    "imagenet-position-half": Start(
+        f"{POSITION} --learning-rate 1e-3", IMAGENET, steps=((MOBILENET, 310), (LITE, 250))
     ),
-    "imagenet-octaves-unmirrored": Start(
-        f"{OCTAVES} --task-kwargs mirror=0", IMAGENET, steps=_octaves
+    "imagenet-half": Start(HALF, IMAGENET, steps=_half),
+    "imagenet-adapt-half": Start("--recipe adapt", IMAGENET, steps=_half),
+    "imagenet-phases": Start("--recipe adapt", "imagenet-position-half", steps=_half),
+    "imagenet-half-unmirrored": Start(
+        f"{HALF} --task-kwargs {CROPS} mirror=0", IMAGENET, steps=_half
     ),
-    "imagenet-octaves-plain-light": Start(
-        f"{OCTAVES} --task-kwargs light=0", IMAGENET, steps=_octaves
+    "imagenet-half-plain-light": Start(
+        f"{HALF} --task-kwargs {CROPS} light=0", IMAGENET, steps=_half
     ),
-    "imagenet-octaves-slow": Start(
-        "--task octaves --learning-rate 5e-4", IMAGENET, steps=_octaves
+    "imagenet-half-slow": Start(f"{HALF} --learning-rate 5e-4", IMAGENET, steps=_half),
+    "imagenet-half-fast": Start(f"{HALF} --learning-rate 2e-3", IMAGENET, steps=_half),
+    "imagenet-half-ema": Start(f"{HALF} --ema 0.99", IMAGENET, steps=_half),
+    "imagenet-half-large": Start(
+        f"{HALF} --task-kwargs {CROPS} window=128", IMAGENET, steps=((MOBILENET, 125), (LITE, 75))
     ),
-    "imagenet-octaves-fast": Start(
-        "--task octaves --learning-rate 2e-3", IMAGENET, steps=_octaves
-    ),
-    "imagenet-average": Start(average=(*_POSITION_RUNS, *_OCTAVES_RUNS)),
+    "imagenet-average": Start(average=(("imagenet-position-half", 42), ("imagenet-half", 42))),
+    **{
+        f"imagenet-simclr{name}": Start(
+            f"--smallest {smallest} --learning-rate {rate}", IMAGENET, script="simclr.py",
+            steps=((MOBILENET, 270),),
+        )
+        for name, smallest, rate in (
+            ("", 0.67, 0.15), ("-slow", 0.67, 0.045), ("-slower", 0.67, 0.015),
+            ("-small", 0.08, 0.045),
+        )
+    },
     "imagenet-identity-kept": Start(
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2 resample=0.5 "
         "--keep-initial 0.5", IMAGENET,
@@ -103,9 +118,9 @@ STARTS = {
     ),
     "imagenet-adapt": Start("--recipe adapt", IMAGENET, steps=((LITE, 560),)),
     "imagenet-embed": Start("--recipe embed", IMAGENET, steps=((LITE, 560),)),
-    "position": Start(f"{POSITION} --learning-rate 4e-3", steps=((RESNET, 1250),), rate="8e-3"),
+    "position": Start(f"{POSITION} --learning-rate 4e-3", steps=((RESNET, 900),), rate="8e-3"),
     "octaves": Start(
-        "--task octaves --learning-rate 4e-3", steps=((RESNET, 800),), rate="8e-3"
+        "--task octaves --learning-rate 4e-3", steps=((RESNET, 770),), rate="8e-3"
     ),
 }  # fmt: skip
 
@@ -121,6 +136,8 @@ class Trial:
         backbone: timm's name.
         decision: what followed from the result; empty until there is one.
         final: whether it is judged on the test split, by three seeds, once.
+        precision: of pretraining and finetuning; bf16 takes half of a ResNet's CPU-seconds, and
+            more than float32 with depthwise convolutions.
     """
 
     question: str
@@ -129,6 +146,7 @@ class Trial:
     backbone: str = MOBILENET
     decision: str = ""
     final: bool = False
+    precision: str = "no"
 
     @property
     def starts(self) -> list[str]:
@@ -148,24 +166,27 @@ TRIALS = {
         "attributes as position (±0.5); same person +8 mAP over position",
         (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
     ),
+    "octaves-more": Trial(
+        "What are twice the steps worth to octaves, and white balance and resolution varied?",
+        "twice: attributes ±0.3, same person +4 mAP; varied: attributes ±0.3, same person -2, "
+        "another camera +4",
+        (("imagenet-octaves-long", "imagenet-octaves"),
+         ("imagenet-octaves-camera", "imagenet-octaves"), ("imagenet-octaves-long", IMAGENET)),
+    ),
     "identity": Trial(
-        "What is the identity term worth, switched off, at a third of its weight, and alone?",
-        "attributes: off ±0.3, a third +0.2, alone -2; same person: off -7 mAP, alone +8",
-        tuple(
-            (start, "imagenet-octaves")
-            for start in ("imagenet-octaves-position", "imagenet-octaves-third",
-                          "imagenet-identity")
-        ),
+        "What is the identity term worth, switched off and alone?",
+        "attributes: off ±0.3, alone -2; same person: off -7 mAP, alone +8",
+        (("imagenet-octaves-position", "imagenet-octaves"),
+         ("imagenet-identity", "imagenet-octaves")),
     ),
     "joins": Trial(
         "What is it worth to make one class of crops that are alike?",
-        "same person +4 mAP alone, +2 with places; attributes ±0.3",
-        (("imagenet-identity-joined", "imagenet-identity"),
-         ("imagenet-octaves-joined", "imagenet-octaves")),
+        "same person +4 mAP; attributes ±0.3",
+        (("imagenet-identity-joined", "imagenet-identity"),),
         decision=
         "Not a default. Alone it costs 1.7 mAP: after a fifth of the training half of "
         "all crops were joined, and on ImageNet's features a third of such pairs are "
-        "two persons. Later and stricter joins were not tried, nor was it with places.",
+        "two persons. Later and stricter joins were not tried.",
     ),
     "keep": Trial(
         "What is it worth to mix half of ImageNet's weights into what identity alone has learnt?",
@@ -192,37 +213,53 @@ TRIALS = {
         "often as before (98.8 % of crops have neighbours of their own source, "
         "ImageNet's weights 90.4 %): this is no cure for that.",
     ),
-    "large": Trial(
-        "Identity alone at the size of the crops, at equal CPU-seconds: 128x64 instead of 64x32?",
-        "same person +2 mAP, with a quarter of the samples",
-        (("imagenet-identity-large", "imagenet-identity"),),
+    "average": Trial(
+        "Is the average of position and identity, each for half as long, better than either?",
+        "attributes +0.5 over either and +1.0 over ImageNet; same person between the two",
+        (("imagenet-average", IMAGENET), ("imagenet-average", "imagenet-half"),
+         ("imagenet-average", "imagenet-position-half")),
+    ),
+    "phases": Trial(
+        "Position, then the recipe adapt with position's weights mixed in, each for half as long?",
+        "attributes +1.0 over ImageNet, by position; same person +8 mAP, by identity",
+        (("imagenet-phases", IMAGENET), ("imagenet-phases", "imagenet-position-half")),
     ),
     "mirror": Trial(
-        "What is mirroring the crops worth?",
+        "What is mirroring the crops worth, in the recipe embed for half as long?",
         "attributes -0.2 without; same person -1 mAP",
-        (("imagenet-octaves-unmirrored", "imagenet-octaves"),),
+        (("imagenet-half-unmirrored", "imagenet-half"),),
     ),
     "light": Trial(
-        "What is varying the light of each window on its own worth?",
+        "What is varying the light of each window on its own worth, in the same?",
         "attributes -0.3 without; same person -3 mAP, since colour alone then finds the person",
-        (("imagenet-octaves-plain-light", "imagenet-octaves"),),
+        (("imagenet-half-plain-light", "imagenet-half"),),
     ),
     "rate": Trial(
-        "Which learning rate adapts best: half or twice 1e-3?",
+        "Which learning rate adapts best in the same: half or twice 1e-3?",
         "both within ±0.3 on attributes; same person -2 mAP at half, +1 at twice",
-        (("imagenet-octaves-slow", "imagenet-octaves"),
-         ("imagenet-octaves-fast", "imagenet-octaves")),
+        (("imagenet-half-slow", "imagenet-half"), ("imagenet-half-fast", "imagenet-half")),
     ),
-    "average": Trial(
-        "Is the average of four adapted backbones better than the best of them?",
-        "attributes +0.5 over a single run; same person as the single run of octaves",
-        (("imagenet-average", "imagenet-octaves"), ("imagenet-average", IMAGENET)),
+    "ema": Trial(
+        "What is the exponential moving average of the weights worth in the same?",
+        "attributes +0.2; same person ±0.5 mAP",
+        (("imagenet-half-ema", "imagenet-half"),),
+    ),
+    "large": Trial(
+        "The same at the size of the crops, at equal CPU-seconds: 128x64 instead of 64x32?",
+        "same person +2 mAP, with a quarter of the samples",
+        (("imagenet-half-large", "imagenet-half"),),
+    ),
+    "simclr": Trial(
+        "What does SimCLR adapt in as many CPU-minutes, at its own learning rate and below it?",
+        "attributes -1.0 at its own rate, ±0.3 below; same person +6 mAP at best",
+        tuple((f"imagenet-simclr{name}", IMAGENET) for name in ("", "-slow", "-slower", "-small")),
     ),
     "from-random": Trial(
         "From random weights and at equal CPU-seconds: octaves minus position?",
         "attributes +1.0",
         (("octaves", "position"), ("position", RANDOM)),
         RESNET,
+        precision="bf16",
     ),
     "final-mobilenet": Trial(
         "On test: what are position and the balanced recipe worth on top of ImageNet's weights?",
@@ -265,17 +302,35 @@ TRIALS = {
         "For persons of the same cameras as predicted, and twice what adapt wins: here the two "
         "recipes are for two purposes. Other cameras gain nothing.",
     ),
+    "final-octaves-mobilenet": Trial(
+        "On test: what is octaves with places and identity worth, which won the search?",
+        "attributes +1.0; same person +6 mAP",
+        (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+        final=True,
+    ),
+    "final-octaves-lite": Trial(
+        "The same on a network that nothing was tuned on?",
+        "attributes +1.0; same person +6 mAP",
+        (("imagenet-octaves", IMAGENET), ("imagenet-octaves", "imagenet-position")),
+        LITE,
+        final=True,
+    ),
     "final-from-random": Trial(
         "On test, from random weights and at equal CPU-seconds: octaves minus position?",
         "attributes +1.0",
         (("octaves", "position"), ("position", RANDOM)),
         RESNET,
         final=True,
+        precision="bf16",
     ),
 }  # fmt: skip
 
 QUICK = Trial(
-    "In twenty minutes: what does ten minutes of pretraining add to ImageNet's weights?",
+    "In twenty minutes: what do five minutes of pretraining add to ImageNet's weights?",
     "",
-    (("imagenet-position", IMAGENET), ("imagenet-adapt", IMAGENET), (IMAGENET, RANDOM)),
+    (
+        ("imagenet-position-half", IMAGENET),
+        ("imagenet-adapt-half", IMAGENET),
+        (IMAGENET, RANDOM),
+    ),
 )

@@ -146,7 +146,7 @@ def test_the_runs_of_starts(tmp_path, crop_folder):
     kinds = [job.kind for job in jobs]
     assert kinds.count("finetune") == 3 * 2 * 2
     assert kinds.count("retrieval") == 1 + 2 + 1  # only what differs by seed is done for each
-    # Two of position, two of octaves, and their average.
+    # Two of position for the start itself, one of each kind for the average.
     assert (kinds.count("pretrain"), kinds.count("average")) == (4, 1)
     assert "benchmarks/frozen_retrieval.py" in [job.commands[0][0] for job in jobs]
     groups = layers(jobs)
@@ -162,6 +162,15 @@ def test_the_runs_of_starts(tmp_path, crop_folder):
         for job in jobs if job.kind == "finetune" for word in [" ".join(job.commands[0])]
     }  # fmt: skip
     assert draws == {"0", "1"}
+
+
+def test_a_phase_begins_when_the_one_before_it_has_ended(tmp_path, crop_folder):
+    jobs = jobs_of(_bench(tmp_path, crop_folder), ["imagenet-phases"], (42,), (0,))
+    groups = [{job.kind for job in group} for group in layers(jobs)]
+    assert groups == [{"pretrain"}, {"pretrain"}, {"finetune", "retrieval"}]
+    first, second = jobs[:2]
+    assert str(first.folder) in second.commands[0]
+    assert [job.folder for job in jobs[:2]] == [job.output.parent for job in jobs[:2]]
 
 
 def test_what_is_recorded_is_not_run_again(tmp_path, crop_folder):
