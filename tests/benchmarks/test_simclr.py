@@ -2,14 +2,13 @@
 
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.benchmarks.test_claim import FOLDER
-
-sys.path.insert(0, str(FOLDER))
-import simclr  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import simclr
 
 
 def test_the_loss_is_that_of_a_loop():
