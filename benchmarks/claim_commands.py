@@ -12,6 +12,8 @@ from claim_plan import RANDOM, STARTS
 
 from patchit_hf.common.layout import DONE_FILE
 
+QUIET = "--eval-every 0 --save-every 0 --max-eval-crops 660 --no-figures --no-audit"
+
 
 def jobs_of(
     bench: Bench, starts: Iterable[str], seeds: Sequence[int], draws: Sequence[int]
@@ -50,23 +52,17 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
     height = int(bench.size.partition("x")[0])  # the plan's patches are those of 128x64
     options = options.replace("patch_size=20", f"patch_size={20 * height // 128}") + bench.exactly
     if bench.steps is not None:
-        options += f" {'--steps' if entry.script else '--max-steps'} {bench.steps}"
+        options += f" --max-steps {bench.steps}"
     # Random weights are what pretraining begins with, and need no word.
     init = [] if entry.parent == RANDOM else ["--init", bench.source(entry.parent, seed)[0]]
+    program, quiet = "-m patchit_hf.pretrain", QUIET
     if entry.script:
-        script = os.path.relpath(Path(__file__).with_name(entry.script))
-        words = shlex.split(
-            f"{script} --backbone {bench.backbone} --size {bench.size} {options} --seed {seed}"
-        )
-        out = "--output"
-    else:
-        words = shlex.split(
-            f"-m patchit_hf.pretrain --backbone {bench.backbone} --canvas {bench.size} {options} "
-            f"--seed {seed} --eval-every 0 --save-every 0 --max-eval-crops 660 --no-figures "
-            "--no-audit"
-        )
-        out = "--output-dir"
-    words += [*init, "--dataset", bench.data, out, str(folder)]
+        program, quiet = os.path.relpath(Path(__file__).with_name(entry.script)), ""
+    words = shlex.split(
+        f"{program} --backbone {bench.backbone} --canvas {bench.size} {options} --seed {seed} "
+        f"{quiet}"
+    )
+    words += [*init, "--dataset", bench.data, "--output-dir", str(folder)]
     asked = {
         "start": start, "backbone": bench.backbone, "seed": seed, "parent": entry.parent,
         "options": options, "size": bench.size, "on": bench.trained_on,

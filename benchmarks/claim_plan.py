@@ -40,8 +40,7 @@ class Start:
     def pretraining(self, backbone: str) -> str:
         """Return the options with the steps for a network."""
         steps = dict(self.steps).get(backbone)
-        word = "--steps" if self.script else "--max-steps"
-        return f"{self.options} {word} {steps}" if steps else self.options
+        return f"{self.options} --max-steps {steps}" if steps else self.options
 
 
 OCTAVES = "--task octaves --learning-rate 1e-3"

@@ -1,7 +1,7 @@
 """SimCLR on person crops, as a contender of claim.py: two views of a crop find each other.
 
     python benchmarks/simclr.py --backbone mobilenetv2_100 --init path/to/weights.safetensors \
-        --dataset path/to/crops --steps 150 --output runs/simclr
+        --dataset path/to/crops --max-steps 150 --output-dir runs/simclr
 
 Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020,
 with LightlyTrain 0.18's settings: two layers of 2,048 and 128, temperature 0.1, SGD with momentum
@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import save_weights, write_json
 from patchit_hf.common.freed_memory import freed_memory_kept
 from patchit_hf.common.layout import BACKBONE_FILE, DONE_FILE
@@ -102,7 +103,7 @@ def train(args: argparse.Namespace) -> tuple[nn.Module, dict[str, float]]:
         InputError: for weights or data that cannot be used.
     """
     torch.manual_seed(args.seed)
-    size = parse_canvas(args.size)
+    size = parse_canvas(args.canvas)
     backbone = open_initial(args.init, args.backbone, 0, seed=args.seed, input_size=size).backbone
     crops = squares(open_split(args.dataset, "train")[0])
     view = views(size, args.smallest)
@@ -113,9 +114,9 @@ def train(args: argparse.Namespace) -> tuple[nn.Module, dict[str, float]]:
     peak = args.learning_rate or 0.3 * args.batch_size / 256
     optimizer = torch.optim.SGD(model.parameters(), peak, momentum=0.9, weight_decay=1e-4)
     rows, losses = batches(len(crops), args.batch_size), []
-    for step in range(args.steps):
+    for step in range(args.max_steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, args.steps, peak)
+            group["lr"] = rate_at(step, args.max_steps, peak)
         chosen = next(rows)
         shown = torch.stack([view(crop) for crop in crops[chosen.repeat(2)]])
         loss = nt_xent(model(shown.contiguous(memory_format=torch.channels_last)))
@@ -126,7 +127,7 @@ def train(args: argparse.Namespace) -> tuple[nn.Module, dict[str, float]]:
         if (step + 1) % 20 == 0:
             print(f"step {step + 1}: loss {losses[-1]:.3f}", flush=True)
     last = losses[-10:]
-    found = {"steps": args.steps, "crops": args.steps * args.batch_size}
+    found = {"steps": args.max_steps, "crops": args.max_steps * args.batch_size}
     return backbone, {**found, "loss_first": losses[0], "loss_last": sum(last) / len(last)}
 
 
@@ -138,21 +139,25 @@ def main() -> int:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--init", default="random")
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--size", default="128x64", help="height x width of a view")
-    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--canvas", default="128x64", help="height x width of a view")
+    parser.add_argument("--max-steps", type=int, required=True)
     parser.add_argument("--batch-size", type=int, default=128, help="crops of a step")
     parser.add_argument("--learning-rate", type=float, help="by default 0.3 x batch / 256")
     parser.add_argument("--smallest", type=float, default=0.08, help="share of a square")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path, required=True)
     args = parser.parse_args()
     started = time.perf_counter()
-    with freed_memory_kept():  # as in the package's own trainings
-        backbone, found = train(args)
-    args.output.mkdir(parents=True, exist_ok=True)
-    save_weights(backbone, args.output / BACKBONE_FILE)
+    try:
+        with freed_memory_kept():  # as in the package's own trainings
+            backbone, found = train(args)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    save_weights(backbone, args.output_dir / BACKBONE_FILE)
     found["seconds"] = round(time.perf_counter() - started, 1)
-    write_json(args.output / DONE_FILE, {"results": found, "arguments": sys.argv[1:]})
+    write_json(args.output_dir / DONE_FILE, {"results": found, "arguments": sys.argv[1:]})
     return 0
 
 

@@ -88,7 +88,7 @@ def head_first(
 ) -> tuple[int, Callable[[int], float]]:
     """Return the steps of the head alone, and the learning rate of each step.
 
-    Behind the steps of the head the schedule begins for the whole network.
+    After the steps of the head the schedule begins for the whole network.
 
     Args:
         args: learning rate, schedule and ``head_first``.

@@ -115,7 +115,7 @@ def counted(crops, small, folder, optim, counters, first=9):
         return stops
 
     trainer._after_step = bounded
-    gc.disable()  # or what it ends of earlier tests were counted, too
+    gc.disable()  # or clean-up after earlier tests would be counted
     try:
         trainer.train()
     finally:
