@@ -171,6 +171,8 @@ def _process_stays() -> Iterator[None]:
     """
     import torch
 
+    from patchit_hf.common import freed_memory
+
     package = logging.getLogger("patchit_hf")
 
     def settings() -> dict[str, Any]:
@@ -182,6 +184,7 @@ def _process_stays() -> Iterator[None]:
             "type": torch.get_default_dtype(),
             "messages": (package.level, package.propagate, list(package.handlers)),
             "folder": os.getcwd(),
+            "memory kept": freed_memory._within,
         }
 
     before = settings()
