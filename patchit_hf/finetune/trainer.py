@@ -282,6 +282,8 @@ class FinetuneTrainer(HubTrainer):
         file = self.run.path / CHECKPOINTS / BEST_FILE
         if self.args.load_best_model_at_end and file.exists():
             self.model.load_state_dict(load_file(file))
+        else:
+            self.weights.finish(last=True)
 
 
 def _described(opened: Crops | None, train: Any) -> dict[str, Any]:

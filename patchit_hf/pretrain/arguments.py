@@ -77,14 +77,6 @@ class TrainingArguments(LoopArguments):
         "of what they knew and most of what was learnt",
         later=True,
     )
-    ema: float = arg(
-        0.0,
-        "--ema",
-        "training",
-        "evaluate and export the moving average of the weights, of which each step keeps this "
-        "share, such as 0.99; 0 for the weights of the last step",
-        later=True,
-    )
     max_eval_crops: int | None = arg(
         None,
         "--max-eval-crops",
@@ -142,8 +134,6 @@ class TrainingArguments(LoopArguments):
         self._check_layer_decay(self.layer_decay)
         if not 0 <= self.keep_initial < 1:
             raise self._error("keep_initial", "a number from 0 to below 1")
-        if not 0 <= self.ema < 1:
-            raise self._error("ema", "a number from 0 to below 1")
         if self.keep_initial and self.early_stopping_patience:
             raise InputError(
                 f"--keep-initial {self.keep_initial:g}: is not possible with "

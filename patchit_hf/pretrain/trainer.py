@@ -34,7 +34,7 @@ from patchit_hf.pretrain.health import PretrainReporter
 from patchit_hf.pretrain.probe import open_probe
 from patchit_hf.pretrain.rates import parameter_groups
 from patchit_hf.pretrain.record import describe_run
-from patchit_hf.pretrain.result_weights import ResultWeights
+from patchit_hf.pretrain.result_weights import MixedWeights
 from patchit_hf.pretrain.setup import model_for, named_task, open_run
 from patchit_hf.pretrain.wrap_up import wrap_up
 from patchit_hf.publish.export import export_run
@@ -122,8 +122,6 @@ class PatchTaskTrainer(HubTrainer):
         probe = open_probe(train_dataset, eval_dataset, args, task)
         self._settle_task(task)
         self._prepare(parameter_groups(self.model, self.task, args))
-        apart = [f"head.{name}" for name in self.task.trained_apart(self.model.head)]
-        self.weights = ResultWeights(self.model, args, self.accelerator, apart, self._first_inputs)
         evaluated = self.prepared if self.sharded is None else self.model
         self.evaluator = Evaluator(
             self.accelerator, self.task, self.model, evaluated, self.data.held_out, probe
@@ -219,6 +217,10 @@ class PatchTaskTrainer(HubTrainer):
         """Return the mean and deviation that the initial weights expect, or those of the crops."""
         return self.model.statistics or statistics(self.data.source, task.covered)
 
+    def _result_weights(self) -> MixedWeights:
+        apart = [f"head.{name}" for name in self.task.trained_apart(self.model.head)]
+        return MixedWeights(self.model, self.args, self.accelerator, apart, self._first_inputs)
+
     def _parts(self, start: int) -> Iterator[Part]:
         parts = training_parts(
             self.data.source,
@@ -283,19 +285,7 @@ class PatchTaskTrainer(HubTrainer):
     def _after_step(self, step: int, means: Means) -> bool:
         if step + 1 in self.task.sees_all_after(self.max_steps):
             self._show_all_crops()
-        if self.args.ema:
-            self._see_trained()
-        self.weights.update(step)
         return super()._after_step(step, means)
-
-    def _evaluate_and_record(self) -> None:
-        with self.weights.shown(last=self._is_last()):
-            super()._evaluate_and_record()
-
-    def _is_last(self) -> bool:
-        """Whether no step follows: the run is at its end, or a callback asked for it."""
-        monitor = self._running()
-        return monitor.done == self.max_steps or monitor.asked is not None
 
     def _stop(self, reason: str | None, method: str) -> None:
         if self.args.keep_initial and method == "on_evaluate":

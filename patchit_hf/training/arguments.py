@@ -99,6 +99,14 @@ class LoopArguments(DecodeArguments):
         "steps at the beginning in which only the head is trained; below 1, a fraction of the run",
         later=True,
     )
+    ema: float = arg(
+        0.0,
+        "--ema",
+        "training",
+        "evaluate and export the moving average of the weights, of which each step keeps this "
+        "share, such as 0.99; 0 for the weights of the last step",
+        later=True,
+    )
     weight_decay: float = arg(
         0.05, "--weight-decay", "training", "weight decay; biases and norms are not decayed"
     )
@@ -253,6 +261,8 @@ class LoopArguments(DecodeArguments):
             "save_steps", "save_minutes", "early_stopping_threshold",
         ):  # fmt: skip
             self._check_number(name)
+        if not 0 <= self.ema < 1:
+            raise self._error("ema", "a number from 0 to below 1")
         self._check_number("timeout", positive=True)
         self._check_change()
         if self.learning_rate is not None:

@@ -25,6 +25,7 @@ from patchit_hf.training.monitor import Monitor, Reporter
 from patchit_hf.training.optim import create_optimizer, head_first
 from patchit_hf.training.outcome import RunOutcome
 from patchit_hf.training.process import process_settings
+from patchit_hf.training.result_weights import ResultWeights
 from patchit_hf.training.resume import Resumes
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.save_requests import SaveRequests
@@ -100,9 +101,14 @@ class Trainer(Resumes):
         )
         if self.sharded is None:
             self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
-            return
-        self.prepared, self.optimizer = self.sharded.module, self.accelerator.prepare(optimizer)
-        self.sharded.optimizer = self.optimizer
+        else:
+            self.prepared, self.optimizer = self.sharded.module, self.accelerator.prepare(optimizer)
+            self.sharded.optimizer = self.optimizer
+        self.weights = self._result_weights()
+
+    def _result_weights(self) -> ResultWeights:
+        """Return what makes the weights that are exported out of those of a step."""
+        return ResultWeights(self.model, self.args.ema)
 
     def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, Any]:
         """Train to the end, from the newest checkpoint if there is one, and export.
@@ -292,6 +298,9 @@ class Trainer(Resumes):
             Stopped: if a signal asked for it; a checkpoint has been written.
         """
         monitor, args, done = self._running(), self.args, step + 1
+        if args.ema:
+            self._see_trained()
+        self.weights.update(step)
         last = done == self.max_steps
         stop, timed = self.requests.agreed(done, monitor.seconds)
         evaluates = last or self._due(done, args.eval_steps)
@@ -322,7 +331,16 @@ class Trainer(Resumes):
             raise RuntimeError("there is no run; call train()")
         return self.monitor
 
+    def _is_last(self) -> bool:
+        """Whether no step follows: the run is at its end, or a callback asked for it."""
+        monitor = self._running()
+        return monitor.done == self.max_steps or monitor.asked is not None
+
     def _evaluate_and_record(self) -> None:
+        with self.weights.shown(last=self._is_last()):
+            self._evaluate_and_record_shown()
+
+    def _evaluate_and_record_shown(self) -> None:
         self._check_weights()
         monitor, values = self._running(), self._evaluated()
         self._check_folder()

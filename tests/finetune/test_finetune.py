@@ -4,6 +4,7 @@ import json
 import signal
 from pathlib import Path
 
+import datasets
 import pytest
 import timm
 import torch
@@ -264,6 +265,45 @@ def test_only_the_head_is_trained_first(task, export, labelled_people, tmp_path)
     trainer._after_step = look
     trainer.train()
     assert seen == [(True, False), (True, False), (True, True), (True, True)]
+
+
+@pytest.mark.parametrize("best", [True, False])
+@pytest.mark.parametrize("task", ["attributes", "reid"])  # timm's head, and one of its own
+def test_the_moving_average_is_chosen_and_exported(task, best, export, folder, tmp_path):
+    class Weights:
+        """Notes the average that there has to be after each step."""
+
+        def __init__(self):
+            self.average, self.noted = {}, []
+
+        def on_step(self, trainer, step):
+            decay = min(0.5, step / (9 + step))
+            for name, value in trainer.model.state_dict().items():
+                if value.is_floating_point() and not name.startswith("moving_average."):
+                    before = self.average.get(name, begun[name])
+                    self.average[name] = decay * before + (1 - decay) * value
+            self.noted.append(dict(self.average))
+
+    args = FinetuningArguments(
+        output_dir=str(tmp_path / "run"), max_steps=6, train_batch_size=16, eval_steps=2, ema=0.5,
+        learning_rate=0.02, load_best_model_at_end=best,
+    )  # fmt: skip
+    weights, splits = Weights(), datasets.load_dataset(str(folder))
+    trainer = FinetuneTrainer(
+        export, args, task, splits["train"], splits["validation"], input_size=(48, 24),
+        callbacks=[weights],
+    )  # fmt: skip
+    begun = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    results = trainer.train()
+    wanted = weights.noted[results["step"] - 1]
+    assert best or results["step"] == 6
+    for name, value in FinetunedModel.from_pretrained(tmp_path / "run").state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-5, msg=name)
+    figure = f"eval_{trainer.task.primary_metric}"
+    assert trainer.evaluate()[figure] == results[figure]
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "| moving average of the weights, decay | 0.5 |" in card
 
 
 def test_deep_layers_learn_slower(export):
