@@ -34,6 +34,7 @@ from claim_plan import QUICK, STARTS, TRIALS, Trial
 
 from patchit_hf.common import cli
 from patchit_hf.common.errors import InputError
+from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 from patchit_hf.pretrain.arguments import RECIPES, PretrainArguments, TrainingArguments
 
 PLAN_FILE = Path("benchmarks/claim.md")
@@ -127,6 +128,9 @@ def plan(args: argparse.Namespace) -> str:
 def told(name: str, trial: Trial) -> str:
     """Return what a start is, in words and options."""
     start = STARTS[name]
+    if start.weights:
+        options = f"--learning-rate {start.rate} {start.finetuning}".strip()
+        return f"{start.weights}, then `finetune {options}`"
     if start.average:
         return "average of " + ", ".join(f"{n} (seed {s})" for n, s in start.average)
     if not start.options:
@@ -139,6 +143,8 @@ def possible(start: str, backbone: str) -> str | None:
     """Return why this version of the package cannot pretrain a start; None if it can."""
     entry = STARTS[start]
     try:
+        words = ["--init", "random", "--backbone", backbone, *shlex.split(entry.finetuning)]
+        cli.parse("", words, FinetuneArguments, FinetuningArguments, prog="finetune")
         for name in {n for n, _ in entry.average}:
             if reason := possible(name, backbone):
                 return reason

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from claim_jobs import AS_THEY_ARE, Bench, Job, same_for_every_seed
-from claim_plan import RANDOM, STARTS
+from claim_plan import RANDOM, STARTS, origin
 
 from patchit_hf.common.layout import DONE_FILE
 
@@ -31,10 +31,10 @@ def jobs_of(
     fraction = bench.fraction()
     for start in starts:
         for seed in seeds:
-            weights = _weights(bench, start, seed, made)
+            weights = _weights(bench, origin(start), seed, made)
             needs = [] if weights is None else [weights]
             judged += [_finetune(bench, start, seed, draw, fraction, needs) for draw in draws]
-            if seed == seeds[0] or not same_for_every_seed(start):
+            if not STARTS[start].weights and (seed == seeds[0] or not same_for_every_seed(start)):
                 judged.append(_retrieval(bench, start, seed, needs))
     return [*made.values(), *judged]
 
@@ -95,8 +95,8 @@ def _finetune(
     folder = bench.work / "finetuned" / f"{name}-draw{draw}"
     options = (
         f"--task attributes --input-size {bench.size} --epochs {bench.epochs} --optimizer muon "
-        f"--learning-rate {STARTS[start].rate}{bench.exactly}"
-    )
+        f"--learning-rate {STARTS[start].rate}{bench.exactly} {STARTS[start].finetuning}"
+    ).strip()
     train = shlex.split(
         f"-m patchit_hf.finetune {options} --fraction {fraction!r} --subset-seed {draw} "
         f"--seed {seed} --eval-every 0 --save-every 0"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from claim_plan import IMAGENET, RANDOM, STARTS
+from claim_plan import IMAGENET, RANDOM, STARTS, origin
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, write_json
@@ -88,11 +88,13 @@ class Bench:
 
     def folder(self, start: str, seed: int) -> Path:
         """Return the folder of a start's weights; an average is the same for every seed."""
+        start = origin(start)
         name = f"{self.trained_on}-{self.backbone}-{start}"
         return self.work / "weights" / (name if STARTS[start].average else f"{name}-seed{seed}")
 
     def source(self, start: str, seed: int) -> list[str]:
         """Return a start as the value of ``--init``, and what has to follow it."""
+        start = origin(start)
         if start in AS_THEY_ARE:
             init = "random" if start == RANDOM else self.imagenet
             return [init, "--backbone", self.backbone]
@@ -208,7 +210,7 @@ class Job:
 
 def same_for_every_seed(start: str) -> bool:
     """Return whether a start's weights do not depend on the seed of finetuning."""
-    return start in AS_THEY_ARE or bool(STARTS[start].average)
+    return origin(start) in AS_THEY_ARE or bool(STARTS[start].average)
 
 
 def layers(jobs: Iterable[Job]) -> list[list[Job]]:

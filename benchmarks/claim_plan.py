@@ -7,6 +7,7 @@ starts. Everything but the question, the prediction and the decision is carried 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 RANDOM, IMAGENET = "random", "imagenet"
@@ -28,6 +29,8 @@ class Start:
             result is a file of weights.
         steps: of pretraining where a network needs others, so that none costs more than 15
             CPU-minutes.
+        weights: the start whose weights these are, where only the finetuning differs.
+        finetuning: its options beside task, size, epochs, optimiser and rate.
     """
 
     options: str = ""
@@ -36,6 +39,8 @@ class Start:
     rate: str = "2e-3"
     steps: tuple[tuple[str, int], ...] = ()
     script: str = ""
+    weights: str = ""
+    finetuning: str = ""
 
     def pretraining(self, backbone: str) -> str:
         """Return the options with the steps for a network."""
@@ -122,6 +127,34 @@ STARTS = {
         "--task octaves --learning-rate 4e-3", steps=((RESNET, 770),), rate="8e-3"
     ),
 }  # fmt: skip
+
+WAYS = {  # to finetune with less overwritten: options, and the factor of the learning rate
+    "decay": ("--layer-decay 0.8", 1),
+    "head-first": ("--head-first 0.1", 1),
+    "ema": ("--ema 0.98", 1),
+    "vectors": ("--optimizer-args fallback_lr_scale=0.25", 1),
+    "adamw-head": ("--optimizer-args fallback_list=[backbone.classifier.*]", 1),
+    "half": ("", 0.5),
+    "quarter": ("", 0.25),
+}
+
+
+def finetuned(start: str, way: str) -> str:
+    """Return the name of a start that is finetuned in one of ``WAYS``."""
+    return f"{start}+{way}"
+
+
+for _start in (IMAGENET, "imagenet-octaves"):
+    for _way, (_options, _factor) in WAYS.items():
+        STARTS[finetuned(_start, _way)] = dataclasses.replace(
+            STARTS[_start], weights=_start, finetuning=_options,
+            rate=f"{float(STARTS[_start].rate) * _factor:g}",
+        )  # fmt: skip
+
+
+def origin(start: str) -> str:
+    """Return the start whose weights a start has."""
+    return STARTS[start].weights or start
 
 
 @dataclass(frozen=True)
@@ -263,6 +296,30 @@ TRIALS = {
         "same person +2 mAP, with a quarter of the samples",
         (("imagenet-half-large", "imagenet-half"),),
     ),
+    **{
+        f"finetune-{way}": Trial(
+            f"Finetuning: {what}",
+            prediction,
+            ((finetuned(IMAGENET, way), IMAGENET),
+             (finetuned("imagenet-octaves", way), "imagenet-octaves"),
+             (finetuned("imagenet-octaves", way), finetuned(IMAGENET, way))),
+        )
+        for way, what, prediction in (
+            ("decay", "what is a rate worth that falls by a fifth from layer to layer?",
+             "+0.5 for both"),
+            ("head-first", "what is it worth to train the head alone for the first epoch?",
+             "+0.3 for both"),
+            ("ema", "what is the moving average of the weights worth?",
+             "+0.3 for both, and half of the spread over draws"),
+            ("vectors", "what is a quarter of the rate worth for all that is no matrix: norms, "
+             "biases, depthwise kernels?", "+0.4 for both"),
+            ("adamw-head", "what is it worth to train the head by AdamW instead of Muon?",
+             "+0.3 for both"),
+            ("half", "was the rate too high for weights that know something: half of it?",
+             "±0.3 for both"),
+            ("quarter", "and a quarter?", "-0.5 for both"),
+        )
+    },
     "simclr": Trial(
         "What does SimCLR adapt in as many CPU-minutes, at its own learning rate and below it?",
         "attributes -1.0 at its own rate, ±0.3 below; same person +6 mAP at best",

@@ -173,6 +173,22 @@ def test_a_phase_begins_when_the_one_before_it_has_ended(tmp_path, crop_folder):
     assert [job.folder for job in jobs[:2]] == [job.output.parent for job in jobs[:2]]
 
 
+def test_another_finetuning_of_the_same_weights(tmp_path, crop_folder):
+    names = ("imagenet-octaves", "imagenet-octaves+vectors", "imagenet+half")
+    jobs = jobs_of(_bench(tmp_path, crop_folder), names, (42, 43), (0, 1))
+    kinds = [job.kind for job in jobs]
+    assert (kinds.count("pretrain"), kinds.count("retrieval")) == (2, 2)  # once for both
+    words = {job.name: " ".join(job.commands[0]) for job in jobs if job.kind == "finetune"}
+    assert len(words) == 3 * 2 * 2
+    changed = [text for name, text in words.items() if "+vectors" in name]
+    assert all("imagenet-octaves-seed" in text for text in changed)
+    assert all("--learning-rate 0.002 --optimizer-args fallback_lr" in text for text in changed)
+    halves = [text for name, text in words.items() if "+half" in name]
+    assert all("--learning-rate 0.001 " in text and "--init none " in text for text in halves)
+    needed = {other.name for job in jobs if "+vectors" in job.name for other in job.needs}
+    assert needed == {job.name for job in jobs if job.kind == "pretrain"}
+
+
 def test_what_is_recorded_is_not_run_again(tmp_path, crop_folder):
     bench = _bench(tmp_path, crop_folder)
     jobs = jobs_of(bench, ["position"], (42,), (0,))
