@@ -3,6 +3,7 @@
     python benchmarks/claim.py --plan               every trial: question, prediction, result
     python benchmarks/claim.py --run position       one trial, on held-out persons
     python benchmarks/claim.py --run final-lite     a final one, on the test split, once
+    python benchmarks/claim.py --final              all final ones, and a table for each network
     python benchmarks/claim.py --quick --jobs 2     the table for one network, in twenty minutes
 
 15 % of the training persons (and the validation split) judge every search; they are in no
@@ -18,6 +19,7 @@ Weights stay in ``--work``. ``claim.md`` holds the plan with the results.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
@@ -30,7 +32,7 @@ from claim_commands import jobs_of
 from claim_data import search_folder
 from claim_figures import differences, table
 from claim_jobs import Bench, Job, layers
-from claim_plan import QUICK, STARTS, TRIALS, Trial
+from claim_plan import COLUMNS, DATA, QUICK, STARTS, TRIALS, USUAL, Trial
 
 from patchit_hf.common import cli
 from patchit_hf.common.errors import InputError
@@ -50,6 +52,7 @@ def bench_of(args: argparse.Namespace, trial: Trial, *, quick: bool = False) -> 
         data=args.peta if trial.final else str(Path(args.work) / "search"),
         split="test" if trial.final else "validation",
         cameras=args.viper if trial.final else None,
+        others={name: getattr(args, name) for name in DATA},
         imagenet=f"{args.weights}/{trial.backbone}.imagenet.safetensors",
         name=f"quick-{judge}" if quick else judge,
         work=Path(args.work),
@@ -71,7 +74,7 @@ def seeds_of(trial: Trial) -> tuple[int, ...]:
 
 def carry_out(bench: Bench, trial: Trial, starts: Sequence[str], jobs: int) -> None:
     """Run what has no record yet, several runs side by side."""
-    wanted = jobs_of(bench, starts, seeds_of(trial), DRAWS)
+    wanted = jobs_of(bench, starts, seeds_of(trial), DRAWS, trial.columns)
     for layer in layers(wanted):
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(Job.run, layer))  # raises what a run raised
@@ -87,6 +90,7 @@ def records(bench: Bench, trial: Trial) -> list[dict[str, Any]]:
             record["bench"] == (bench.name if finetuned else bench.trained_on)
             and asked["backbone"] == trial.backbone
             and asked["start"] in trial.starts
+            and asked.get("column", USUAL) in (*trial.columns, USUAL)
             and asked.get("seed", seeds_of(trial)[0]) in seeds_of(trial)
         ):
             found.append(record)
@@ -123,6 +127,18 @@ def plan(args: argparse.Namespace) -> str:
         parts.append(f"**Result.**\n\n{found}" if found else "**Result.** Not run yet.")
         parts.append(f"**Decision.** {trial.decision or 'Open.'}")
     return "\n\n".join(parts) + "\n"
+
+
+def final_table(args: argparse.Namespace) -> str:
+    """Return one table of each network, with all that final trials have measured."""
+    parts = []
+    for backbone in dict.fromkeys(trial.backbone for trial in TRIALS.values() if trial.final):
+        trials = [t for t in TRIALS.values() if t.final and t.backbone == backbone]
+        pairs = tuple(dict.fromkeys(pair for trial in trials for pair in trial.pairs))
+        whole = dataclasses.replace(trials[0], pairs=pairs, columns=tuple(COLUMNS))
+        found = result(args, whole)
+        parts += [f"## `{backbone}`, on the test split", found or "Not run yet."]
+    return "\n\n".join(parts)
 
 
 def told(name: str, trial: Trial) -> str:
@@ -167,12 +183,15 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--plan", action="store_true", help="print every trial and its result")
     parser.add_argument("--run", nargs="+", default=[], choices=TRIALS, metavar="TRIAL")
+    parser.add_argument("--final", action="store_true", help="every final trial, and its table")
     parser.add_argument("--quick", action="store_true", help="table and differences, in 20 minutes")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run")
     parser.add_argument("--commit", action="store_true", help="commit each record as it ends")
     parser.add_argument("--peta", default="../shared/data/peta", help="crops with person_id")
     parser.add_argument("--viper", default="../shared/data/viper", help="persons of two cameras")
+    parser.add_argument("--lspet", default="../shared/data/lspet", help="people with joints")
+    parser.add_argument("--har", default="../shared/data/har", help="people with actions")
     parser.add_argument("--weights", default="../shared/weights", help="ImageNet's weights")
     parser.add_argument("--work", default="runs/claim", help="folder for weights")
     parser.add_argument("--results", default="benchmarks/results/claim", help="folder for records")
@@ -187,7 +206,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the plan, or run trials; returns the exit code."""
     args = arguments(argv)
-    trials = {name: TRIALS[name] for name in args.run}
+    names = [name for name in TRIALS if name in args.run or (args.final and TRIALS[name].final)]
+    trials = {name: TRIALS[name] for name in names}
     if args.quick:
         backbone = args.backbone or QUICK.backbone
         trials["quick"] = Trial(QUICK.question, QUICK.prediction, QUICK.pairs, backbone)
@@ -204,7 +224,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     sys.stderr.write(f"{start}: left out: {reason}\n")
             starts = [start for start, reason in reasons.items() if reason is None]
             carry_out(bench, trial, starts, args.jobs)
-            sys.stdout.write(f"{result(args, trial, quick=quick)}\n")
+            if not args.final:
+                sys.stdout.write(f"{result(args, trial, quick=quick)}\n")
+        if args.final:
+            sys.stdout.write(f"{final_table(args)}\n")
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

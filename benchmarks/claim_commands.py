@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from claim_jobs import AS_THEY_ARE, Bench, Job, same_for_every_seed
-from claim_plan import RANDOM, STARTS, origin
+from claim_plan import COLUMNS, RANDOM, SQUARE, STARTS, USUAL, origin
 
 from patchit_hf.common.layout import DONE_FILE
 
@@ -16,7 +16,11 @@ QUIET = "--eval-every 0 --save-every 0 --max-eval-crops 660 --no-figures --no-au
 
 
 def jobs_of(
-    bench: Bench, starts: Iterable[str], seeds: Sequence[int], draws: Sequence[int]
+    bench: Bench,
+    starts: Iterable[str],
+    seeds: Sequence[int],
+    draws: Sequence[int],
+    columns: Sequence[str] = (USUAL,),
 ) -> list[Job]:
     """Return all runs of some starts: weights first, then finetunings and retrievals.
 
@@ -25,15 +29,17 @@ def jobs_of(
         starts: names of ``claim_plan.STARTS``.
         seeds: each is that of a pretraining and of the finetunings that begin with it.
         draws: of labels, for each seed.
+        columns: names of ``claim_plan.COLUMNS``.
     """
     made: dict[str, Job] = {}
     judged: list[Job] = []
-    fraction = bench.fraction()
     for start in starts:
         for seed in seeds:
             weights = _weights(bench, origin(start), seed, made)
             needs = [] if weights is None else [weights]
-            judged += [_finetune(bench, start, seed, draw, fraction, needs) for draw in draws]
+            for column in columns:
+                for draw in draws[: COLUMNS[column].draws]:
+                    judged.append(_finetune(bench, start, seed, draw, column, needs))
             if not STARTS[start].weights and (seed == seeds[0] or not same_for_every_seed(start)):
                 judged.append(_retrieval(bench, start, seed, needs))
     return [*made.values(), *judged]
@@ -49,7 +55,10 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
         return _average(bench, start, folder, made)
     parent = _weights(bench, entry.parent, seed, made)
     options = entry.pretraining(bench.backbone)
-    height = int(bench.size.partition("x")[0])  # the plan's patches are those of 128x64
+    data, size = bench.data, bench.size
+    if entry.data:
+        data, size = bench.others[entry.data], SQUARE
+    height = int(size.partition("x")[0])  # the plan's patches are those of 128x64
     options = options.replace("patch_size=20", f"patch_size={20 * height // 128}") + bench.exactly
     if bench.steps is not None:
         options += f" --max-steps {bench.steps}"
@@ -59,17 +68,16 @@ def _weights(bench: Bench, start: str, seed: int, made: dict[str, Job]) -> Job |
     if entry.script:
         program, quiet = os.path.relpath(Path(__file__).with_name(entry.script)), ""
     words = shlex.split(
-        f"{program} --backbone {bench.backbone} --canvas {bench.size} {options} --seed {seed} "
-        f"{quiet}"
+        f"{program} --backbone {bench.backbone} --canvas {size} {options} --seed {seed} {quiet}"
     )
-    words += [*init, "--dataset", bench.data, "--output-dir", str(folder)]
+    words += [*init, "--dataset", data, "--output-dir", str(folder)]
     asked = {
         "start": start, "backbone": bench.backbone, "seed": seed, "parent": entry.parent,
-        "options": options, "size": bench.size, "on": bench.trained_on,
+        "options": options, "size": size, "on": entry.data or bench.trained_on,
     }  # fmt: skip
     needs = [] if parent is None else [parent]
     name, done = f"pretrain-{folder.name}", folder / DONE_FILE
-    job = Job(bench, "pretrain", name, asked, [words], done, folder, needs)
+    job = Job(bench, "pretrain", name, asked, [words], {"": done}, folder, needs)
     return made.setdefault(folder.name, job)
 
 
@@ -84,37 +92,46 @@ def _average(bench: Bench, start: str, folder: Path, made: dict[str, Job]) -> Jo
         "of": [list(pair) for pair in STARTS[start].average], "on": bench.trained_on,
     }  # fmt: skip
     name = f"average-{folder.name}"
-    job = Job(bench, "average", name, asked, [words], folder / DONE_FILE, folder, needs)
+    job = Job(bench, "average", name, asked, [words], {"": folder / DONE_FILE}, folder, needs)
     return made.setdefault(folder.name, job)
 
 
-def _finetune(
-    bench: Bench, start: str, seed: int, draw: int, fraction: float, needs: list[Job]
-) -> Job:
-    name = f"{bench.name}-{bench.backbone}-{start}-seed{seed}"
+def _finetune(bench: Bench, start: str, seed: int, draw: int, column: str, needs: list[Job]) -> Job:
+    what, entry = COLUMNS[column], STARTS[start]
+    also = "" if column == USUAL else f"-{column}"
+    name = f"{bench.name}-{bench.backbone}-{start}{also}-seed{seed}"
     folder = bench.work / "finetuned" / f"{name}-draw{draw}"
+    data, size = bench.others.get(what.data, bench.data), what.size or bench.size
+    labels = what.labels or bench.labels
+    fraction = what.fraction or bench.fraction(labels)
     options = (
-        f"--task attributes --input-size {bench.size} --epochs {bench.epochs} --optimizer muon "
-        f"--learning-rate {STARTS[start].rate}{bench.exactly} {STARTS[start].finetuning}"
+        f"--task {what.task} --input-size {size} --epochs {what.epochs or bench.epochs} "
+        f"--optimizer muon --learning-rate {entry.rate}{bench.exactly} {entry.finetuning}"
     ).strip()
+    part = f" --fraction {fraction!r} --subset-seed {draw}" if fraction < 1 else ""
     train = shlex.split(
-        f"-m patchit_hf.finetune {options} --fraction {fraction!r} --subset-seed {draw} "
-        f"--seed {seed} --eval-every 0 --save-every 0"
+        f"-m patchit_hf.finetune {options}{part} --seed {seed} --eval-every 0 --save-every 0"
     )
-    train += ["--init", *bench.source(start, seed), "--dataset", bench.data]
+    train += ["--init", *bench.source(start, seed), "--dataset", data]
     asked = {
         "start": start, "backbone": bench.backbone, "seed": seed, "draw": draw,
-        "labels": bench.labels, "options": options, "judged_on": bench.split,
-        "weights": [job.asked for job in needs],
+        "labels": labels if what.fraction is None else f"{100 * what.fraction:g} %",
+        "options": options, "judged_on": bench.split, "weights": [job.asked for job in needs],
     }  # fmt: skip
-    commands, output = [[*train, "--output-dir", str(folder)]], folder / DONE_FILE
+    if column != USUAL:
+        asked["column"] = column
+    commands, outputs = [[*train, "--output-dir", str(folder)]], {f"{column}_": folder / DONE_FILE}
     if bench.split != "validation":  # on which finetuning ends with an evaluation anyway
-        output = folder / "judged" / "metrics.json"
-        words = ["-m", "patchit_hf.evaluate", str(folder), "--dataset", bench.data]
-        words += ["--split", bench.split, "--bootstrap", "0", "--output-dir", str(output.parent)]
-        commands.append(words)
+        judges = {f"{column}_": (data, bench.split)}
+        if what.cameras and bench.cameras:
+            judges[f"{column}_cameras_"] = (bench.cameras, "test")
+        outputs = {begin: folder / f"judged-{begin}" / "metrics.json" for begin in judges}
+        for begin, (where, split) in judges.items():
+            words = ["-m", "patchit_hf.evaluate", str(folder), "--dataset", where, "--split", split]
+            words += ["--bootstrap", "0", "--output-dir", str(outputs[begin].parent)]
+            commands.append(words)
     name = f"finetune-{name}-draw{draw}"
-    return Job(bench, "finetune", name, asked, commands, output, folder, needs)
+    return Job(bench, "finetune", name, asked, commands, outputs, folder, needs)
 
 
 def _retrieval(bench: Bench, start: str, seed: int, needs: list[Job]) -> Job:
@@ -130,4 +147,4 @@ def _retrieval(bench: Bench, start: str, seed: int, needs: list[Job]) -> Job:
         "weights": [job.asked for job in needs],
     }  # fmt: skip
     commands = [[*words, "--output", str(output)]]
-    return Job(bench, "retrieval", name, asked, commands, output, None, needs)
+    return Job(bench, "retrieval", name, asked, commands, {"": output}, None, needs)

@@ -101,6 +101,13 @@ def by_key(records: Iterable[Mapping[str, Any]], metric: str) -> dict[str, dict[
 
 METRICS = {
     "attributes_map": "attributes, mAP",
+    "attributes-800_map": "attributes, 800 labels",
+    "attributes-all_map": "attributes, all labels",
+    "attributes-30-epochs_map": "attributes, 30 epochs",
+    "reid_map": "re-identification, mAP",
+    "reid_cameras_map": "re-identification, VIPeR, mAP",
+    "pose_pck": "pose, PCK",
+    "action_accuracy": "action, top-1",
     "person_map": "same person, mAP",
     "person_rank1": "same person, rank 1",
     "cameras_map": "camera 1 to 2, mAP",

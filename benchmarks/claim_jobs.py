@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shlex
@@ -36,6 +37,7 @@ class Bench:
         data: crops with a train split, and the one that judges.
         split: the split that judges.
         cameras: crops of persons that two cameras saw; None where they are not to be seen yet.
+        others: folders of ``claim_plan.DATA``.
         imagenet: a file of ImageNet's weights.
         name: what the records are called after.
         work: folder of weights and logs.
@@ -64,6 +66,7 @@ class Bench:
     threads: int = 1
     commit: bool = False
     precision: str = "no"
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def exactly(self) -> str:
@@ -75,16 +78,16 @@ class Bench:
         """What weights are called after: the crops that they are pretrained on."""
         return self.name.removeprefix("quick-")
 
-    def fraction(self) -> float:
-        """Return the share of the training labels that a draw has.
+    def fraction(self, labels: int) -> float:
+        """Return the share of the training crops that some labelled ones are.
 
         Raises:
             InputError: if there are not that many.
         """
-        crops = len(open_split(self.data, "train")[0])
-        if not 0 < self.labels < crops:
-            raise InputError(f"--labels {self.labels}: must be above 0 and below {crops}")
-        return self.labels / crops
+        crops = _crops(self.data)
+        if not 0 < labels < crops:
+            raise InputError(f"--labels {labels}: must be above 0 and below {crops}")
+        return labels / crops
 
     def folder(self, start: str, seed: int) -> Path:
         """Return the folder of a start's weights; an average is the same for every seed."""
@@ -114,7 +117,7 @@ class Job:
         name: of the record.
         asked: what decides the result, whatever the machine and its folders.
         commands: after ``python``.
-        output: the JSON file that they leave.
+        outputs: the JSON files that they leave, by what their metrics begin with.
         folder: the folder that they make, with the weights; None for none.
         needs: runs whose weights it begins with.
     """
@@ -124,9 +127,14 @@ class Job:
     name: str
     asked: dict[str, Any]
     commands: list[list[str]]
-    output: Path
+    outputs: dict[str, Path]
     folder: Path | None
     needs: list[Job] = field(default_factory=list)
+
+    @property
+    def output(self) -> Path:
+        """The file that is there once the run has ended."""
+        return list(self.outputs.values())[-1]
 
     @property
     def file(self) -> Path:
@@ -167,13 +175,14 @@ class Job:
         cpu = sum(self._process(words) for words in self.commands)
         if self.recorded():
             return
-        found = read_json(self.output)
+        found = {begin: _METRICS[self.kind](read_json(f)) for begin, f in self.outputs.items()}
+        metrics = {f"{begin}{key}": v for begin, each in found.items() for key, v in each.items()}
         record = {
             "kind": self.kind,
             "bench": self.bench.name if self.kind == "finetune" else self.bench.trained_on,
             "asked": self.asked,
             "commands": [shlex.join(["python", *words]) for words in self.commands],
-            "metrics": _METRICS[self.kind](found),
+            "metrics": metrics,
             "seconds": round(time.perf_counter() - begun, 1),
             "cpu_seconds": round(cpu, 1),
             "machine": machine(self.bench.threads),
@@ -206,6 +215,11 @@ class Job:
             lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no output"]
             raise InputError(f"{self.name}: failed ({log}): {lines[-1]}")
         return used.ru_utime + used.ru_stime
+
+
+@functools.cache
+def _crops(data: str) -> int:
+    return len(open_split(data, "train")[0])
 
 
 def same_for_every_seed(start: str) -> bool:
@@ -246,18 +260,18 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {key: value for key, value in values.items() if isinstance(value, int | float)}
 
 
-def _attributes(found: dict[str, Any]) -> dict[str, float]:
+def _judged(found: dict[str, Any]) -> dict[str, float]:
     """Return the metrics of an evaluation, or of the one that ended a finetuning."""
     values = {key: entry["value"] for key, entry in found.get("figures", {}).items()}
     for key, value in _numbers(found.get("results", {})).items():
         if key.startswith("eval_"):
             values[key.removeprefix("eval_")] = value
-    return {f"attributes_{key}": value for key, value in values.items()}
+    return values
 
 
 _METRICS = {
     "pretrain": lambda found: _numbers(found["results"]),
     "average": lambda found: {},
-    "finetune": _attributes,
+    "finetune": _judged,
     "retrieval": _numbers,
 }

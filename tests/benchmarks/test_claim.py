@@ -189,6 +189,29 @@ def test_another_finetuning_of_the_same_weights(tmp_path, crop_folder):
     assert needed == {job.name for job in jobs if job.kind == "pretrain"}
 
 
+def test_columns_of_other_tasks(tmp_path, crop_folder):
+    columns = ("attributes-800", "reid", "pose")
+    bench = dataclasses.replace(
+        _bench(tmp_path, crop_folder), split="test", cameras="viper", others={"lspet": "lspet"}
+    )
+    with pytest.raises(InputError, match="--labels 800: must be above 0 and below 40"):
+        jobs_of(bench, ["random"], (42,), (0, 1), columns)
+    jobs = jobs_of(bench, ["random"], (42,), (0, 1), columns[1:])
+    reid, pose = (job for job in jobs if job.kind == "finetune")  # one draw each
+    assert (reid.asked["column"], reid.asked["labels"]) == ("reid", "25 %")
+    assert [name.name for name in reid.outputs.values()] == ["metrics.json"] * 2
+    assert list(reid.outputs) == ["reid_", "reid_cameras_"]
+    train, here, there = (" ".join(words) for words in reid.commands)
+    assert "--fraction 0.25 --subset-seed 0 --seed 42" in train
+    assert f"--dataset {crop_folder} --split test" in here
+    assert "--dataset viper --split test" in there
+    trained, judged = (" ".join(words) for words in pose.commands)
+    assert "--task pose --input-size 128x128" in trained
+    assert "--dataset lspet" in trained
+    assert "--dataset lspet --split test" in judged
+    assert len({job.name for job in jobs}) == len(jobs)
+
+
 def test_what_is_recorded_is_not_run_again(tmp_path, crop_folder):
     bench = _bench(tmp_path, crop_folder)
     jobs = jobs_of(bench, ["position"], (42,), (0,))
@@ -208,7 +231,7 @@ def test_what_is_recorded_is_not_run_again(tmp_path, crop_folder):
 
 def test_labels_must_be_fewer_than_crops(tmp_path, crop_folder):
     with pytest.raises(InputError, match="--labels 999: must be above 0 and below 40"):
-        dataclasses.replace(_bench(tmp_path, crop_folder), labels=999).fraction()
+        _bench(tmp_path, crop_folder).fraction(999)
 
 
 @pytest.fixture
