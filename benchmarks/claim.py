@@ -146,7 +146,8 @@ def told(name: str, trial: Trial) -> str:
     start = STARTS[name]
     if start.weights:
         options = f"--learning-rate {start.rate} {start.finetuning}".strip()
-        return f"{start.weights}, then `finetune {options}`"
+        program = f"python benchmarks/{start.trainer}" if start.trainer else "finetune"
+        return f"{start.weights}, then `{program} {options}`"
     if start.average:
         return "average of " + ", ".join(f"{n} (seed {s})" for n, s in start.average)
     if not start.options:
@@ -160,7 +161,8 @@ def possible(start: str, backbone: str) -> str | None:
     entry = STARTS[start]
     try:
         words = ["--init", "random", "--backbone", backbone, *shlex.split(entry.finetuning)]
-        cli.parse("", words, FinetuneArguments, FinetuningArguments, prog="finetune")
+        if not entry.trainer:
+            cli.parse("", words, FinetuneArguments, FinetuningArguments, prog="finetune")
         for name in {n for n, _ in entry.average}:
             if reason := possible(name, backbone):
                 return reason

@@ -109,9 +109,10 @@ def _finetune(bench: Bench, start: str, seed: int, draw: int, column: str, needs
         f"--optimizer muon --learning-rate {entry.rate}{bench.exactly} {entry.finetuning}"
     ).strip()
     part = f" --fraction {fraction!r} --subset-seed {draw}" if fraction < 1 else ""
-    train = shlex.split(
-        f"-m patchit_hf.finetune {options}{part} --seed {seed} --eval-every 0 --save-every 0"
-    )
+    program = "-m patchit_hf.finetune"
+    if entry.trainer:
+        program = os.path.relpath(Path(__file__).with_name(entry.trainer))
+    train = shlex.split(f"{program} {options}{part} --seed {seed} --eval-every 0 --save-every 0")
     train += ["--init", *bench.source(start, seed), "--dataset", data]
     asked = {
         "start": start, "backbone": bench.backbone, "seed": seed, "draw": draw,

@@ -31,6 +31,7 @@ class Start:
             CPU-minutes.
         weights: the start whose weights these are, where only the finetuning differs.
         finetuning: its options beside task, size, epochs, optimiser and rate.
+        trainer: of benchmarks/, which finetunes instead of ``patchit_hf.finetune``.
         data: of ``DATA``, where the pretraining is not on PETA's crops.
     """
 
@@ -42,6 +43,7 @@ class Start:
     script: str = ""
     weights: str = ""
     finetuning: str = ""
+    trainer: str = ""
     data: str = ""
 
     def pretraining(self, backbone: str) -> str:
@@ -139,6 +141,8 @@ WAYS = {  # to finetune with less overwritten: options, and the factor of the le
     "adamw-head": ("--optimizer-args fallback_list=[backbone.classifier.*]", 1),
     "half": ("", 0.5),
     "quarter": ("", 0.25),
+    "self-training": ("--again 5", 1),
+    "self-training-sure": ("--again 5 --sure 0.9", 1),
 }
 
 
@@ -152,6 +156,7 @@ for _start in (IMAGENET, "imagenet-octaves"):
         STARTS[finetuned(_start, _way)] = dataclasses.replace(
             STARTS[_start], weights=_start, finetuning=_options,
             rate=f"{float(STARTS[_start].rate) * _factor:g}",
+            trainer="self_training.py" if _way.startswith("self-training") else "",
         )  # fmt: skip
 
 
@@ -363,6 +368,10 @@ TRIALS = {
             ("half", "was the rate too high for weights that know something: half of it?",
              "±0.3 for both"),
             ("quarter", "and a quarter?", "-0.5 for both"),
+            ("self-training", "what does it give instead, or as well, to let the model label the "
+             "crops that have no labels, and to finetune again, 11 CPU-minutes in all?",
+             "+0.7 for both"),
+            ("self-training-sure", "the same with answers of 0.9 and more alone?", "+0.9 for both"),
         )
     },
     "simclr": Trial(
