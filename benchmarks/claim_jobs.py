@@ -175,14 +175,19 @@ class Job:
         cpu = sum(self._process(words) for words in self.commands)
         if self.recorded():
             return
-        found = {begin: _METRICS[self.kind](read_json(f)) for begin, f in self.outputs.items()}
-        metrics = {f"{begin}{key}": v for begin, each in found.items() for key, v in each.items()}
+        found = {begin: read_json(file) for begin, file in self.outputs.items()}
+        metrics = {
+            f"{begin}{key}": value
+            for begin, values in found.items()
+            for key, value in _METRICS[self.kind](values).items()
+        }
         record = {
             "kind": self.kind,
             "bench": self.bench.name if self.kind == "finetune" else self.bench.trained_on,
             "asked": self.asked,
             "commands": [shlex.join(["python", *words]) for words in self.commands],
             "metrics": metrics,
+            **average_precisions(found),
             "seconds": round(time.perf_counter() - begun, 1),
             "cpu_seconds": round(cpu, 1),
             "machine": machine(self.bench.threads),
@@ -267,6 +272,13 @@ def _judged(found: dict[str, Any]) -> dict[str, float]:
         if key.startswith("eval_"):
             values[key.removeprefix("eval_")] = value
     return values
+
+
+def average_precisions(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the average precision of each attribute, if there is an evaluation of attributes."""
+    tables = [values.get("table", []) for values in found.values()]
+    each = {row["attribute"]: row["ap"] for rows in tables for row in rows if "attribute" in row}
+    return {"ap": each} if each else {}
 
 
 _METRICS = {
