@@ -106,7 +106,8 @@ def _finetune(bench: Bench, start: str, seed: int, draw: int, column: str, needs
     fraction = what.fraction or bench.fraction(labels)
     options = (
         f"--task {what.task} --input-size {size} --epochs {what.epochs or bench.epochs} "
-        f"--optimizer muon --learning-rate {entry.rate}{bench.exactly} {entry.finetuning}"
+        f"--optimizer muon --learning-rate {entry.rate}{bench.exactly} {entry.finetuning} "
+        f"{what.options}"
     ).strip()
     part = f" --fraction {fraction!r} --subset-seed {draw}" if fraction < 1 else ""
     program = "-m patchit_hf.finetune"

@@ -106,6 +106,8 @@ METRICS = {
     "attributes-30-epochs_map": "attributes, 30 epochs",
     "reid_map": "re-identification, mAP",
     "reid_cameras_map": "re-identification, VIPeR, mAP",
+    "reid-within_map": "re-identification within sources, mAP",
+    "reid-within_cameras_map": "the same on VIPeR, mAP",
     "pose_pck": "pose, PCK",
     "action_accuracy": "action, top-1",
     "person_map": "same person, mAP",

@@ -178,6 +178,7 @@ class Column:
         draws: of labels.
         epochs: of finetuning; None for as many as usual.
         cameras: whether it is also judged by persons of two cameras.
+        options: further ones of finetuning.
     """
 
     task: str = "attributes"
@@ -188,17 +189,26 @@ class Column:
     draws: int = 2
     epochs: int | None = None
     cameras: bool = False
+    options: str = ""
 
 
 DATA = ("lspet", "har")  # folders beside PETA's, with a train and a test split
 SQUARE = "128x128"  # for people in any pose
 USUAL = "attributes"
-COLUMNS = {
+COLUMNS = {  # reid-within: batches of one source, more varied light, the head first
     USUAL: Column(),
     "attributes-800": Column(labels=800),
     "attributes-all": Column(fraction=1.0, draws=1),
     "attributes-30-epochs": Column(draws=1, epochs=30),
     "reid": Column("reid", fraction=0.25, draws=1, cameras=True),
+    "reid-within": Column(
+        "reid",
+        fraction=0.25,
+        draws=1,
+        cameras=True,
+        options="--task-kwargs source_column=subset --augment jitter=0.4 erase=0.5 "
+        "--head-first 0.1",
+    ),
     "pose": Column("pose", "lspet", SQUARE, fraction=0.25, draws=1),
     "action": Column("action", "har", SQUARE, fraction=0.25, draws=1),
 }
@@ -374,6 +384,13 @@ TRIALS = {
             ("self-training-sure", "the same with answers of 0.9 and more alone?", "+0.9 for both"),
         )
     },
+    "reid-within": Trial(
+        "Re-identification: are batches of one source, varied light and the head first worth it, "
+        "and does octaves help?",
+        "within: ±1 mAP here, where cameras hardly differ; octaves +2 in both",
+        (("imagenet-octaves", IMAGENET),),
+        columns=("reid", "reid-within"),
+    ),
     "simclr": Trial(
         "What does SimCLR adapt in as many CPU-minutes, at its own learning rate and below it?",
         "attributes -1.0 at its own rate, ±0.3 below; same person +6 mAP at best",

@@ -34,6 +34,7 @@ from patchit_hf.metrics.retrieval import Embeddings, Retrieval, retrieve
 
 ID_COLUMNS = ("person_id", "pid", "identity")
 BOTH, QUERY, GALLERY = 0, 1, 2  # the roles of a row
+TOGETHER = 8  # people of one source that follow each other: a batch of 32 crops, four of each
 
 
 class Task(DownstreamTask):
@@ -48,6 +49,9 @@ class Task(DownstreamTask):
         smoothing: label smoothing of the identity loss.
         distractor: the identity of images of people that nobody searches for, such as 0 in
             Market-1501.
+        source_column: the column that names where a crop is from, such as a site or a data set, or
+            None. Eight people of one source then follow each other, so that a batch of 32 crops
+            cannot be told apart by light and background alone.
 
     Raises:
         InputError: for a value out of range.
@@ -79,6 +83,7 @@ class Task(DownstreamTask):
         margin: float = 0.3,
         smoothing: float = 0.1,
         distractor: int | str | None = None,
+        source_column: str | None = None,
     ) -> None:
         if not isinstance(pictures, int) or pictures < 2:
             raise InputError(f"pictures={pictures!r} in --task-kwargs: a whole number from 2")
@@ -88,9 +93,11 @@ class Task(DownstreamTask):
         self.id_column, self.camera_column = id_column, camera_column
         self.identities, self.pictures = identities, pictures
         self.margin, self.smoothing, self.distractor = margin, smoothing, distractor
+        self.source_column = source_column
         self.named = False
         self.known = torch.empty(0, dtype=torch.int64)
         self._by_person: list[Tensor] = []
+        self._sources: Tensor | None = None  # of the people
 
     @classmethod
     def from_dataset(
@@ -103,17 +110,19 @@ class Task(DownstreamTask):
         margin: float = 0.3,
         smoothing: float = 0.1,
         distractor: int | str | None = None,
+        source_column: str | None = None,
     ) -> Self:
         """Build the task from a training split; ``fit`` adds the people that are trained on."""
         found = find_column(dataset, id_column, ID_COLUMNS, "id_column")
         camera = camera_column or next(
             (c for c in CAMERA_COLUMNS if c in dataset.column_names), None
         )
-        if camera is not None:
-            require(dataset, camera)
+        for column in (camera, source_column):
+            if column is not None:
+                require(dataset, column)
         return cls(
             id_column=found, camera_column=camera, identities=0, pictures=pictures,
-            margin=margin, smoothing=smoothing, distractor=distractor,
+            margin=margin, smoothing=smoothing, distractor=distractor, source_column=source_column,
         )  # fmt: skip
 
     @property
@@ -122,7 +131,10 @@ class Task(DownstreamTask):
         return "map"
 
     def targets(self, dataset: datasets.Dataset) -> Tensor:
-        """Return int64 ``[N, 3]``: person (-1 nobody, 0 distractor), camera (-1 unknown), role."""
+        """Return int64 ``[N, 4]``: person, camera, role, source.
+
+        The person is -1 for nobody and 0 for a distractor; camera and source are -1 if unknown.
+        """
         require(dataset, self.id_column)
         people = [self._number(value) for value in self._values(dataset, self.id_column)]
         feature = dataset.features.get(DISTRACTOR)
@@ -132,7 +144,11 @@ class Task(DownstreamTask):
         cameras = [-1] * len(people)
         if self.camera_column is not None and self.camera_column in dataset.column_names:
             cameras = [camera_number(value) for value in self._values(dataset, self.camera_column)]
-        return torch.tensor([people, cameras, [BOTH] * len(people)], dtype=torch.int64).T
+        sources = [-1] * len(people)
+        if self.source_column is not None and self.source_column in dataset.column_names:
+            sources = [camera_number(v) for v in self._values(dataset, self.source_column)]
+        roles = [BOTH] * len(people)
+        return torch.tensor([people, cameras, roles, sources], dtype=torch.int64).T
 
     def by_name(self) -> Self:
         """Return this task with people and cameras compared by the names of their classes."""
@@ -161,7 +177,7 @@ class Task(DownstreamTask):
         return usable
 
     def refusal(self, targets: Tensor) -> str:
-        """Return why none of the rows in targets ``[N, 3]`` can be trained on."""
+        """Return why none of the rows in targets ``[N, 4]`` can be trained on."""
         people = targets[targets[:, 0] > 0, 0]
         if not len(people):
             return f"column {self.id_column!r}: names nobody"
@@ -171,7 +187,7 @@ class Task(DownstreamTask):
         )
 
     def unmeasured(self, targets: Tensor) -> str:
-        """Return why none of the rows in targets ``[N, 3]`` can be searched for."""
+        """Return why none of the rows in targets ``[N, 4]`` can be searched for."""
         return (
             f"none of its {len(targets)} images has another image of the same person by another "
             "camera to be found"
@@ -191,11 +207,16 @@ class Task(DownstreamTask):
         return shown
 
     def fit(self, targets: Tensor) -> Self:
-        """Return this task with the people in targets ``[N, 3]`` as its classes."""
+        """Return this task with the people in targets ``[N, 4]`` as its classes."""
         known, where = targets[:, 0].unique(return_inverse=True)
         order = where.argsort(stable=True)
         by_person = list(order.split(where.bincount().tolist()))
-        return self._with(known=known, identities=len(known), _by_person=by_person)
+        sources = None
+        if self.source_column is not None:
+            sources = targets[torch.stack([mine[0] for mine in by_person]), 3]
+        return self._with(
+            known=known, identities=len(known), _by_person=by_person, _sources=sources
+        )
 
     def head(self, num_features: int) -> nn.Module:
         """Return the BNNeck."""
@@ -204,18 +225,25 @@ class Task(DownstreamTask):
     def rows(self, seed: int, numbers: Tensor, targets: Tensor) -> Tensor:
         """Return P people with K images each: K consecutive numbers are one person.
 
-        Every epoch visits each person once, with K randomly chosen images.
+        Every epoch visits each person once, with K randomly chosen images; with a source column,
+        eight people of one source after another, and those that are left at its end.
         """
         groups, places = numbers // self.pictures, numbers % self.pictures
         rounds, turns = groups // self.identities, groups % self.identities
         rows = []
+        orders = {rnd: self._order(seed, rnd) for rnd in set(rounds.tolist())}
         for group, turn, rnd, place in zip(
             groups.tolist(), turns.tolist(), rounds.tolist(), places.tolist(), strict=True
         ):
-            mine = self._by_person[int(epoch_order(seed, rnd, self.identities)[turn])]
+            mine = self._by_person[int(orders[rnd][turn])]
             order = Draws(seed, torch.tensor([group])).permutations("pictures", len(mine))[0]
             rows.append(int(mine[order[place % len(mine)]]))
         return torch.tensor(rows)
+
+    def _order(self, seed: int, rnd: int) -> Tensor:
+        """Return the people of an epoch in their order, int64 ``[identities]``."""
+        order = epoch_order(seed, rnd, self.identities)
+        return order if self._sources is None else in_runs(order, self._sources, TOGETHER)
 
     def loss(self, output: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """Return the sum of identity loss and batch-hard triplet loss, and the accuracy."""
@@ -262,6 +290,32 @@ class Task(DownstreamTask):
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """Return the embeddings."""
         return {"embedding": predictions.tolist()}
+
+
+def in_runs(order: Tensor, groups: Tensor, length: int) -> Tensor:
+    """Return an order in which members of one group follow each other in runs.
+
+    Args:
+        order: a random order of all members, int64 ``[N]``.
+        groups: the group of each member, int64 ``[N]``.
+        length: members of a run; those that fill no run come at the end, in their order.
+
+    Example:
+        >>> import torch
+        >>> groups = torch.tensor([7, 7, 7, 7, 9, 9, 9])
+        >>> in_runs(torch.tensor([4, 0, 5, 1, 2, 6, 3]), groups, length=2).tolist()
+        [4, 5, 0, 1, 2, 3, 6]
+    """
+    places = torch.arange(len(order))
+    full: list[Tensor] = []
+    rest: list[Tensor] = []
+    for group in groups[order].unique():
+        mine = places[groups[order] == group]
+        whole = len(mine) // length * length
+        full += mine[:whole].split(length) if whole else []
+        rest.append(mine[whole:])
+    full.sort(key=lambda run: int(run[0]))
+    return order[torch.cat([*full, torch.cat(rest).sort().values])]
 
 
 def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:

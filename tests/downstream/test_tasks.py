@@ -177,6 +177,30 @@ def test_reid_batches_are_people_with_k_pictures(rows):
     assert torch.equal(chosen[12:24], task.rows(0, torch.arange(12, 24), targets))
 
 
+def test_reid_batches_of_one_source():
+    people = [number // 2 for number in range(96)]  # two images each
+    where = ["abc"[person % 3] if person < 44 else "d" for person in people]
+    rows = datasets.Dataset.from_dict({"person_id": [p + 1 for p in people], "site": where})
+    task = create_downstream("reid", rows, pictures=2, source_column="site")
+    targets = task.targets(rows)
+    task = task.fit(targets)
+    assert task.from_kwargs(task.kwargs).source_column == "site"
+    first, second = (
+        task.rows(0, torch.arange(96 * epoch, 96 * (epoch + 1)), targets) for epoch in (0, 1)
+    )
+    for chosen in (first, second):
+        assert sorted(chosen.tolist()) == list(range(96))  # both images of everybody
+        sites = [{where[row] for row in batch} for batch in chosen.view(6, 16).tolist()]
+        assert [len(batch) for batch in sites[:3]] == [1, 1, 1]  # 15, 15, 14, 4: a run of each
+        assert set().union(*sites[:3]) == {"a", "b", "c"}
+    assert not torch.equal(first, second)
+    assert torch.equal(first[32:64], task.rows(0, torch.arange(32, 64), targets))
+    elsewhere = rows.remove_columns("site")  # another data set, to be searched
+    assert task.targets(elsewhere)[:, 3].unique().tolist() == [-1]
+    with pytest.raises(InputError, match="town"):
+        create_downstream("reid", rows, source_column="town")
+
+
 def test_batch_hard_against_a_loop():
     features, labels = torch.randn(12, 5), torch.arange(12) // 3
     losses = []
