@@ -71,7 +71,8 @@ def changes(
         found.append(Change("--mixed-precision bf16", loop))
     twice = PatchBatch(torch.cat([batch.inputs] * 2), torch.cat([batch.targets] * 2))
     loop = bare_of(trainer, twice)
-    found.append(Change(f"--batch-size {2 * args.train_batch_size}", loop, trains_otherwise=True))
+    size = 2 * trainer.share.batch * trainer.task.inputs_per_sample
+    found.append(Change(f"--batch-size {size}", loop, trains_otherwise=True))
     if args.optim == "muon":
         loop = bare_of(trainer, batch, optim="adamw")
         what = "--optimizer adamw --learning-rate 1e-3"

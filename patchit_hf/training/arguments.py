@@ -291,8 +291,7 @@ class LoopArguments(DecodeArguments):
     def _resolve_auto(self) -> None:
         """Make ``--batch-size auto`` the default batch, in parts whose number is to be found."""
         if self.train_batch_size == "auto":  # type: ignore[comparison-overlap]
-            default = next(f.default for f in fields(self) if f.name == "train_batch_size")
-            object.__setattr__(self, "train_batch_size", default)
+            object.__setattr__(self, "train_batch_size", self.default_batch_size)
             object.__setattr__(self, "gradient_accumulation_steps", 0)
 
     def _check_change(self) -> None:
@@ -304,6 +303,12 @@ class LoopArguments(DecodeArguments):
                 raise InputError(f"--change {name!r}: must be among {', '.join(CHANGEABLE)}")
         more = [name for name in LENGTH if self.extend and name not in names]
         object.__setattr__(self, "change", [*names, *more])
+
+    @property
+    def default_batch_size(self) -> int:
+        """The batch size unless another one is asked for."""
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
+        return int(defaults["train_batch_size"])
 
     @property
     def peak_learning_rate(self) -> float:

@@ -21,6 +21,7 @@ from patchit_hf.common.resources import ResourceError
 from patchit_hf.training.arguments import LoopArguments
 from patchit_hf.training.hooks import Hooks
 from patchit_hf.training.loop import LossFn, Part
+from patchit_hf.training.monitor import Reporter
 from patchit_hf.training.run_folder import RunFolder
 from patchit_hf.training.share import Share
 
@@ -138,6 +139,7 @@ class FitsMemory(Hooks):
     model: nn.Module
     share: Share
     run: RunFolder
+    reporter: Reporter
 
     def _step_trial(self) -> StepTrial:
         def part(share: Share) -> Part:
@@ -168,13 +170,17 @@ class FitsMemory(Hooks):
         self.share, parts = found, found.accumulation * world
         if self.accelerator.is_main_process:
             self.run.keep_parts(parts)
-            batch = self.args.train_batch_size
+            batch = self._batch()
             logger.info("the batch of %d is trained %d at a time", batch, batch // parts)
+
+    def _batch(self) -> int:
+        """Return the inputs of a step, over all processes."""
+        return self.share.batch * self.reporter.inputs
 
     def _out_of_memory(self, error: BaseException) -> str:
         """Return the line about a training that ran out of memory, with what would fit."""
         free_memory(error)
-        share, batch = self.share, self.args.train_batch_size
+        share, batch = self.share, self._batch()
         inputs = batch // (share.world * share.accumulation)
         line = f"out of memory on {self.accelerator.device} ({one_line(error, 120)})"
         found = None

@@ -45,6 +45,8 @@ class Share:
     def of(cls, args: LoopArguments, rank: int, world: int, inputs: int = 1) -> Share:
         """Cut ``--batch-size`` into equal parts.
 
+        The default is first made a multiple of the inputs per sample, if it is none.
+
         Args:
             args: with the batch size and the accumulation steps.
             rank: index of this process.
@@ -55,15 +57,15 @@ class Share:
             InputError: if the batch size cannot be divided evenly.
         """
         turns = args.gradient_accumulation_steps or 1  # 0 is to be found, see ``memory``
-        unit = inputs * world * turns
-        if args.train_batch_size % unit:
+        unit, size = inputs * world * turns, args.train_batch_size
+        if size == args.default_batch_size:
+            size = max(inputs, size - size % inputs)
+        if size % unit:
             factors = "processes x gradient accumulation steps"
             if inputs > 1:
                 factors = f"inputs per sample x {factors}"
-            raise InputError(
-                f"--batch-size {args.train_batch_size}: must be a multiple of {unit} ({factors})"
-            )
-        return cls(args.train_batch_size // inputs, turns, rank, world)
+            raise InputError(f"--batch-size {size}: must be a multiple of {unit} ({factors})")
+        return cls(size // inputs, turns, rank, world)
 
     @property
     def part(self) -> int:

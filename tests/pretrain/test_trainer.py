@@ -219,6 +219,19 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, crops, small):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("options", "inputs"), [({"identity_weight": 0}, 3), ({}, 4)])
+def test_the_default_batch_suits_every_task(options, inputs, tmp_path, crops, caplog):
+    """256 is no multiple of three, which this task has without its third kind of window."""
+    args = TrainingArguments(output_dir=str(tmp_path / "run"), max_steps=1, figures=False)
+    task = create_task("octaves", (50, 25), window=32, **options)
+    assert task.inputs_per_sample == inputs
+    trainer = PatchTaskTrainer("test_resnet", args, task, crops)
+    assert trainer.share.batch * inputs == {3: 255, 4: 256}[inputs]
+    with caplog.at_level("INFO", logger="patchit_hf"):
+        trainer._say_header()
+    assert f"1 steps of {inputs * trainer.share.batch} patches" in caplog.text
+
+
 @pytest.mark.e2e
 def test_streaming_needs_a_length_and_then_trains(tmp_path, crops, small):
     task = create_task("position", (50, 25), **small)
