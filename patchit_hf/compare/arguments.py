@@ -28,6 +28,13 @@ class CompareArguments(Arguments):
         "contenders",
         "the contender whose lead over random weights counts as 100 %; timm's by default",
     )
+    against: str | None = arg(
+        None,
+        "--against",
+        "contenders",
+        "the contender that differences and their intervals are to; by default random weights, or "
+        "else the first",
+    )
     fractions: list[float] = arg([1.0], "--fractions", "contenders", "fractions of the labels")
     subset_seed: int | None = arg(
         None,
@@ -60,10 +67,16 @@ class CompareArguments(Arguments):
         "data",
         "split to test on; by default test, or else the held-out crops",
     )
-    input_size: str | None = arg(None, "--input-size", "data", "height x width of the input")
+    input_size: str | None = arg(
+        None,
+        "--input-size",
+        "data",
+        "height x width of the input, the same for all; by default that of the exports among the "
+        "contenders, or 192x96",
+    )
     bootstrap: int = arg(
         200,
         "--bootstrap",
         "output",
-        "bootstrap samples for the intervals of the lead over random weights; 0 for none",
+        "bootstrap samples for the intervals of differences; 0 for none",
     )

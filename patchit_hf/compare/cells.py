@@ -16,7 +16,7 @@ from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import read_json, replacing
 from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.compare.plan import Plan
-from patchit_hf.compare.rows import Tested, compare_with_random, row_of
+from patchit_hf.compare.rows import Tested, add_differences, row_of
 from patchit_hf.data.source import load_crops
 from patchit_hf.downstream import task_class
 from patchit_hf.downstream.augment import Geometry
@@ -51,25 +51,37 @@ class Cell:
         """Return whether the cell has results."""
         return (self.folder(plan) / DONE_FILE).exists()
 
+    def size(self, plan: Plan) -> tuple[int, int]:
+        """Return height and width of the inputs of a finished cell, in pixels."""
+        height, width = read_json(self.folder(plan) / DONE_FILE)["downstream"]["size"]
+        return height, width
+
+    def asked_size(self, plan: Plan) -> str | None:
+        """Return the input size that a finished cell was asked for, as ``--input-size`` has it."""
+        size: str | None = read_json(self.folder(plan) / DONE_FILE)["config"].get("input_size")
+        return size
+
     def what(self, plan: Plan) -> FinetuneArguments:
         """Return the arguments that say what is finetuned."""
         init = plan.contenders[self.contender]
+        size = plan.what.input_size or plan.sizes.get(self.contender)
+        what = dataclasses.replace(plan.what, init=init, input_size=size)
         if self.fraction == 1:
-            return dataclasses.replace(plan.what, init=init, subset_seed=None)
-        return dataclasses.replace(plan.what, init=init, fraction=self.fraction)
+            return dataclasses.replace(what, subset_seed=None)
+        return dataclasses.replace(what, fraction=self.fraction)
 
 
-def open_ahead(plan: Plan) -> dict[str, Labelled]:
+def open_ahead(plan: Plan) -> tuple[Plan, dict[str, Labelled]]:
     """Open the initial weights that are not trained yet, and the test split as they will see it.
 
     Missing or damaged data is thus reported before hours of training, not after.
 
     Returns:
-        The test crops by geometry.
+        The plan with one input size for all contenders, and the test crops by geometry.
 
     Raises:
-        InputError: for missing weights, columns or images, or if learning rates are to be chosen
-            and there is no validation split.
+        InputError: for missing weights, columns or images, for exports of several input sizes, or
+            if learning rates are to be chosen and there is no validation split.
     """
     first = [
         Cell(contender, plan.select_at, plan.learning_rates[0], plan.seeds[0])
@@ -77,8 +89,10 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
     ]
     fresh = [cell for cell in first if not cell.finished(plan)]
     opened: dict[str, Labelled] = {}
+    known = {cell.contender: cell.asked_size(plan) for cell in first if cell not in fresh}
+    plan = dataclasses.replace(plan, sizes={name: size for name, size in known.items() if size})
     if not fresh:
-        return opened
+        return plan, opened
     crops = load_crops(
         plan.what.dataset,
         split=plan.what.split,
@@ -90,10 +104,46 @@ def open_ahead(plan: Plan) -> dict[str, Labelled]:
         raise InputError(
             f"{crops.name}: --learning-rates are chosen on validation, but no crops are held out"
         )
-    for cell in fresh:
-        task, _, geometry = open_start_of(cell.what(plan), crops.train, cell.seed)
+    starts = {
+        cell.contender: open_start_of(cell.what(plan), crops.train, cell.seed) for cell in fresh
+    }
+    sizes = {
+        cell.contender: starts[cell.contender][1].input_size if cell in fresh else cell.size(plan)
+        for cell in first
+    }
+    size = one_size(sizes) if plan.what.input_size is None else None
+    if size is not None and None in sizes.values():
+        height, width = size
+        say(f"inputs of {height}x{width} for all, which exports among them were made for")
+        others = {name: f"{height}x{width}" for name, own in sizes.items() if own is None}
+        plan = dataclasses.replace(plan, sizes={**plan.sizes, **others})
+    for task, _, geometry in starts.values():
+        geometry = geometry if size is None else Geometry.of(size)
         test_crops(plan, task, geometry, plan.args.fit, opened)
-    return opened
+    return plan, opened
+
+
+def one_size(sizes: dict[str, tuple[int, int] | None]) -> tuple[int, int] | None:
+    """Return the input size that contenders bring; None if none brings one.
+
+    Args:
+        sizes: height and width in pixels that each was made for, or was finetuned with already.
+
+    Raises:
+        InputError: if they bring several: more pixels would be an advantage.
+
+    Example:
+        >>> one_size({"random": None, "mine": (128, 64)})
+        (128, 64)
+    """
+    brought = {name: size for name, size in sizes.items() if size is not None}
+    if len({*brought.values()}) > 1:
+        told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in brought.items())
+        raise InputError(
+            f"--init: made for inputs of several sizes ({told}); give --input-size, the same for "
+            "all"
+        )
+    return next(iter(brought.values()), None)
 
 
 def run_cell(plan: Plan, cell: Cell) -> dict[str, Any]:
@@ -178,11 +228,11 @@ def run_plan(plan: Plan) -> dict[str, Any]:
 
     Returns:
         JSON values: ``rows`` (contender, fraction, labels, metrics of each seed, mean, deviation,
-            difference to random weights with its interval, share of the gap, hardware),
+            difference to ``against`` with its interval, share of the gap, hardware),
             ``learning_rates``, ``at_the_edge`` (contenders for which the grid may be too narrow),
             ``trials`` and ``primary_metric``.
     """
-    opened = open_ahead(plan)
+    plan, opened = open_ahead(plan)
     chosen, trials = choose_learning_rates(plan)
     rows: list[dict[str, Any]] = []
     metric = ""
@@ -198,7 +248,7 @@ def run_plan(plan: Plan) -> dict[str, Any]:
             ]
             row = row_of(contender, fraction, records, tested[contender], metric)
             found[contender] = {**row, "learning_rate": chosen[contender]}
-        compare_with_random(found, tested, metric, plan.reference, plan.samples)
+        add_differences(found, tested, metric, plan.against, plan.reference, plan.samples)
         rows += found.values()
     return {
         "primary_metric": metric,
@@ -208,4 +258,5 @@ def run_plan(plan: Plan) -> dict[str, Any]:
         "at_the_edge": at_the_edge(chosen, plan.learning_rates),
         "selected_at": plan.select_at,
         "reference": plan.reference,
+        "against": plan.against,
     }

@@ -31,13 +31,14 @@ class Comparison:
         primary_metric: the metric that is compared.
         rows: one for each contender and share of the labels, as JSON values: ``contender``,
             ``fraction``, ``labels``, ``mean`` of the primary metric over the seeds, its
-            ``deviation``, the ``difference`` to random weights with its ``interval``,
+            ``deviation``, the ``difference`` to ``against`` with its ``interval``,
             ``gap_closed``, the ``values`` of each seed, all metrics, and the learning rate.
         learning_rates: the one that each contender chose on validation.
         trials: what it chose from.
         at_the_edge: contenders that did best at an end of the grid, and might beyond it.
         selected_at: the share of the labels at which learning rates were chosen.
         reference: the contender whose lead over random weights is the whole gap, or None.
+        against: the contender that differences are to.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Comparison:
     at_the_edge: list[str]
     selected_at: float
     reference: str | None
+    against: str
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``compare.json`` holds, without ``command`` and ``versions``."""
@@ -94,6 +96,7 @@ def compare(
     task_kwargs: dict[str, Any] | None = None,
     backbone: str | None = None,
     reference: str | None = None,
+    against: str | None = None,
     fractions: Sequence[float] = (1.0,),
     subset_seed: int | None = None,
     seeds: int = 3,
@@ -120,6 +123,7 @@ def compare(
         task_kwargs: the options of the task.
         backbone: a model of timm's, for initial weights that do not bring one.
         reference: the contender whose lead over random weights is the whole gap; timm's by default.
+        against: the contender that differences are to; random weights by default, or the first.
         fractions: shares of the labels.
         subset_seed: another draw of the labels that ``fractions`` keep.
         seeds: runs of each contender.
@@ -128,8 +132,9 @@ def compare(
         split: the training split.
         test_dataset: another data set to test on.
         test_split: ``test`` by default, else what is held out.
-        input_size: height and width of the input, in pixels.
-        bootstrap: samples of the intervals against random weights; 0 for none.
+        input_size: height and width of the input, in pixels; by default that of the exports among
+            the contenders.
+        bootstrap: samples of the intervals of differences; 0 for none.
         args: the budget, the same for all; ``output_dir`` is where the models are kept.
 
     Returns:
@@ -154,6 +159,7 @@ def compare(
         init=_named_sources(init),
         backbone=backbone,
         reference=reference,
+        against=against,
         fractions=list(fractions),
         subset_seed=subset_seed,
         seeds=seeds,

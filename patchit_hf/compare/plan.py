@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
@@ -14,6 +14,8 @@ from patchit_hf.downstream import task_class
 from patchit_hf.evaluate.scores import open_judged
 from patchit_hf.finetune.arguments import FinetuneArguments, FinetuningArguments
 from patchit_hf.finetune.labelled import check_subset
+
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,11 @@ class Plan:
         learning_rates: the grid that each contender chooses from, on validation.
         select_at: the fraction at which it chooses.
         reference: the contender whose distance to random weights is the whole gap, if any.
+        against: the contender that the others are compared with.
         folder: where the cells lie.
         test: opens the test split.
         samples: bootstrap samples of the intervals.
+        sizes: height x width of the inputs of contenders that bring none, unless ``what`` says it.
     """
 
     what: FinetuneArguments
@@ -42,9 +46,11 @@ class Plan:
     learning_rates: list[float]
     select_at: float
     reference: str | None
+    against: str
     folder: Path
     test: Callable[[], tuple[datasets.Dataset, str]]
     samples: int = 200
+    sizes: dict[str, str] = field(default_factory=dict)
 
 
 def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
@@ -55,9 +61,12 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
     """
     contenders = named(what.init)
     _check(what, args, contenders)
-    reference = what.reference
-    if reference is not None and reference not in contenders:
-        raise InputError(f"--reference {reference!r}: must be one of {', '.join(contenders)}")
+    reference, against = what.reference, what.against
+    for flag, name in (("--reference", reference), ("--against", against)):
+        if name is not None and name not in contenders:
+            raise InputError(f"{flag} {name!r}: must be one of {', '.join(contenders)}")
+    if against is None:
+        against = RANDOM if RANDOM in contenders else next(iter(contenders))
     if reference is None:
         reference = next((n for n, s in contenders.items() if s.startswith("timm")), None)
     data = Path(what.dataset).name if what.dataset else "people"
@@ -80,6 +89,7 @@ def make_plan(what: CompareArguments, args: FinetuningArguments) -> Plan:
         what.learning_rates,
         what.select_at or max(what.fractions),
         reference,
+        against,
         folder,
         lambda: open_judged(
             what.test_dataset or what.dataset,

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from patchit_hf.common.errors import InputError
+from patchit_hf.compare.plan import RANDOM
 from patchit_hf.downstream.base import DownstreamTask
 from patchit_hf.metrics.names import short_name
-
-RANDOM = "random"
 
 
 class Tested:
@@ -67,33 +66,34 @@ def row_of(
     }
 
 
-def compare_with_random(
+def add_differences(
     mine: dict[str, dict[str, Any]],
     tested: dict[str, list[Tested]],
     metric: str,
+    against: str,
     reference: str | None,
     samples: int,
 ) -> None:
-    """Add differences to random weights, their intervals and shares of the gap to the rows.
+    """Add differences to a contender, their intervals and shares of the gap to the rows.
 
     Args:
         mine: rows at one fraction of the labels, by contender.
         tested: the test results of each contender's seeds.
         metric: the primary metric.
-        reference: the contender whose lead over random weights is the whole gap, if any.
+        against: the contender that the others are compared with.
+        reference: the contender whose lead over random weights is the whole gap, if any; there are
+            shares of it only where random weights are what the others are compared with.
         samples: bootstrap samples for the intervals.
     """
-    if RANDOM not in tested:
-        return
-    floor = mine[RANDOM]["mean"]
+    floor = mine[against]["mean"]
     for contender, row in mine.items():
-        if contender == RANDOM:
+        if contender == against:
             continue
         row["difference"] = row["mean"] - floor
-        interval = difference_interval(tested[contender], tested[RANDOM], metric, samples)
+        interval = difference_interval(tested[contender], tested[against], metric, samples)
         if interval:
             row["interval"] = interval
-        if reference in mine and contender != reference:
+        if against == RANDOM and reference in mine and contender != reference:
             gap = mine[reference]["mean"] - floor
             row["gap_closed"] = row["difference"] / gap if gap > 0 else None
 

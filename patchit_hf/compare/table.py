@@ -14,7 +14,7 @@ def table(result: dict[str, Any]) -> str:
     metric = result["primary_metric"]
     others = [name for name in result["rows"][0]["figures"] if name != metric][:4]
     gap = any("gap_closed" in row for row in result["rows"])
-    heads = ["labels", "init", short_name(metric), "against random (95 %)"]
+    heads = ["labels", "init", short_name(metric), f"against {result['against']} (95 %)"]
     heads += ["gap closed"] if gap else []
     heads += [*map(short_name, others), "seeds", "learning rate"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]

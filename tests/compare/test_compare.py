@@ -84,6 +84,34 @@ def test_a_comparison_and_the_same_again(folder, tmp_path, capsys):
     assert len(same) == len(files) - 1
 
 
+def test_all_contenders_have_inputs_of_one_size(export, folder, tmp_path, capsys):
+    """That of the export among them; and differences are to the first, where none is random."""
+    args = FinetuningArguments(
+        max_steps=1, train_batch_size=16, eval_steps=0, save_steps=0, output_dir=str(tmp_path / "x")
+    )
+    options = {"task": "action", "learning_rates": [1e-3], "bootstrap": 10, "args": args}
+    made_for = json.loads((export / "config.json").read_text())["pretrained_cfg"]["input_size"][1:]
+    contenders = {"plain": "random", "mine": str(export)}
+    for seeds in (1, 2):  # once more, with cells that are finished
+        result = compare(contenders, folder, backbone="test_resnet", seeds=seeds, **options)
+        records = [json.loads(file.read_text()) for file in (tmp_path / "x").rglob("patchit.json")]
+        assert [r["downstream"]["size"] for r in records] == [made_for] * 2 * seeds
+    assert result.against == "plain"
+    assert ["difference" in row for row in result.rows] == [False, True]
+    assert "against plain (95 %)" in result.table()
+    height, width = made_for
+    assert f"inputs of {height}x{width} for all" in capsys.readouterr().err
+    result = compare(contenders, folder, backbone="test_resnet", against="mine", **options)
+    assert ["difference" in row for row in result.rows] == [True, False]
+
+    other = shutil.copytree(export, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["pretrained_cfg"]["input_size"] = [3, 64, 64]
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"mine \d+x\d+, other 64x64\); give --input-size"):
+        compare({**contenders, "other": str(other)}, folder, backbone="test_resnet", **options)
+
+
 class _Tested:
     def __init__(self, values):
         self.values, self.count = torch.tensor(values), len(values)
@@ -119,7 +147,8 @@ def test_the_table_and_the_figure_of_one_fraction():
            "figures": {"map": 0.5, "ma": 0.6}, "learning_rate": 1e-3, "fraction": 1}  # fmt: skip
     better = {**row, "contender": "mine", "mean": 0.6, "difference": 0.1, "interval": [0.05, 0.2],
               "gap_closed": 0.5}  # fmt: skip
-    result = {"primary_metric": "map", "rows": [row, better], "at_the_edge": []}
+    result = {"primary_metric": "map", "rows": [row, better], "at_the_edge": [],
+              "against": "random"}  # fmt: skip
     lines = table(result).splitlines()
     assert len(lines) == 4
     assert "| mAP | against random (95 %) | gap closed | mA |" in lines[0]
@@ -169,6 +198,7 @@ def test_which_learning_rates_are_at_an_end_of_the_grid():
         ([*BOTH, "--subset-seed", "-1", "--fractions", "0.5"], "--subset-seed -1"),
         ([*BOTH, "--subset-seed", "1"], "--subset-seed 1: needs --fraction or --shots"),
         ([*BOTH, "--reference", "b"], "--reference 'b'"),
+        ([*BOTH, "--against", "b"], "--against 'b': must be one of random, a"),
         ([*BOTH, "--learning-rates", "0"], "--learning-rates"),
         ([*BOTH, "--test-split", "nose"], "--split 'nose'"),
     ],
