@@ -137,7 +137,7 @@ def audit(
         compared=found_by_cues(task, every),
     )
     rule = Rule(task.chance, network_accuracy)
-    if rule.strength(scores) <= 0:
+    if task.beside or rule.strength(scores) <= 0:  # places that nothing learns from are no way in
         return result
     name, classes, finding = rule.finding(task, scores)
     if rule.own_strength(scores) > 0:

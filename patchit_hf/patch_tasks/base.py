@@ -207,6 +207,14 @@ class PatchTask:
         return None
 
     @property
+    def beside(self) -> bool:
+        """Whether the answers are asked beside the training: the backbone does not learn from them.
+
+        What they say of it is then what its features happen to know.
+        """
+        return False
+
+    @property
     def chance(self) -> float:
         """Accuracy of guessing."""
         return 1 / self.num_classes

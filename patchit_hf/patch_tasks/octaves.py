@@ -228,8 +228,13 @@ class Task(IdentityTask):
             inputs=self.inputs_per_sample,
             places=self.positions,
             first=self.details if self.persons else self.inputs_per_sample,
-            beside=not self.position_weight,
+            beside=self.beside,
         )
+
+    @property
+    def beside(self) -> bool:
+        """Whether the places are asked beside the training."""
+        return not self.position_weight
 
     def loss(self, output: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """Return the weighted sum of both losses, each of them, and both accuracies.

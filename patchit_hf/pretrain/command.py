@@ -11,6 +11,7 @@ from patchit_hf.common import cli
 from patchit_hf.common.arguments import stated
 from patchit_hf.common.config import are_args_of
 from patchit_hf.common.console import as_command, say, say_then
+from patchit_hf.common.errors import InputError
 from patchit_hf.common.layout import DONE_FILE
 from patchit_hf.data.choices import parse_canvas
 from patchit_hf.models.names import check_backbone, check_init
@@ -99,7 +100,13 @@ def _build(
     from patchit_hf.pretrain.record import default_output_dir, run_config
     from patchit_hf.training.run_folder import RunFolder
 
-    task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
+    try:
+        task = create_task(what.task, parse_canvas(what.canvas), **what.task_kwargs)
+    except InputError as error:
+        if what.recipe is None:
+            raise
+        hint = f"--init takes the recipe {what.recipe} unless you give --task"
+        raise InputError(f"{error} ({hint})") from None
     model = build_model(what.named_backbone, task, args.seed, what.backbone_kwargs, init=what.init)
     args = args.settled(random=model.origin is None)
     name = what.dataset or DEFAULT_DATA
@@ -149,7 +156,8 @@ def _train(
         trainer.train()
     finally:
         if run_folder.finished:  # even if the push failed afterwards
-            _report(str(args.output_dir), what.dataset, trainer.results())
+            beside = trainer.task.beside
+            _report(str(args.output_dir), what.dataset, trainer.results(), beside=beside)
         run_folder.release()
     trainer.accelerator.end_training()
     return 0
@@ -178,8 +186,11 @@ def _say_finished(folder: str) -> int:
     return 0
 
 
-def _report(folder: str, dataset: str | None, results: dict[str, Any]) -> None:
-    if "eval_accuracy" in results:
+def _report(folder: str, dataset: str | None, results: dict[str, Any], *, beside: bool) -> None:
+    if beside and "eval_retrieval_accuracy" in results:
+        found = results["eval_retrieval_accuracy"]
+        say(f"{folder}: of the held-out crops' parts, {found:.1%} find their own person")
+    elif "eval_accuracy" in results:
         say(
             f"{folder}: held-out accuracy {results['eval_accuracy']:.1%}, "
             f"{results['eval_accuracy'] / results['chance']:.1f} times chance "

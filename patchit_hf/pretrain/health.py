@@ -74,7 +74,14 @@ class Answers:
         return values
 
 
-def warning(entry: dict[str, Any], chance: float, crops: int, share_done: float) -> str | None:
+def warning(
+    entry: dict[str, Any],
+    chance: float,
+    crops: int,
+    share_done: float,
+    metric: str = "eval_accuracy",
+    name: str = "held-out accuracy",
+) -> str | None:
     """Return a line about a run that goes wrong, None if it does not.
 
     Args:
@@ -82,6 +89,8 @@ def warning(entry: dict[str, Any], chance: float, crops: int, share_done: float)
         chance: accuracy of guessing.
         crops: held-out crops asked.
         share_done: share of the run that is done, 0..1.
+        metric: key of the accuracy.
+        name: what the line calls it.
     """
     rank, spread_ = (entry.get(f"eval_feature_{name}", math.inf) for name in ("rank", "spread"))
     if not rank > COLLAPSED_RANK or not spread_ > COLLAPSED_SPREAD:
@@ -89,21 +98,24 @@ def warning(entry: dict[str, Any], chance: float, crops: int, share_done: float)
             f"WARNING collapse: the features of all patches are nearly the same (rank {rank:.1f}, "
             f"spread {spread_:.1g}); try a lower --learning-rate or another --optimizer"
         )
-    accuracy = entry.get("eval_accuracy")
+    accuracy = entry.get(metric)
     if accuracy is None or share_done < PATIENT_SHARE:
         return None
     error = (chance * (1 - chance) / max(crops, 1)) ** 0.5
     if accuracy < chance + 3 * error:
         return (
-            f"WARNING chance: after {share_done:.0%} of the run the held-out accuracy is "
-            f"{accuracy:.1%}, no better than guessing ({chance:.1%}); look at figures/patches.png, "
-            "and try another --learning-rate"
+            f"WARNING chance: after {share_done:.0%} of the run the {name} is {accuracy:.1%}, no "
+            f"better than guessing ({chance:.1%}); look at figures/patches.png, and try another "
+            "--learning-rate"
         )
     return None
 
 
 class PretrainReporter(Reporter):
     """What pretraining says of itself: accuracy against chance, and the health of the features.
+
+    Where the places are asked beside the training, the accuracy is how often a part finds its own
+    person.
 
     Args:
         task: the patch task.
@@ -114,10 +126,15 @@ class PretrainReporter(Reporter):
 
     def __init__(self, task: PatchTask, held_out: int) -> None:
         self.chance, self.inputs, self.held_out = task.chance, task.inputs_per_sample, held_out
+        self.beside = task.beside
+        if self.beside:
+            self.metric, self.metric_name = "eval_retrieval_accuracy", "share of own persons found"
 
     def postfix(self, values: dict[str, float]) -> str:
         """Return the accuracy of the last steps beside chance."""
-        if "accuracy" not in values:
+        if self.beside and "identity_accuracy" in values:
+            return f"own crop named {values['identity_accuracy']:.1%}"
+        if self.beside or "accuracy" not in values:
             return super().postfix(values)
         return f"accuracy {values['accuracy']:.1%} (chance {self.chance:.1%})"
 
@@ -125,16 +142,26 @@ class PretrainReporter(Reporter):
         """Return the line about an evaluation."""
         if "eval_accuracy" not in entry:
             return None
-        line = (
-            f"step {entry['step']}: held-out accuracy {entry['eval_accuracy']:.1%} "
-            f"({entry['eval_accuracy'] / self.chance:.1f} x chance), loss {entry['eval_loss']:.3f}"
-        )
-        if "eval_error_distance" in entry:
-            line += f", error {entry['eval_error_distance']:.2f} cells"
+        found = ""
+        if "eval_retrieval_accuracy" in entry:
+            found = f"own person found {entry['eval_retrieval_accuracy']:.1%}"
+        if self.beside:
+            line = (
+                f"step {entry['step']}: {found} (chance {1 / max(self.held_out, 1):.1%}), loss "
+                f"{entry['eval_loss']:.3f}, places {entry['eval_accuracy']:.1%} (not learnt from)"
+            )
+        else:
+            line = (
+                f"step {entry['step']}: held-out accuracy {entry['eval_accuracy']:.1%} "
+                f"({entry['eval_accuracy'] / self.chance:.1f} x chance), "
+                f"loss {entry['eval_loss']:.3f}"
+            )
+            if "eval_error_distance" in entry:
+                line += f", error {entry['eval_error_distance']:.2f} cells"
         if "eval_feature_rank" in entry:
             line += f", feature rank {entry['eval_feature_rank']:.0f}"
-        if "eval_retrieval_accuracy" in entry:
-            line += f", own person found {entry['eval_retrieval_accuracy']:.1%}"
+        if found and not self.beside:
+            line += f", {found}"
         if "data_share" in entry:
             line += f", {entry['data_share']:.0%} of the time waiting for data"
         if "probe_knn" in entry:
@@ -143,4 +170,5 @@ class PretrainReporter(Reporter):
 
     def warning(self, entry: dict[str, Any], share_done: float) -> str | None:
         """Return a line about features that collapse or an accuracy no better than chance."""
-        return warning(entry, self.chance, self.held_out, share_done)
+        chance = 1 / max(self.held_out, 1) if self.beside else self.chance
+        return warning(entry, chance, self.held_out, share_done, self.metric, self.metric_name)

@@ -83,7 +83,7 @@ def _audit(
     from patchit_hf.audit import audit, report  # imports scikit-learn
 
     crops = torch.cat(list(source.sample(AUDIT_CROPS)))
-    accuracy = outcome.results.get("eval_accuracy")
+    accuracy = None if task.beside else outcome.results.get("eval_accuracy")
     result = audit(task, crops, held_out.crops, network_accuracy=accuracy)
     report(result)
     return {"audit": result.to_json()}

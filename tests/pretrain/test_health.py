@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import pytest
 import torch
 
@@ -123,6 +124,34 @@ def test_every_evaluation_has_its_health(tmp_path, crops, small):
         assert entry["samples_per_second"] > 0
         assert 0 < entry["data_share"] < 1
     assert results["eval_feature_rank"] == entry["eval_feature_rank"]
+
+
+def test_places_that_are_not_learnt_from_decide_nothing(tmp_path, crops, capsys):
+    """Identity alone: what counts is how often a part finds its own person."""
+    task = create_task("octaves", (50, 25), window=32, details=0, position_weight=0, light=0)
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=6, train_batch_size=16, eval_steps=2,
+        figures=False, max_eval_crops=None,
+    )  # fmt: skip
+    many = datasets.concatenate_datasets([crops, crops])  # enough for an audit
+    trainer = PatchTaskTrainer("test_resnet", args, task, many, crops)
+    results = trainer.train()
+    assert trainer.monitor.reporter.metric == "eval_retrieval_accuracy"
+    found = results["eval_retrieval_accuracy"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    chance = 1 / len(trainer.data.held_out)
+    assert f"step 6: own person found {found:.1%} (chance {chance:.1%}), loss " in lines[-1]
+    assert f"places {results['eval_accuracy']:.1%} (not learnt from)" in lines[-1]
+    record = json.loads((tmp_path / "run" / "patchit.json").read_text())
+    assert record["audit"]["network"] is None
+    assert record["audit"]["baselines"]["border_pixels"] > 0.5  # these crops give places away,
+    assert record["audit"]["shortcut"] is None  # but nothing learns them
+    assert "(`position_weight=0`): a head beside it" in (tmp_path / "run/README.md").read_text()
+    entry = {"eval_accuracy": 0.0, "eval_retrieval_accuracy": 0.5}  # places at chance are no alarm
+    assert trainer.reporter.warning(entry, 0.5) is None
+    entry = {"eval_accuracy": 0.9, "eval_retrieval_accuracy": chance}
+    said = "WARNING chance: after 50% of the run the share of own persons found is "
+    assert trainer.reporter.warning(entry, 0.5).startswith(said)
 
 
 def test_a_collapsed_net_is_caught(tmp_path, crops, small):

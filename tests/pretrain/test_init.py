@@ -34,7 +34,7 @@ from patchit_hf.publish.model_card import base_model, metadata, render_card
 from tests.conftest import train_and_kill, write_people
 from tests.hub.server import Hub
 
-GRID = ["--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
+GRID = ["--task", "position", "--task-kwargs", "rows=3", "cols=2", "patch_size=8", "jitter=2"]
 SMALL = [
     "--canvas",
     "50x25",
@@ -476,7 +476,6 @@ def test_defaults_follow_the_initial_weights(tmp_path, export, task):
 # What is said.
 
 
-@pytest.mark.e2e
 def _parsed(*words):
     return cli.parse(
         "", list(words), *ARGUMENTS, prog="pretrain", recipes=RECIPES, recipe_for=recipe_for
@@ -501,7 +500,7 @@ def test_given_weights_are_adapted_unless_a_task_is_given(tmp_path):
         ("--init", "timm"): "adapt",
         ("--init", "timm", "--recipe", "embed"): "embed",
         ("--init", "timm", "--task", "position"): None,
-        ("--init", "timm", "--task-kwargs", "rows=3"): None,
+        ("--init", "timm", "--task-kwargs", "light=0"): "adapt",
         ("--init", "random"): None,
         (): None,
     }
@@ -512,6 +511,17 @@ def test_given_weights_are_adapted_unless_a_task_is_given(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("init: timm\ntask: pt8\n")
     assert _parsed("--config", str(file))[0].task == "pt8"
+
+
+def test_options_of_another_task_name_the_recipe(tmp_path, crop_folder, capsys):
+    file = _file(tmp_path / "mine.safetensors")
+    words = ["--backbone", "test_resnet", "--init", str(file), "--dataset", crop_folder]
+    out = tmp_path / "run"
+    assert main([*words, "--task-kwargs", "rows=3", "--output-dir", str(out)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: --task-kwargs: task 'octaves' has no option 'rows'")
+    assert error.endswith("--init takes the recipe adapt unless you give --task)")
+    assert not out.exists()
 
 
 def test_a_recipe_is_a_file_that_config_takes(tmp_path):
