@@ -6,7 +6,8 @@
 Features of whole crops are averaged over the map, standardised by those of the training crops, and
 ranked by cosine. Batch-norm statistics are estimated on the training crops first. Each crop of the
 split searches all others for its person. In ``--cameras``, crops of the first camera search those
-of the second.
+of the second. The source ``colours`` is no network: mean and deviation of the colours in eight
+stripes, which says how far the clothes' colours alone get.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from torch import Tensor
 from patchit_hf.data.canvas import parse_canvas
 from patchit_hf.data.decoding import DecodeArguments
 from patchit_hf.data.source import open_split
+from patchit_hf.downstream.augment import Geometry
 from patchit_hf.evaluate.features import open_extractor, reestimated
 from patchit_hf.finetune.labelled import Labelled, open_crops_of
 from patchit_hf.metrics.retrieval import Embeddings, retrieve
 from patchit_hf.models.embed import Extractor, sampled
+
+COLOURS = "colours"
 
 
 def numbered(persons: list[Any]) -> Tensor:
@@ -87,16 +91,28 @@ def same_source(features: Tensor, sources: list[Any], neighbours: int = 10) -> d
     return {"knn": torch.cat(right).float().mean().item(), "most_frequent": most}
 
 
+def colours(crops: Tensor, count: int = 8) -> Tensor:
+    """Return mean and deviation of each channel in horizontal stripes: ``[N, 6 * count]``.
+
+    Args:
+        crops: uint8 ``[N, 3, H, W]``.
+        count: number of stripes.
+    """
+    stripes = [stripe.float().flatten(2) for stripe in crops.tensor_split(count, dim=2)]
+    return torch.cat([part for s in stripes for part in (s.mean(2), s.std(2))], dim=1)
+
+
 class Frozen:
     """Standardised features of whole crops.
 
     Args:
         extractor: the frozen backbone; its batch-norm statistics are estimated on these crops.
+            None for colours alone.
         train: the training crops.
     """
 
-    def __init__(self, extractor: Extractor, train: Labelled) -> None:
-        self.extractor = reestimated(extractor, train)
+    def __init__(self, extractor: Extractor | None, train: Labelled) -> None:
+        self.extractor = None if extractor is None else reestimated(extractor, train)
         features = self._features(train.select(sampled(len(train))))
         self.mean, self.deviation = features.mean(0), features.std(0) + 1e-6
 
@@ -105,17 +121,23 @@ class Frozen:
         return (self._features(crops) - self.mean) / self.deviation
 
     def _features(self, crops: Labelled) -> Tensor:
-        return self.extractor(part for part, _ in crops.batches(64))
+        parts = (part for part, _ in crops.batches(64))
+        if self.extractor is None:
+            return torch.cat([colours(part) for part in parts])
+        return self.extractor(parts)
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """Return the metrics that the arguments ask for."""
-    extractor = open_extractor(args.source, args.backbone, parse_canvas(args.input_size))
+    size, extractor = parse_canvas(args.input_size), None
+    if args.source != COLOURS:
+        extractor = open_extractor(args.source, args.backbone, size)
+    canvas = Geometry.of(size).canvas
     decode = DecodeArguments()
 
     def opened(dataset: str, split: str) -> tuple[Any, Labelled]:
         found, _ = open_split(dataset, split)
-        return found, open_crops_of(found, extractor.geometry.canvas, decode, f"{dataset} {split}")
+        return found, open_crops_of(found, canvas, decode, f"{dataset} {split}")
 
     frozen = Frozen(extractor, opened(args.dataset, "train")[1])
     split, crops = opened(args.dataset, args.split)
@@ -142,7 +164,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Measure, and write the metrics as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("source", help="initial weights, as --init of finetuning")
+    parser.add_argument("source", help="initial weights, as --init of finetuning, or colours")
     parser.add_argument("--backbone", help="timm's name, where the source does not bring one")
     parser.add_argument("--dataset", required=True, help="crops with train, and with --split")
     parser.add_argument("--split", default="test")

@@ -110,6 +110,15 @@ def test_retrieval_by_hand():
     assert frozen_retrieval.numbered(["b", None, "a", -1]).tolist() == [2, -1, 1, -1]
 
 
+def test_colours_by_hand():
+    crops = torch.zeros(1, 3, 16, 4, dtype=torch.uint8)
+    crops[0, 0, :8], crops[0, 2, 8:, ::2] = 100, 50  # red above, blue stripes below
+    found = frozen_retrieval.colours(crops, count=2)[0]
+    deviation = 50 * (0.25 * 32 / 31) ** 0.5
+    wanted = [100, 0, 0, 0, 0, 0, 0, 0, 25, 0, 0, deviation]
+    assert found.tolist() == pytest.approx(wanted)
+
+
 def test_every_trial_names_starts_that_there_are():
     text = claim.plan(claim.arguments([]))
     for name, trial in TRIALS.items():
