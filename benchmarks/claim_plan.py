@@ -365,7 +365,7 @@ TRIALS = {
         "attributes -0.3 without; same person -3 mAP, since colour alone then finds the person",
         (("imagenet-half-plain-light", "imagenet-half"),),
         decision=
-        "The opposite of what was predicted: without it attributes +0.6 (both draws), persons +3.1, "
+        "Not as predicted: without it attributes +0.6 (both draws), persons +3.1, "
         "another camera -1.5 (46 queries). Images of a person in PETA are mostly from one video, "
         "where light does not change, and colours in eight stripes without any network find 27.7 "
         "mAP there (frozen_retrieval.py colours). It stays on in embed and adapt, which are for "
