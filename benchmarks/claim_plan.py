@@ -289,8 +289,8 @@ TRIALS = {
         (("imagenet-octaves-plain-light", "imagenet-octaves"),
          ("imagenet-octaves-plain-light", IMAGENET)),
         decision=
-        "No: attributes -0.7, persons -1.1 without it. Where places are asked as well, varied light "
-        "is worth its place.",
+        "No: attributes -0.7, persons -1.1 without it. Where places are asked as well, light stays "
+        "varied.",
     ),
     "octaves-ema": Trial(
         "Is the moving average worth as much for octaves as for the recipe embed (trial ema)?",
