@@ -409,9 +409,10 @@ TRIALS = {
         "same person +2 mAP, with a quarter of the samples",
         (("imagenet-half-large", "imagenet-half"),),
         decision=
-        "Two answers. Persons -8.9, so that embed keeps 64x32. Attributes +1.4 in both draws, though "
-        "125 steps took 5.3 CPU-minutes and not 7.0: identity alone wins 1.2 over ImageNet's weights "
-        "at the size of the finetuning, and nothing below it. Octaves at this size is to be tried.",
+        "Two answers. Persons -8.9, so that embed keeps 64x32. Attributes +1.4 in both draws, "
+        "though 125 steps took 5.3 CPU-minutes and not 7.0: identity alone wins 1.2 over "
+        "ImageNet's weights at the size of the finetuning, and nothing below it. Octaves at this "
+        "size is to be tried.",
     ),
     **{
         f"finetune-{way}": Trial(
