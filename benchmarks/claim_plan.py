@@ -100,6 +100,7 @@ STARTS = {
     "imagenet-position-half": Start(
         f"{POSITION} --learning-rate 1e-3", IMAGENET, steps=((MOBILENET, 310), (LITE, 250))
     ),
+    "imagenet-octaves-half": Start(OCTAVES, IMAGENET, steps=((MOBILENET, 250), (LITE, 225))),
     "imagenet-half": Start(HALF, IMAGENET, steps=_half),
     "imagenet-adapt-half": Start("--recipe adapt", IMAGENET, steps=_half),
     "imagenet-phases": Start("--recipe adapt", "imagenet-position-half", steps=_half),
@@ -571,6 +572,7 @@ QUICK = Trial(
     "",
     (
         ("imagenet-position-half", IMAGENET),
+        ("imagenet-octaves-half", IMAGENET),
         ("imagenet-adapt-half", IMAGENET),
         (IMAGENET, RANDOM),
     ),

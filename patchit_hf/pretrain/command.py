@@ -186,7 +186,9 @@ def _say_finished(folder: str) -> int:
     return 0
 
 
-def _report(folder: str, dataset: str | None, results: dict[str, Any], *, beside: bool) -> None:
+def _report(
+    folder: str, dataset: str | None, results: dict[str, Any], *, beside: bool = False
+) -> None:
     if beside and "eval_retrieval_accuracy" in results:
         found = results["eval_retrieval_accuracy"]
         say(f"{folder}: of the held-out crops' parts, {found:.1%} find their own person")
