@@ -540,6 +540,9 @@ def test_the_default_with_init_adapts(tmp_path, crop_folder, capsys, monkeypatch
     file = _file(tmp_path / "mine.safetensors")
     words = ["--backbone", "test_resnet", *SMALL, "--init", str(file), "--dataset", crop_folder]
     assert main(words) == 0, capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "from-mine: of the held-out crops' parts, " in said
+    assert "% find their own person" in said
     record = json.loads(Path("runs/test_resnet-adapt-crops-from-mine/patchit.json").read_text())
     assert record["task"]["name"] == "octaves"
     assert record["config"]["keep_initial"] == 0.5
