@@ -169,7 +169,10 @@ def _export_title(record: dict[str, Any]) -> str:
     title = f"{backbone.get('name', 'A backbone')} {how}"
     title += f" on {Path(str(data.get('name', 'person crops'))).name}"
     results = record.get("results", {})
-    if "eval_accuracy" in results:
+    if task.get("kwargs", {}).get("position_weight") == 0:  # places are asked beside the training
+        if "eval_retrieval_accuracy" in results:
+            title += f": own person found {results['eval_retrieval_accuracy']:.1%}"
+    elif "eval_accuracy" in results:
         title += f": held-out accuracy {results['eval_accuracy']:.1%}"
     return title
 

@@ -10,6 +10,7 @@ from patchit_hf import PatchTaskTrainer, TrainingArguments, create_task
 from patchit_hf.metrics.pretext import place_metrics, rank_me, spread
 from patchit_hf.patch_tasks.grid import Grid
 from patchit_hf.pretrain.health import warning
+from patchit_hf.publish.contents import _export_title
 from patchit_hf.training.clock import Clock
 from patchit_hf.training.monitor import EarlyStopping
 
@@ -146,7 +147,10 @@ def test_places_that_are_not_learnt_from_decide_nothing(tmp_path, crops, capsys)
     assert record["audit"]["network"] is None
     assert record["audit"]["baselines"]["border_pixels"] > 0.5  # these crops give places away,
     assert record["audit"]["shortcut"] is None  # but nothing learns them
-    assert "(`position_weight=0`): a head beside it" in (tmp_path / "run/README.md").read_text()
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "(`position_weight=0`): a head beside it" in card
+    assert "Accuracy over" not in card  # what the Hub would show as the model's result
+    assert _export_title(record).endswith(f": own person found {found:.1%}")
     entry = {"eval_accuracy": 0.0, "eval_retrieval_accuracy": 0.5}  # places at chance are no alarm
     assert trainer.reporter.warning(entry, 0.5) is None
     entry = {"eval_accuracy": 0.9, "eval_retrieval_accuracy": chance}
