@@ -55,7 +55,8 @@ def gains_by_attribute(records: Records, start: str) -> dict[str, Difference]:
     found: dict[str, dict[tuple[int, int], dict[str, float]]] = {}
     for record in records:
         asked = record["asked"]
-        if record["kind"] == "finetune" and "ap" in record:
+        usual = record["kind"] == "finetune" and "column" not in asked
+        if usual and "ap" in record:
             found.setdefault(asked["start"], {})[asked["seed"], asked["draw"]] = record["ap"]
     mine, base = found[start], found[IMAGENET]
     keys = sorted(mine.keys() & base.keys())

@@ -137,6 +137,8 @@ def main() -> int:
     args, options = parser.parse_known_args()
     datasets.disable_progress_bars()
     try:
+        if not 0.5 <= args.sure < 1:
+            raise InputError(f"--sure {args.sure:g}: must be from 0.5 to below 1")
         run(args, options)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")

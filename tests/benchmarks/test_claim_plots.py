@@ -22,6 +22,9 @@ def test_gains_by_hand():
         _record("imagenet", 0, hat=0.4, bag=0.4), _record("imagenet", 1, hat=0.4, bag=0.3),
         _record("imagenet", 2, hat=0.0, bag=0.0),
     ]  # fmt: skip
+    fewer = _record("mine", 0, hat=0.0, bag=0.0)  # after a finetuning on fewer labels
+    fewer["asked"]["column"] = "attributes-800"
+    records.append(fewer)
     gains = claim_plots.gains_by_attribute(records, "mine")
     assert gains["hat"].pairs == pytest.approx((10.0, 30.0))
     assert gains["hat"].mean == pytest.approx(20.0)

@@ -27,6 +27,14 @@ def test_only_unlabelled_rows_get_answers():
         self_training.relabelled(crops, {"hat=red": [1, 1, 0, 0]}, set())
 
 
+def test_an_answer_cannot_be_surer_than_sure(monkeypatch, capsys, tmp_path):
+    words = ["x", "--dataset", "d", "--fraction", "0.5", "--sure", "2", "--output-dir"]
+    monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "run")])
+    assert self_training.main() == 2
+    assert capsys.readouterr().err == "error: --sure 2: must be from 0.5 to below 1\n"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_it_finetunes_twice(tmp_path):
     (tmp_path / "people").mkdir()
