@@ -174,7 +174,7 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
         licence = licence if str(start["license"]).lower() == licence else "other"
     without_labels = start is None or (start["labels_known"] and not start["labels"])
     measured = []
-    trained = task["kwargs"].get("position_weight") != 0  # else places are asked beside it
+    trained = task.get("kwargs", {}).get("position_weight") != 0  # else places are asked beside it
     if trained and "eval_accuracy" in results:
         measured.append(
             EvalResult(
