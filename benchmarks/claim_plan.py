@@ -80,6 +80,9 @@ STARTS = {
     "imagenet-octaves-adamw": Start(
         "--task octaves --optimizer adamw --learning-rate 5e-4", IMAGENET, steps=_octaves
     ),
+    "imagenet-octaves-identity": Start(
+        f"{OCTAVES} --task-kwargs identity_weight=3", IMAGENET, steps=_octaves
+    ),
     "imagenet-octaves-longest": Start(OCTAVES, IMAGENET, steps=((MOBILENET, 2200), (LITE, 2000))),
     "imagenet-octaves-position": Start(
         f"{OCTAVES} --task-kwargs identity_weight=0", IMAGENET,
@@ -310,6 +313,10 @@ TRIALS = {
         "attributes +0.5 over octaves for twice as long; same person -4 mAP",
         (("imagenet-octaves-large", "imagenet-octaves-long"),
          ("imagenet-octaves-large", IMAGENET)),
+        decision=
+        "No: attributes 0.7 and persons 6.7 below octaves for twice as long, in 11 CPU-minutes "
+        "instead of 14, and below 7 minutes of octaves as well. What identity alone wins at this "
+        "size (trial large) the places have already won at 64x32.",
     ),
     "octaves-ema": Trial(
         "Is the moving average worth as much for octaves as for the recipe embed (trial ema)?",
@@ -326,6 +333,11 @@ TRIALS = {
         "ImageNet's weights were not trained by Muon: does AdamW at 5e-4 overwrite less of them?",
         "attributes +0.3, same person -2 mAP",
         (("imagenet-octaves-adamw", "imagenet-octaves"),),
+    ),
+    "octaves-identity": Trial(
+        "Identity three times as heavy beside the places: persons for attributes, or both?",
+        "attributes -0.3, same person +4 mAP",
+        (("imagenet-octaves-identity", "imagenet-octaves"),),
     ),
     "octaves-average": Trial(
         "What is the average of four runs worth that began with ImageNet's weights: octaves, the "
