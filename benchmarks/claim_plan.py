@@ -322,6 +322,9 @@ TRIALS = {
         "Is the moving average worth as much for octaves as for the recipe embed (trial ema)?",
         "attributes +0.3, same person ±0.5 mAP",
         (("imagenet-octaves-ema", "imagenet-octaves"),),
+        decision=
+        "No: 0.0 (-0.3 and +0.3) and -0.1. What it was worth to embed was noise, or is not needed "
+        "where places are asked.",
     ),
     "octaves-length": Trial(
         "What do 4, 7, 14 and 30 CPU-minutes of octaves win, and is there an end to it?",
@@ -563,6 +566,21 @@ TRIALS = {
         decision=
         "Attributes +1.4, above zero in all six pairs, and persons +9.9: on this network better "
         "than adapt at everything, and 0.7 on VIPeR.",
+    ),
+    "final-long-mobilenet": Trial(
+        "On test: does octaves for twice as long win at both, in place of the recipe adapt?",
+        "over ImageNet's weights attributes +1.2, same person +5 mAP",
+        (("imagenet-octaves-long", IMAGENET), ("imagenet-octaves-long", "imagenet-octaves"),
+         ("imagenet-octaves-long", "imagenet-adapt")),
+        final=True,
+    ),
+    "final-long-lite": Trial(
+        "The same on a network that nothing was tuned on?",
+        "over ImageNet's weights attributes +1.6, same person +12 mAP",
+        (("imagenet-octaves-long", IMAGENET), ("imagenet-octaves-long", "imagenet-octaves"),
+         ("imagenet-octaves-long", "imagenet-adapt")),
+        LITE,
+        final=True,
     ),
     "final-people": Trial(
         "On test: is what helps attributes of use with fewer labels and for other tasks?",
