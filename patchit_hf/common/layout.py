@@ -17,3 +17,4 @@ HEAD_FILE = "head/model.safetensors"  # timm 1.0.16 to 1.0.28 fail on two files 
 EARLIER_HEAD_FILE = "head.safetensors"  # of exports before 0.2
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
+COMPARISON_FILE = "compare.json"  # of ``patchit compare``

@@ -229,13 +229,15 @@ def run_plan(plan: Plan) -> dict[str, Any]:
     Returns:
         JSON values: ``rows`` (contender, fraction, labels, metrics of each seed, mean, deviation,
             difference to ``against`` with its interval, share of the gap, hardware),
+            ``initial_weights`` (fingerprints, None for random ones), ``input_size``,
             ``learning_rates``, ``at_the_edge`` (contenders for which the grid may be too narrow),
             ``trials`` and ``primary_metric``.
     """
     plan, opened = open_ahead(plan)
     chosen, trials = choose_learning_rates(plan)
     rows: list[dict[str, Any]] = []
-    metric = ""
+    weights: dict[str, str | None] = {}
+    metric, size = "", [0, 0]
     for fraction in sorted(plan.fractions):
         tested: dict[str, list[Tested]] = {}
         found: dict[str, dict[str, Any]] = {}
@@ -243,6 +245,8 @@ def run_plan(plan: Plan) -> dict[str, Any]:
             cells = [Cell(contender, fraction, chosen[contender], seed) for seed in plan.seeds]
             records = [run_cell(plan, cell) for cell in cells]
             metric = records[0]["downstream"]["primary_metric"]
+            size = records[0]["downstream"]["size"]
+            weights[contender] = (records[0].get("initial_weights") or {}).get("fingerprint")
             tested[contender] = [
                 Tested(*test_cell(plan, cell, opened), cell.seed) for cell in cells
             ]
@@ -253,6 +257,8 @@ def run_plan(plan: Plan) -> dict[str, Any]:
     return {
         "primary_metric": metric,
         "rows": rows,
+        "initial_weights": weights,
+        "input_size": size,
         "learning_rates": chosen,
         "trials": trials,
         "at_the_edge": at_the_edge(chosen, plan.learning_rates),

@@ -9,6 +9,7 @@ from typing import Any
 
 from patchit_hf.common.errors import InputError
 from patchit_hf.common.files import replacing
+from patchit_hf.common.layout import COMPARISON_FILE
 from patchit_hf.common.provenance import versions
 from patchit_hf.compare import table
 from patchit_hf.compare.arguments import CompareArguments
@@ -33,6 +34,8 @@ class Comparison:
             ``fraction``, ``labels``, ``mean`` of the primary metric over the seeds, its
             ``deviation``, the ``difference`` to ``against`` with its ``interval``,
             ``gap_closed``, the ``values`` of each seed, all metrics, and the learning rate.
+        initial_weights: the fingerprint of each contender's, None for random ones.
+        input_size: height and width of all inputs, in pixels.
         learning_rates: the one that each contender chose on validation.
         trials: what it chose from.
         at_the_edge: contenders that did best at an end of the grid, and might beyond it.
@@ -48,6 +51,8 @@ class Comparison:
     folder: Path
     primary_metric: str
     rows: list[dict[str, Any]]
+    initial_weights: dict[str, str | None]
+    input_size: list[int]
     learning_rates: dict[str, float]
     trials: list[dict[str, Any]]
     at_the_edge: list[str]
@@ -79,7 +84,7 @@ class Comparison:
         first = ("task", "dataset", "test", "backbone")
         head = {name: result.pop(name) for name in first} | about | {"versions": versions()}
         table.write_results(folder, result, head)
-        files = [folder / "compare.json", folder / "compare.md"]
+        files = [folder / COMPARISON_FILE, folder / "compare.md"]
         figure = label_efficiency({**result, "task": self.task, "test": self.test})
         if figure is not None:
             files.append(folder / "label_efficiency.png")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patchit_hf.common.files import write_json, write_text
+from patchit_hf.common.layout import COMPARISON_FILE
 from patchit_hf.metrics.names import short_name
 
 
@@ -49,5 +50,5 @@ def table(result: dict[str, Any]) -> str:
 
 def write_results(folder: Path, result: dict[str, Any], head: dict[str, Any]) -> None:
     """Write ``compare.json``, which begins with the entries of ``head``, and ``compare.md``."""
-    write_json(folder / "compare.json", {**head, **result})
+    write_json(folder / COMPARISON_FILE, {**head, **result})
     write_text(folder / "compare.md", table(result))

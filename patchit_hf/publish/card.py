@@ -14,7 +14,8 @@ DESCRIPTION = """\
 Write the model card of a finished run, with the figures that it shows.
 
   patchit card runs/mine                    (into runs/mine/README.md)
-  patchit card runs/mine --output model_cards/mine"""
+  patchit card runs/mine --output model_cards/mine
+  patchit card runs/mine --compare runs/compare-attributes   (with what they were worth)"""
 PROG = "patchit card"
 
 
@@ -25,6 +26,13 @@ class CardArguments(Arguments):
     folder: str = arg("", "RUN", "what", "a finished run's folder")
     output: str | None = arg(
         None, "--output", "output", "folder for the card and its figures; by default the run's own"
+    )
+    compare: list[str] = arg(
+        [],
+        "--compare",
+        "what",
+        "folders of `patchit compare` in which these weights took part: what they say of them goes "
+        "into the card, and into the run's patchit.json for every later card",
     )
 
 
@@ -38,12 +46,14 @@ def run(argv: list[str] | None = None) -> int:
         The exit code.
 
     Raises:
-        InputError: for a folder that holds no finished run.
+        InputError: for a folder that holds no finished run, or a comparison of other weights.
     """
     (what,) = cli.parse(DESCRIPTION, argv, *ARGUMENTS, prog=PROG)
     from patchit_hf.publish.model_card import write_card
 
-    sys.stdout.write(f"{write_card(Path(what.folder), Path(what.output or what.folder))}\n")
+    folder, comparisons = Path(what.folder), [Path(name) for name in what.compare]
+    file = write_card(folder, Path(what.output or folder), comparisons)
+    sys.stdout.write(f"{file}\n")
     return 0
 
 

@@ -13,10 +13,9 @@ from patchit_hf.metrics.names import long_name
 from patchit_hf.models.finetuned_model import FinetunedModel
 from patchit_hf.models.initial_weights import Initial
 from patchit_hf.publish.export import write_export
+from patchit_hf.publish.measured import FEATURES_TAG, PIPELINE_TAGS
 from patchit_hf.publish.model_card import base_model, called, render, shared
 from patchit_hf.publish.timm_config import timm_config
-
-PIPELINE_TAGS = {"attributes": "image-classification", "action": "image-classification"}
 
 
 def export_finetuned(
@@ -95,7 +94,7 @@ def finetuned_metadata(record: dict[str, Any], figures: dict[str, float]) -> Mod
     """Return the Hub's metadata of a finetuned model."""
     task, data = record["downstream"]["task"], record["data"]
     name = called(data)
-    tag = PIPELINE_TAGS.get(task, "image-feature-extraction")
+    tag = PIPELINE_TAGS.get(task, FEATURES_TAG)
     measured = [
         EvalResult(
             task_type=tag,

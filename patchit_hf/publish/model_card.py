@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -18,9 +19,16 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from patchit_hf.common import markdown
 from patchit_hf.common.errors import InputError, one_line
-from patchit_hf.common.files import read_json, write_text
+from patchit_hf.common.files import read_json, write_json, write_text
 from patchit_hf.common.layout import CARD_FILE, CONFIG_FILE, DONE_FILE
 from patchit_hf.common.markdown import Markdown, code, command_without_folders, without_folders
+from patchit_hf.publish.measured import (
+    FEATURES_TAG,
+    for_the_hub,
+    measured_in,
+    section,
+    with_measured,
+)
 
 # The figures of a card and their captions. Those that show single people stay in the run's folder,
 # unless the people are rendered.
@@ -61,6 +69,7 @@ def render_card(record: dict[str, Any], config: dict[str, Any]) -> str:
         asked=asked,
         shown=shown,
         drawing=_drawing(record["task"]["name"]),
+        worth=section(record),
         data_name=_data_name(record["data"]),
         licence=_licence(record["data"]),
         start=shared(record)["initial_weights"],
@@ -106,18 +115,21 @@ def shown_figures(record: dict[str, Any]) -> dict[str, str]:
     return {name: words for name, words in allowed.items() if name in record["figures"]}
 
 
-def write_card(folder: Path, output: Path) -> Path:
+def write_card(folder: Path, output: Path, comparisons: Sequence[Path] = ()) -> Path:
     """Write the card of an export, and the figures that it shows, to another folder.
 
     Args:
         folder: a finished run's.
         output: where to; made if missing.
+        comparisons: folders of ``patchit compare`` that these weights took part in. What they say
+            of them goes into the card, and into the export's ``patchit.json``, so that every later
+            card says it, too.
 
     Returns:
         The card's file.
 
     Raises:
-        InputError: if the folder holds no export.
+        InputError: if the folder holds no export, or a comparison is not of these weights.
     """
     if not (folder / DONE_FILE).is_file():
         raise InputError(f"{str(folder)!r}: holds no export (no {DONE_FILE} in it)")
@@ -127,6 +139,7 @@ def write_card(folder: Path, output: Path) -> Path:
     if "downstream" in record:
         raise InputError(f"{str(folder)!r}: holds a finetuned model, whose card is its {CARD_FILE}")
     config = read_json(folder / CONFIG_FILE)
+    record = with_measured(record, [measured_in(path, folder) for path in comparisons])
     try:
         text, figures = _card_of(record, config)
     except Exception as error:  # a record that was changed by hand may lack or hold anything
@@ -137,6 +150,8 @@ def write_card(folder: Path, output: Path) -> Path:
     for name in figures:
         if not (folder / "figures" / name).is_file():
             raise InputError(f"{str(folder)!r}: not a whole export: it has no figures/{name}")
+    if comparisons:
+        write_json(folder / DONE_FILE, record)
     output.mkdir(parents=True, exist_ok=True)
     if output.resolve() != folder.resolve():
         for name in figures:
@@ -173,24 +188,25 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
         named = "see-the-data-set-and-the-initial-weights"
         licence = licence if str(start["license"]).lower() == licence else "other"
     without_labels = start is None or (start["labels_known"] and not start["labels"])
-    measured = []
+    evaluations = for_the_hub(record)
     trained = task.get("kwargs", {}).get("position_weight") != 0  # else places are asked beside it
     if trained and "eval_accuracy" in results:
-        measured.append(
+        evaluations.insert(
+            0,
             EvalResult(
-                task_type="image-feature-extraction",
+                task_type=FEATURES_TAG,
                 task_name=f"Pretext task {task['name']}",
                 dataset_type=name,
                 dataset_name=f"{name}, held-out crops",
                 metric_type="accuracy",
                 metric_name=f"Accuracy over {task['num_classes']} classes",
                 metric_value=round(results["eval_accuracy"], 4),
-            )
+            ),
         )
     own = bool(record["backbone"].get("own"))  # neither timm nor transformers can build it
     return ModelCardData(
         library_name="patchit_hf" if own else "timm",
-        pipeline_tag="image-feature-extraction",
+        pipeline_tag=FEATURES_TAG,
         license=licence,
         license_name=None if licence != "other" else named,
         tags=[
@@ -202,7 +218,7 @@ def metadata(record: dict[str, Any]) -> ModelCardData:
         base_model=base_model(record),
         datasets=[data["name"]] if data.get("hub") and _HUB_ID.fullmatch(data["name"]) else None,
         model_name=f"{record['backbone']['name']}.patchit",
-        eval_results=measured or None,
+        eval_results=evaluations or None,
     )
 
 
@@ -235,6 +251,7 @@ def _render_average(record: dict[str, Any], config: dict[str, Any]) -> str:
         timm_config=config,
         metadata=Markdown(_average_metadata(record).to_yaml()),
         sources=sources,
+        worth=section(record),
         commands=[
             command_without_folders(entry["command"] or f"# not recorded: {entry['short']}")
             for entry in sources
@@ -262,13 +279,14 @@ def _average_metadata(record: dict[str, Any]) -> ModelCardData:
     hub = [entry["source"] for entry in record["averaged"] if entry["hub"]]
     return ModelCardData(
         library_name="timm",
-        pipeline_tag="image-feature-extraction",
+        pipeline_tag=FEATURES_TAG,
         license=licence,
         license_name=None if licence != "other" else "see-the-data-sets",
         tags=["timm", "transformers", "patchit", "self-supervised", "person"],
         datasets=named or None,
         base_model=[name.partition("@")[0].removeprefix("hf-hub:") for name in hub] or None,
         model_name=f"{record['backbone']['name']}.patchit_average",
+        eval_results=for_the_hub(record) or None,
     )
 
 
