@@ -77,6 +77,10 @@ STARTS = {
         f"{OCTAVES} --task-kwargs window=128", IMAGENET, steps=((MOBILENET, 250), (LITE, 220))
     ),
     "imagenet-octaves-ema": Start(f"{OCTAVES} --ema 0.99", IMAGENET, steps=_octaves),
+    "imagenet-octaves-adamw": Start(
+        "--task octaves --optimizer adamw --learning-rate 5e-4", IMAGENET, steps=_octaves
+    ),
+    "imagenet-octaves-longest": Start(OCTAVES, IMAGENET, steps=((MOBILENET, 2200), (LITE, 2000))),
     "imagenet-octaves-position": Start(
         f"{OCTAVES} --task-kwargs identity_weight=0", IMAGENET,
         steps=((MOBILENET, 530), (LITE, 480)),
@@ -311,6 +315,17 @@ TRIALS = {
         "Is the moving average worth as much for octaves as for the recipe embed (trial ema)?",
         "attributes +0.3, same person ±0.5 mAP",
         (("imagenet-octaves-ema", "imagenet-octaves"),),
+    ),
+    "octaves-length": Trial(
+        "What do 4, 7, 14 and 30 CPU-minutes of octaves win, and is there an end to it?",
+        "attributes +0.8, +1.3, +1.8, +1.8 over ImageNet; same person +3, +6, +8, +10 mAP",
+        (("imagenet-octaves-half", IMAGENET), ("imagenet-octaves", IMAGENET),
+         ("imagenet-octaves-long", IMAGENET), ("imagenet-octaves-longest", IMAGENET)),
+    ),
+    "octaves-optimizer": Trial(
+        "ImageNet's weights were not trained by Muon: does AdamW at 5e-4 overwrite less of them?",
+        "attributes +0.3, same person -2 mAP",
+        (("imagenet-octaves-adamw", "imagenet-octaves"),),
     ),
     "octaves-average": Trial(
         "What is the average of four runs worth that began with ImageNet's weights: octaves, the "
