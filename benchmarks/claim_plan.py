@@ -139,6 +139,17 @@ STARTS = {
             ("-small", 0.08, 0.045),
         )
     },
+    **{  # LightlyTrain's own, in as many CPU-seconds as octaves from random weights
+        f"lightly-{method}{name}": Start(
+            f"--method {method} {options}".strip(), script="lightly.py", rate="8e-3",
+            steps=((RESNET, steps),),
+        )
+        for method, steps in (("simclr", 190), ("dino", 100))
+        for name, options in (
+            ("", ""), ("-whole", "--smallest 0.4"),
+            ("-slow", f"--learning-rate {0.1 if method == 'simclr' else 0.01:g}"),
+        )
+    },
     "imagenet-identity-kept": Start(
         f"{OCTAVES} --task-kwargs details=0 position_weight=0 tint=0.2 resample=0.5 "
         "--keep-initial 0.5", IMAGENET,
@@ -496,6 +507,17 @@ TRIALS = {
         "What does SimCLR adapt in as many CPU-minutes, at its own learning rate and below it?",
         "attributes -1.0 at its own rate, ±0.3 below; same person +6 mAP at best",
         tuple((f"imagenet-simclr{name}", IMAGENET) for name in ("", "-slow", "-slower", "-small")),
+    ),
+    "peers": Trial(
+        "From random weights: what do LightlyTrain's SimCLR and DINO learn in ten CPU-minutes, at "
+        "their own settings, with views of at least 0.4 of a crop, and at a third of the rate?",
+        "attributes at most +0.5 over random weights, octaves +1.5 over the best of them",
+        tuple(
+            (f"lightly-{method}{name}", "octaves")
+            for method in ("simclr", "dino") for name in ("", "-whole", "-slow")
+        ),
+        RESNET,
+        precision="bf16",
     ),
     "from-random": Trial(
         "From random weights and at equal CPU-seconds: octaves minus position?",
