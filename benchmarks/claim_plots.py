@@ -26,7 +26,7 @@ from patchit_hf.figures.page import BLUE, FAINT, INK, NAVY, SMALL, SOFT, TEXT, T
 NAMES = {
     "imagenet-octaves": "octaves",
     "imagenet-position": "position",
-    "imagenet-adapt": "adapt",
+    "imagenet-embed-kept": "embed, half kept",
     "imagenet-embed": "embed",
 }
 LOOKS = {MOBILENET: ("o", NAVY), LITE: ("s", BLUE)}

@@ -488,11 +488,13 @@ def test_a_recipe_is_task_and_settings_and_flags_win():
     assert what.task_kwargs.items() >= {"details": 0, "position_weight": 0}.items()
     assert (args.keep_initial, args.num_train_epochs) == (0.0, 14)
     what, args = _parsed(
-        "--recipe", "adapt", "--task-kwargs", "light=0.5", "position_weight=1", "--epochs", "3"
+        "--recipe", "embed", "--task-kwargs", "light=0.5", "position_weight=1", "--epochs", "3"
     )
     wanted = {"details": 0, "position_weight": 1, "light": 0.5, "tint": 0.2}
     assert what.task_kwargs.items() >= wanted.items()
-    assert (args.keep_initial, args.num_train_epochs) == (0.5, 3)
+    assert args.num_train_epochs == 3
+    what, args = _parsed("--recipe", "adapt", "--init", "timm", "--keep-initial", "0.5")
+    assert (what.task, what.task_kwargs, args.keep_initial) == ("octaves", {}, 0.5)
 
 
 def test_given_weights_are_adapted_unless_a_task_is_given(tmp_path):
@@ -535,19 +537,26 @@ def test_a_recipe_is_a_file_that_config_takes(tmp_path):
 
 
 @pytest.mark.e2e
-def test_the_default_with_init_adapts(tmp_path, crop_folder, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "name", "kept"),
+    [([], "adapt", 0.0), (["--recipe", "embed", "--keep-initial", "0.5"], "embed", 0.5)],
+)
+def test_what_recipes_run(options, name, kept, tmp_path, crop_folder, capsys, monkeypatch):
+    """The default with initial weights asks for places and persons, embed for persons alone."""
     monkeypatch.chdir(tmp_path)
     file = _file(tmp_path / "mine.safetensors")
     words = ["--backbone", "test_resnet", *SMALL, "--init", str(file), "--dataset", crop_folder]
-    assert main(words) == 0, capsys.readouterr().err
+    assert main([*words, *options]) == 0, capsys.readouterr().err
     said = capsys.readouterr().err
-    assert "from-mine: of the held-out crops' parts, " in said
-    assert "% find their own person" in said
-    record = json.loads(Path("runs/test_resnet-adapt-crops-from-mine/patchit.json").read_text())
+    assert ("from-mine: held-out accuracy " in said) == (name == "adapt")
+    assert ("% find their own person" in said) == (name == "embed")
+    folder = Path(f"runs/test_resnet-{name}-crops-from-mine")
+    record = json.loads((folder / "patchit.json").read_text())
     assert record["task"]["name"] == "octaves"
-    assert record["config"]["keep_initial"] == 0.5
-    card = Path("runs/test_resnet-adapt-crops-from-mine/README.md").read_text()
-    assert "| share of the initial weights in these | 0.5 |" in card
+    assert (record["task"]["kwargs"]["position_weight"] == 0) == (name == "embed")
+    assert record["config"].get("keep_initial", 0.0) == kept
+    card = (folder / "README.md").read_text()
+    assert ("| share of the initial weights in these | 0.5 |" in card) == bool(kept)
 
 
 @pytest.mark.e2e
