@@ -633,6 +633,13 @@ TRIALS = {
         columns=("attributes-800", "reid", "pose", "action"),
         precision="bf16",
     ),
+    "final-within": Trial(
+        "On test, for other cameras: batches of one source, varied light and the head first?",
+        "VIPeR: +2 over the usual finetuning from ImageNet's weights; octaves +1 over them",
+        (("imagenet-octaves", IMAGENET),),
+        final=True,
+        columns=("reid", "reid-within"),
+    ),
     **{
         f"final-own-{data}": Trial(
             f"On test: for {task}, are its own unlabelled crops better to pretrain on than PETA's?",
