@@ -24,9 +24,9 @@ from matplotlib.patheffects import withStroke
 from patchit_hf.figures.page import BLUE, FAINT, INK, NAVY, SMALL, SOFT, TEXT, TITLE, with_look
 
 NAMES = {
-    "imagenet-octaves": "octaves",
+    "imagenet-octaves": "adapt",
     "imagenet-position": "position",
-    "imagenet-embed-kept": "embed, half kept",
+    "imagenet-embed-kept": "half kept",
     "imagenet-embed": "embed",
 }
 LOOKS = {MOBILENET: ("o", NAVY), LITE: ("s", BLUE)}
@@ -108,8 +108,9 @@ def over_cost(records: dict[str, Records]) -> Figure:
     figure.text(
         0.04, 0.93, "What adapting ImageNet's weights wins, and costs", fontsize=TITLE, color=INK
     )
-    note = f"PETA's test persons; {MARKS}; bars are 95 % intervals of paired differences."
-    figure.text(0.04, 0.885, note, fontsize=SMALL, color=SOFT)
+    note = f"PETA's test persons; {MARKS}; bars are 95 % intervals of paired differences,"
+    note += "\nhalf kept is embed with --keep-initial 0.5."
+    figure.text(0.04, 0.855, note, fontsize=SMALL, color=SOFT, linespacing=1.4)
     return figure
 
 

@@ -191,10 +191,10 @@ class PretrainArguments(PatchDataArguments):
         "model",
         "task and settings for a purpose, for use with --init; flags beside it win. adapt (the "
         "default with --init, unless --task is given) is for finetuning, embed for retrieval "
-        "without labels. Measured with mobilenetv2_100 on PETA, from ImageNet's weights: adapt "
-        "for half as long wins 0.8 points on attributes and 3 in finding the same person (7 "
-        "minutes of a CPU core); embed finds the same person with 38 instead of 22 mAP (14 "
-        "minutes)",
+        "without labels. Measured on PETA, from ImageNet's weights, with mobilenetv2_100 and "
+        "tf_efficientnet_lite0: adapt wins 0.8 and 1.4 points on attributes, and 3 and 10 in "
+        "finding the same person (7 and 9 minutes of a CPU core); embed wins 16 and 12 there (14 "
+        "and 12 minutes)",
         identity=False,
         choices=lambda: recipes(RECIPES),
     )
