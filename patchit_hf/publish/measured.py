@@ -20,9 +20,9 @@ PIPELINE_TAGS = {"attributes": "image-classification", "action": "image-classifi
 FEATURES_TAG = "image-feature-extraction"  # of the other tasks
 _KEPT = ("fraction", "labels", "mean", "deviation", "learning_rate")
 _TEMPLATE = """\
-## What they were worth
+## What these weights were worth
 
-Finetuned with one budget from these weights and from others (`patchit compare`):
+Finetuned with one budget from them and from others (`patchit compare`):
 
 | task and test crops | labels | from | {{ metrics }} | difference (95 %) | seeds | learning rate |
 |---|---|---|---|---|---|---|
