@@ -282,7 +282,15 @@ def _average_metadata(record: dict[str, Any]) -> ModelCardData:
         pipeline_tag=FEATURES_TAG,
         license=licence,
         license_name=None if licence != "other" else "see-the-data-sets",
-        tags=["timm", "transformers", "patchit", "self-supervised", "person"],
+        tags=[
+            *("timm", "transformers", "patchit"),
+            *(
+                ["self-supervised"]
+                if all("self-supervised" in (e.tags or ()) for e in each)
+                else []
+            ),
+            "person",
+        ],
         datasets=named or None,
         base_model=[name.partition("@")[0].removeprefix("hf-hub:") for name in hub] or None,
         model_name=f"{record['backbone']['name']}.patchit_average",

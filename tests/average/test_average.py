@@ -128,6 +128,7 @@ def test_record_and_card_name_every_source(runs, crop_folder, tmp_path):
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "other"
     assert card.data.base_model is None
+    assert "self-supervised" in card.data.tags
     assert "figures" not in str(contents_of(folder).files)
     assert contents_of(folder).title.startswith("test_resnet averaged over 3 runs")
     assert write_card(folder, tmp_path / "card").read_text() == text
@@ -145,7 +146,9 @@ def test_a_start_that_is_not_random_is_said(runs, crop_folder, tmp_path):
     text = (folder / "README.md").read_text()
     assert "All of them started from\nnet.in1k." in text
     assert "licence apache-2.0, learnt with the labels of ImageNet." in text
-    assert ModelCard.load(folder / "README.md").data.license == "other"
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "other"
+    assert "self-supervised" not in card.data.tags
     average([folder, runs[0]], tmp_path / "again", dataset=crop_folder)
     _change(runs[0], initial_weights__fingerprint="4567")
     with pytest.raises(InputError, match="fingerprint 4567, and"):
