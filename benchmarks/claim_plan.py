@@ -650,7 +650,7 @@ TRIALS = {
         final=True,
         columns=("reid", "reid-within"),
         decision=
-        "Not as predicted: VIPeR loses 0.8 and 0.1 by it, PETA 3.8 and 1.4, so it is no advice. "
+        "Not as predicted: VIPeR loses 0.8 and 0.0 by it, PETA 3.8 and 1.4, so it is no advice. "
         "So finetuned, octaves is ahead of ImageNet's weights by 3.1 in PETA, above zero in all "
         "three pairs, but not of the usual finetuning of either; VIPeR cannot be told.",
     ),
