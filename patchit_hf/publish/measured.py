@@ -85,6 +85,8 @@ def _measured(found: dict[str, Any], export: Path, where: str) -> dict[str, Any]
         for row in found["rows"]
         if row["contender"] in (own[0], against)
     ]
+    if not any(row["own"] for row in rows):
+        raise KeyError(own[0])  # named, and without a row
     return {
         "task": found["task"],
         "dataset": without_folders(found["dataset"]),

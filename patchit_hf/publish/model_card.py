@@ -139,8 +139,9 @@ def write_card(folder: Path, output: Path, comparisons: Sequence[Path] = ()) -> 
     if "downstream" in record:
         raise InputError(f"{str(folder)!r}: holds a finetuned model, whose card is its {CARD_FILE}")
     config = read_json(folder / CONFIG_FILE)
-    record = with_measured(record, [measured_in(path, folder) for path in comparisons])
+    measured = [measured_in(path, folder) for path in comparisons]
     try:
+        record = with_measured(record, measured)
         text, figures = _card_of(record, config)
     except Exception as error:  # a record that was changed by hand may lack or hold anything
         raise InputError(

@@ -71,6 +71,7 @@ def test_the_card_says_what_the_weights_were_worth(compared, run, tmp_path, caps
             "was not of these weights; it began with random, x",
         ),
         (lambda folder: _edit(folder, rows=[{}]), "compare.json is damaged, or of an older"),
+        (lambda folder: _edit(folder, rows=[]), "compare.json is damaged, or of an older"),
         (lambda folder: _edit(folder, initial_weights=None), "compare.json is damaged, or of an"),
         (lambda folder: _edit(folder, input_size=[64]), "compare.json is damaged, or of an older"),
     ],
