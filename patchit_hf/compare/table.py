@@ -7,7 +7,7 @@ from typing import Any
 
 from patchit_hf.common.files import write_json, write_text
 from patchit_hf.common.layout import COMPARISON_FILE
-from patchit_hf.metrics.names import short_name
+from patchit_hf.metrics.names import difference_text, mean_text, short_name
 
 
 def table(result: dict[str, Any]) -> str:
@@ -20,18 +20,11 @@ def table(result: dict[str, Any]) -> str:
     heads += [*map(short_name, others), "seeds", "learning rate"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in result["rows"]:
-        spread = f" ± {100 * row['deviation']:.1f}" if row["deviation"] is not None else ""
-        against = ""
-        if "difference" in row:
-            against = f"{100 * row['difference']:+.1f}"
-            if "interval" in row:
-                low, high = row["interval"]
-                against += f" ({100 * low:+.1f} to {100 * high:+.1f})"
         cells = [
             f"{row['labels']:,}",
             row["contender"],
-            f"{100 * row['mean']:.1f}{spread}",
-            against,
+            mean_text(row),
+            difference_text(row),
         ]
         if gap:
             share = row.get("gap_closed")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 NAMES = {
     "map": ("mAP", "mean AP"),
     "ma": ("mA", "mean accuracy (mA)"),
@@ -42,3 +44,30 @@ def short_name(key: str) -> str:
 def long_name(key: str) -> str:
     """Return the name of a metric for a model card; the key itself if it has none."""
     return NAMES.get(key, (key, key))[1]
+
+
+def mean_text(row: dict[str, Any]) -> str:
+    """Return the mean of a comparison's row in per cent, with its deviation if it is known.
+
+    Example:
+        >>> mean_text({"mean": 0.417, "deviation": 0.004})
+        '41.7 ± 0.4'
+    """
+    spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.1f}"
+    return f"{100 * row['mean']:.1f}{spread}"
+
+
+def difference_text(row: dict[str, Any]) -> str:
+    """Return the difference of a comparison's row in points, with its interval; empty for none.
+
+    Example:
+        >>> difference_text({"difference": 0.008, "interval": [0.004, 0.012]})
+        '+0.8 (+0.4 to +1.2)'
+    """
+    if row.get("difference") is None:
+        return ""
+    text = f"{100 * row['difference']:+.1f}"
+    if row.get("interval"):
+        low, high = row["interval"]
+        text += f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return text

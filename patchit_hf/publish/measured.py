@@ -11,7 +11,7 @@ from patchit_hf.common.errors import InputError, one_line
 from patchit_hf.common.files import read_json
 from patchit_hf.common.layout import COMPARISON_FILE
 from patchit_hf.common.markdown import Markdown, command_without_folders, render, without_folders
-from patchit_hf.metrics.names import long_name, short_name
+from patchit_hf.metrics.names import difference_text, long_name, mean_text, short_name
 from patchit_hf.models.initial_weights import open_initial
 from patchit_hf.models.origin import fingerprint
 from patchit_hf.models.weights_fit import backbone_state
@@ -142,8 +142,8 @@ def section(record: dict[str, Any]) -> Markdown:
             "what": f"{entry['task']}, {entry['test']}",
             "labels": f"{row['labels']:,}",
             "start": Markdown("**these weights**") if row["own"] else entry["against"],
-            "value": _value(row, entry if len(metrics) > 1 else None),
-            "difference": _difference(row),
+            "value": f"{short_name(entry['metric'])} " * (len(metrics) > 1) + mean_text(row),
+            "difference": difference_text(row),
             "seeds": row["seeds"],
             "rate": f"{row['learning_rate']:g}",
         }
@@ -153,22 +153,6 @@ def section(record: dict[str, Any]) -> Markdown:
     commands = [entry["command"] or "# not recorded: called in Python" for entry in entries]
     head = metrics[0] if len(metrics) == 1 else "result"
     return Markdown(render(_TEMPLATE, metrics=head, rows=rows, commands=commands))
-
-
-def _value(row: dict[str, Any], entry: dict[str, Any] | None) -> str:
-    spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.1f}"
-    metric = "" if entry is None else f"{short_name(entry['metric'])} "
-    return f"{metric}{100 * row['mean']:.1f}{spread}"
-
-
-def _difference(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
-        return ""
-    text = f"{100 * row['difference']:+.1f}"
-    if row["interval"]:
-        low, high = row["interval"]
-        text += f" ({100 * low:+.1f} to {100 * high:+.1f})"
-    return text
 
 
 def for_the_hub(record: dict[str, Any]) -> list[EvalResult]:
